@@ -1,0 +1,75 @@
+"""Every error pyrunc reports to its caller.
+
+There is one family, :class:`Error`. Its text is one line that a person can
+act on: what was being done, to what, and why it failed. Modules raise these
+(or let an ``OSError`` travel up to the step that can name itself); only the
+command line turns them into output and exit codes.
+"""
+
+from __future__ import annotations
+
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NamedTuple
+
+    class Mistake(NamedTuple):
+        """One thing wrong in a config.json."""
+
+        path: str
+        expected: str
+        found: str
+
+
+class Error(Exception):
+    """Something pyrunc was asked to do could not be done.
+
+    ``str(error)`` is the whole message, one line, no trailing full stop.
+    """
+
+
+class InvalidConfig(Error):
+    """A bundle's config.json breaks the OCI runtime specification.
+
+    ``mistakes`` holds every one of them as ``(path, expected, found)``; the
+    message has a line for each.
+    """
+
+    def __init__(self, source: str, mistakes: Sequence[tuple[str, str, str]]) -> None:
+        self.source = source
+        self.mistakes = tuple(mistakes)
+        super().__init__(
+            "\n".join(
+                f"{source}: {path}: expected {expected}, found {found}"
+                for path, expected, found in self.mistakes
+            )
+        )
+
+
+class NotFound(Error):
+    """No container of this id exists under the state root."""
+
+
+class AlreadyExists(Error):
+    """The id is taken."""
+
+
+class WrongStatus(Error):
+    """The container exists but its status forbids the operation."""
+
+
+class ExecFailed(Error):
+    """The program of the process could not be executed."""
+
+
+def reason(error: BaseException) -> str:
+    """Say why, in the lower-case words that callers of runtimes match on.
+
+    ``OSError`` becomes the errno's text ("no such file or directory"); anything
+    else its own message.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return posix.strerror(error.errno).lower()
+    return str(error) or type(error).__name__

@@ -1,0 +1,105 @@
+"""The one door to the kernel: raw system calls with errno turned into OSError.
+
+Everything in :mod:`pyrunc.linux` that the ``posix`` module lacks goes through
+:func:`syscall`. The private ``_ctypes`` is used instead of ``ctypes``: the
+public wrapper costs 3 ms at import (it pulls in ``os`` and ``struct`` and
+builds two dozen types that are not needed here), a quarter of a whole
+``pyrunc run``. ``_ctypes`` has kept this interface since Python 3.2.
+
+``syscall()`` of libc is called without releasing the GIL (the runtime is
+single-threaded) so that a fork through clone3(2) returns into an interpreter
+that still holds it.
+"""
+
+from __future__ import annotations
+
+import posix
+from errno import EINTR
+
+import _ctypes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Argument = int | bytes | None | "Buffer"
+
+_CDECL = 1
+_PYTHON_API = 4
+_USE_ERRNO = 8
+
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
+    _type_ = "l"
+
+
+class _Pointer(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
+    _type_ = "P"
+
+
+class _Byte(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
+    _type_ = "c"
+
+
+class _Syscall(_ctypes.CFuncPtr):  # type: ignore[misc, name-defined]
+    _flags_ = _CDECL | _PYTHON_API | _USE_ERRNO
+    _restype_ = _Long
+    # A pointer argument takes ints (any value of 64 bits), bytes, None and buffers alike.
+    _argtypes_ = (_Pointer,) * 7
+
+
+_syscall = _Syscall(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))
+
+
+class Buffer(_ctypes.Array):  # type: ignore[misc, name-defined]
+    """4096 zeroed bytes that a system call may write to; ``.raw`` reads them."""
+
+    _type_ = _Byte
+    _length_ = 4096
+
+
+def buffer_of(content: bytes) -> Buffer:
+    """Return a writable buffer that starts with ``content`` (at most 4096 bytes)."""
+    buffer = Buffer()
+    buffer.raw = content + bytes(4096 - len(content))
+    return buffer
+
+
+def address_of(buffer: Buffer) -> int:
+    """Return where ``buffer`` lies in this process's memory."""
+    return _ctypes.addressof(buffer)
+
+
+def syscall(
+    number: int,
+    a: Argument = 0,
+    b: Argument = 0,
+    c: Argument = 0,
+    d: Argument = 0,
+    e: Argument = 0,
+    f: Argument = 0,
+) -> int:
+    """Make system call ``number``, again after EINTR, and return its result.
+
+    ``bytes`` are passed by address and must end in a zero byte where the
+    kernel expects a string (:func:`cstring` sees to that).
+
+    :raises OSError: with the errno of the failed call.
+    """
+    while True:
+        result: int = _syscall(number, a, b, c, d, e, f)
+        if result != -1:
+            return result
+        code = _ctypes.get_errno()
+        if code != EINTR:
+            raise OSError(code, posix.strerror(code))
+
+
+def cstring(text: str | bytes) -> bytes:
+    """Encode a path or name for the kernel: file-system encoding, zero-terminated.
+
+    :raises ValueError: when ``text`` holds a zero byte, which the kernel would
+        take for its end.
+    """
+    encoded = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    if b"\0" in encoded:
+        raise ValueError(f"{text!r} contains a zero byte")
+    return encoded + b"\0"
