@@ -20,40 +20,49 @@ import _ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Argument = int | bytes | None | "Buffer"
+    from typing import TypeAlias
 
-_CDECL = 1
-_PYTHON_API = 4
-_USE_ERRNO = 8
+    Argument: TypeAlias = "int | bytes | Buffer | None"
 
+    class Buffer:
+        """4096 zeroed bytes that a system call may write to; ``raw`` reads them."""
 
-class _Long(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
-    _type_ = "l"
+        raw: bytes
 
+        def __buffer__(self, flags: int, /) -> memoryview:
+            """Give the bytes to whoever takes a buffer."""
+            raise NotImplementedError
 
-class _Pointer(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
-    _type_ = "P"
+    def _syscall(number: int, *arguments: Argument) -> int:
+        raise NotImplementedError
 
+else:
+    _CDECL = 1
+    _PYTHON_API = 4
+    _USE_ERRNO = 8
 
-class _Byte(_ctypes._SimpleCData):  # type: ignore[misc, name-defined]
-    _type_ = "c"
+    class _Long(_ctypes._SimpleCData):
+        _type_ = "l"
 
+    class _Pointer(_ctypes._SimpleCData):
+        _type_ = "P"
 
-class _Syscall(_ctypes.CFuncPtr):  # type: ignore[misc, name-defined]
-    _flags_ = _CDECL | _PYTHON_API | _USE_ERRNO
-    _restype_ = _Long
-    # A pointer argument takes ints (any value of 64 bits), bytes, None and buffers alike.
-    _argtypes_ = (_Pointer,) * 7
+    class _Byte(_ctypes._SimpleCData):
+        _type_ = "c"
 
+    class Buffer(_ctypes.Array):
+        """4096 zeroed bytes that a system call may write to; ``raw`` reads them."""
 
-_syscall = _Syscall(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))
+        _type_ = _Byte
+        _length_ = 4096
 
+    class _Syscall(_ctypes.CFuncPtr):
+        _flags_ = _CDECL | _PYTHON_API | _USE_ERRNO
+        _restype_ = _Long
+        # A pointer argument takes ints (any value of 64 bits), bytes, None and buffers alike.
+        _argtypes_ = (_Pointer,) * 7
 
-class Buffer(_ctypes.Array):  # type: ignore[misc, name-defined]
-    """4096 zeroed bytes that a system call may write to; ``.raw`` reads them."""
-
-    _type_ = _Byte
-    _length_ = 4096
+    _syscall = _Syscall(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))
 
 
 def buffer_of(content: bytes) -> Buffer:
@@ -65,7 +74,7 @@ def buffer_of(content: bytes) -> Buffer:
 
 def address_of(buffer: Buffer) -> int:
     """Return where ``buffer`` lies in this process's memory."""
-    return _ctypes.addressof(buffer)
+    return _ctypes.addressof(buffer)  # type: ignore[arg-type]
 
 
 def syscall(

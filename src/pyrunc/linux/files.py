@@ -1,0 +1,220 @@
+"""Opening and reading files when names alone cannot be trusted.
+
+Paths of a container's root file system belong to its image, and so to whoever
+made it. They are resolved by the kernel below a directory descriptor
+(openat2(2) with RESOLVE_IN_ROOT), and used as descriptors afterwards.
+"""
+
+from __future__ import annotations
+
+import posix
+from _struct import pack, unpack_from
+from errno import EAGAIN, EEXIST, ELOOP, ENOENT, ENOTDIR, EXDEV
+
+from pyrunc.linux.libc import Buffer, cstring, syscall
+from pyrunc.linux.numbers import SYS
+
+O_PATH = posix.O_PATH
+O_CLOEXEC = posix.O_CLOEXEC
+O_DIRECTORY = posix.O_DIRECTORY
+O_NOFOLLOW = posix.O_NOFOLLOW
+
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+S_IFMT = 0o170000
+S_IFDIR = 0o040000
+S_IFREG = 0o100000
+S_IFLNK = 0o120000
+S_IFCHR = 0o020000
+S_IFBLK = 0o060000
+S_IFIFO = 0o010000
+S_IFSOCK = 0o140000
+
+PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
+TMPFS_MAGIC = 0x01021994
+DEVPTS_SUPER_MAGIC = 0x1CD1
+CGROUP_SUPER_MAGIC = 0x27E0EB
+CGROUP2_SUPER_MAGIC = 0x63677270
+NSFS_MAGIC = 0x6E736673
+
+#: As many links as the kernel follows in one resolution (path_resolution(7)).
+_MAXIMUM_LINKS = 40
+
+
+def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open ``path`` below ``directory`` under the ``RESOLVE_*`` rules of openat2(2).
+
+    EAGAIN, which the kernel gives when a rename anywhere on the system raced
+    with a ``..``, is tried again; a rootfs that keeps it up for ever is an error.
+    """
+    how = pack("=QQQ", flags | O_CLOEXEC, mode, resolve)
+    name = cstring(path)
+    for _ in range(128):
+        try:
+            return syscall(SYS["openat2"], directory, name, how, len(how))
+        except OSError as error:
+            if error.errno != EAGAIN:
+                raise
+    raise OSError(EAGAIN, posix.strerror(EAGAIN))
+
+
+def open_in_root(root: int, path: str, flags: int = O_PATH, mode: int = 0) -> int:
+    """Open ``path`` as a process chrooted to ``root`` would see it."""
+    return openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, mode)
+
+
+def clean_path(path: str) -> str:
+    """Return the absolute path with ``.``, ``..`` and double slashes resolved by text."""
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if kept:
+                kept.pop()
+        elif part and part != ".":
+            kept.append(part)
+    return "/" + "/".join(kept)
+
+
+def ensure_directory(root: int, path: str, mode: int = 0o755, links: int = _MAXIMUM_LINKS) -> int:
+    """Open the directory ``path`` below ``root``, making what is missing of it.
+
+    Links inside the root are followed inside the root, also dangling ones: the
+    directory is then made where they point to, which is never outside.
+    """
+    try:
+        return open_in_root(root, path, O_PATH | O_DIRECTORY)
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+    parent_path, _, name = clean_path(path).rpartition("/")
+    parent = ensure_directory(root, parent_path or "/", mode, links)
+    try:
+        try:
+            posix.mkdir(name, mode, dir_fd=parent)
+        except OSError as error:
+            if error.errno != EEXIST:
+                raise
+            if links == 0:
+                raise OSError(ELOOP, posix.strerror(ELOOP)) from None
+            target = _link_target(parent, parent_path, name)
+            if target:
+                return ensure_directory(root, target, mode, links - 1)
+        return posix.open(name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, dir_fd=parent)
+    finally:
+        posix.close(parent)
+
+
+def ensure_file(root: int, path: str, mode: int = 0o755, links: int = _MAXIMUM_LINKS) -> int:
+    """Open (O_PATH) the non-directory ``path`` below ``root``, an empty file if it was missing."""
+    try:
+        return open_in_root(root, path)
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+    parent_path, _, name = clean_path(path).rpartition("/")
+    parent = ensure_directory(root, parent_path or "/")
+    try:
+        try:
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | O_NOFOLLOW | O_CLOEXEC
+            posix.close(posix.open(name, flags, mode, dir_fd=parent))
+        except OSError as error:
+            if error.errno != EEXIST:
+                raise
+            if links == 0:
+                raise OSError(ELOOP, posix.strerror(ELOOP)) from None
+            target = _link_target(parent, parent_path, name)
+            if target:
+                return ensure_file(root, target, mode, links - 1)
+        return posix.open(name, O_PATH | O_NOFOLLOW | O_CLOEXEC, dir_fd=parent)
+    finally:
+        posix.close(parent)
+
+
+def _link_target(parent: int, parent_path: str, name: str) -> str:
+    """Where the link ``name`` leads inside the root, or nothing if it is not a link."""
+    try:
+        link = posix.readlink(name, dir_fd=parent)
+    except OSError:
+        return ""
+    return link if link.startswith("/") else f"{parent_path}/{link}"
+
+
+def filesystem_magic(descriptor: int) -> int:
+    """Return the kernel's magic number of the file system behind ``descriptor`` (statfs(2))."""
+    buffer = Buffer()
+    syscall(SYS["fstatfs"], descriptor, buffer)
+    magic: int = unpack_from("=q", buffer)[0]
+    return magic
+
+
+def open_host_proc() -> int:
+    """Open /proc and make sure that it is the root of a procfs.
+
+    :raises OSError: ENOTDIR when something else is mounted there.
+    """
+    descriptor = posix.open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    # The root of every procfs is inode 1 (PROC_ROOT_INO in the kernel).
+    if filesystem_magic(descriptor) != PROC_SUPER_MAGIC or posix.stat(descriptor).st_ino != 1:
+        posix.close(descriptor)
+        raise OSError(ENOTDIR, "/proc is not a proc file system")
+    return descriptor
+
+
+def write_proc(proc: int, path: str, content: bytes) -> None:
+    """Write to the file ``path`` below the procfs ``proc``, and to nothing else.
+
+    Neither links nor mounts on the way are followed, so the write cannot be led
+    to another file (CVE-2019-16884, CVE-2025-52881).
+    """
+    rules = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+    descriptor = openat2(proc, path, posix.O_WRONLY, rules)
+    try:
+        write_all(descriptor, content)
+    finally:
+        posix.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of ``content``."""
+    while content:
+        content = content[posix.write(descriptor, content) :]
+
+
+def read_all(descriptor: int, limit: int = 1 << 30) -> bytes:
+    """Read up to the end of file, or at most ``limit`` bytes."""
+    pieces = []
+    while limit > 0:
+        piece = posix.read(descriptor, min(limit, 65536))
+        if not piece:
+            break
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)
+
+
+def read_file(path: str, directory: int | None = None) -> bytes:
+    """Read a whole small file that the host is trusted for."""
+    descriptor = posix.open(path, posix.O_RDONLY | O_CLOEXEC, dir_fd=directory)
+    try:
+        return read_all(descriptor)
+    finally:
+        posix.close(descriptor)
+
+
+def write_file(path: str, content: bytes, directory: int | None = None) -> None:
+    """Write ``content`` to an existing file that the host is trusted for, in one go."""
+    descriptor = posix.open(path, posix.O_WRONLY | O_CLOEXEC, dir_fd=directory)
+    try:
+        posix.write(descriptor, content)
+    finally:
+        posix.close(descriptor)
+
+
+def is_mount_crossing(error: OSError) -> bool:
+    """Tell whether openat2 refused a path since it led out of what was allowed."""
+    return error.errno in (EXDEV, ELOOP)

@@ -1,0 +1,221 @@
+"""The mount system calls: fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), pivot_root(2).
+
+All of these work on descriptors, so that a mount is made on exactly the
+directory that was looked at. They exist since Linux 5.2; mount_setattr since
+5.12, for which mount(2) on /proc/self/fd stands in on older kernels.
+"""
+
+from __future__ import annotations
+
+import posix
+from _struct import pack
+from errno import EINVAL, ENOSYS
+
+from pyrunc.errors import Error
+from pyrunc.linux.libc import cstring, syscall
+from pyrunc.linux.numbers import SYS
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_SYNCHRONOUS = 0x10
+MS_REMOUNT = 0x20
+MS_MANDLOCK = 0x40
+MS_DIRSYNC = 0x80
+MS_NOSYMFOLLOW = 0x100
+MS_NOATIME = 0x400
+MS_NODIRATIME = 0x800
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_REC = 0x4000
+MS_SILENT = 0x8000
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_ATIME = 0x70
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = posix.O_CLOEXEC
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+MNT_DETACH = 2
+
+#: fsconfig(2) takes strings of 255 bytes at most; longer ones need mount(2).
+FSCONFIG_MAXIMUM = 255
+
+
+def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes: int) -> int:
+    """Make a file system of type ``kind`` and return its mount, attached nowhere yet.
+
+    :param options: ``key`` or ``key=value``, each at most FSCONFIG_MAXIMUM bytes.
+    :param attributes: ``MOUNT_ATTR_*``.
+    :raises Error: with the kernel's own explanation where it gives one.
+    """
+    context = syscall(SYS["fsopen"], cstring(kind), FSOPEN_CLOEXEC)
+    try:
+        try:
+            if source:
+                _configure(context, FSCONFIG_SET_STRING, "source", source)
+            for option in options:
+                key, equals, value = option.partition("=")
+                if equals:
+                    _configure(context, FSCONFIG_SET_STRING, key, value)
+                else:
+                    _configure(context, FSCONFIG_SET_FLAG, key, None)
+            syscall(SYS["fsconfig"], context, FSCONFIG_CMD_CREATE)
+            return syscall(SYS["fsmount"], context, FSMOUNT_CLOEXEC, attributes)
+        except OSError as error:
+            explanation = _kernel_explanation(context)
+            if not explanation:
+                raise
+            raise Error(f"{posix.strerror(error.errno).lower()} ({explanation})") from None
+    finally:
+        posix.close(context)
+
+
+def _configure(context: int, command: int, key: str, value: str | None) -> None:
+    text = None if value is None else cstring(value)
+    syscall(SYS["fsconfig"], context, command, cstring(key), text)
+
+
+def _kernel_explanation(context: int) -> str:
+    """Read what the kernel wrote to the file system context about the last failure."""
+    lines = []
+    try:
+        while len(lines) < 8:
+            lines.append(posix.read(context, 1024).decode("utf-8", "replace").strip()[2:])
+    except OSError:
+        pass
+    return "; ".join(lines)
+
+
+def clone_tree(directory: int, path: str, *, recursive: bool) -> int:
+    """Copy the mount at ``path`` (of descriptor ``directory`` itself if empty), attached nowhere.
+
+    With ``recursive`` all mounts below come along. It is the first half of a bind mount.
+    """
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    if not path:
+        flags |= AT_EMPTY_PATH
+    return syscall(SYS["open_tree"], directory, cstring(path), flags)
+
+
+def attach(mount: int, target: int) -> None:
+    """Put the detached ``mount`` on the directory or file that ``target`` refers to."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    syscall(SYS["move_mount"], mount, b"\0", target, b"\0", flags)
+
+
+def set_attributes(
+    mount: int,
+    *,
+    enable: int = 0,
+    disable: int = 0,
+    propagation: int = 0,
+    recursive: bool = False,
+    user_namespace: int = 0,
+) -> None:
+    """Change attributes (``MOUNT_ATTR_*``) and propagation (``MS_SHARED`` …) of a mount.
+
+    Only the named attributes change; all others stay as they are. ``user_namespace`` is the
+    descriptor of the namespace whose mapping MOUNT_ATTR_IDMAP applies.
+    """
+    change = pack("=QQQQ", enable, disable, propagation, user_namespace)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    try:
+        syscall(SYS["mount_setattr"], mount, b"\0", flags, change, len(change))
+    except OSError as error:
+        if error.errno != ENOSYS:
+            raise
+        _set_attributes_before_5_12(mount, enable, disable, propagation, recursive)
+
+
+_FLAG_OF_ATTRIBUTE = (
+    (MOUNT_ATTR_RDONLY, MS_RDONLY),
+    (MOUNT_ATTR_NOSUID, MS_NOSUID),
+    (MOUNT_ATTR_NODEV, MS_NODEV),
+    (MOUNT_ATTR_NOEXEC, MS_NOEXEC),
+    (MOUNT_ATTR_NOATIME, MS_NOATIME),
+    (MOUNT_ATTR_STRICTATIME, MS_STRICTATIME),
+    (MOUNT_ATTR_NODIRATIME, MS_NODIRATIME),
+)
+#: statvfs(3) reports a mount's flags with these values, the same as mount(2)'s but for relatime.
+_STATVFS_KEPT = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME
+
+
+def _set_attributes_before_5_12(
+    mount: int, enable: int, disable: int, propagation: int, recursive: bool
+) -> None:
+    where = f"/proc/self/fd/{mount}"
+    if propagation:
+        mount_legacy("", where, "", propagation | (MS_REC if recursive else 0), "")
+    if enable or disable:
+        if recursive or (enable & MOUNT_ATTR_IDMAP):
+            raise OSError(EINVAL, "recursive and id-mapped mount options need Linux 5.12")
+        flags = posix.fstatvfs(mount).f_flag & _STATVFS_KEPT
+        for attribute, flag in _FLAG_OF_ATTRIBUTE:
+            if disable & attribute:
+                flags &= ~flag
+            if enable & attribute:
+                flags |= flag
+        mount_legacy("", where, "", MS_REMOUNT | MS_BIND | flags, "")
+
+
+def mount_legacy(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    """mount(2), for what the newer calls cannot say."""
+    syscall(
+        SYS["mount"],
+        cstring(source or "none"),
+        cstring(target),
+        cstring(kind) if kind else None,
+        flags,
+        cstring(options) if options else None,
+    )
+
+
+def set_root_propagation(flags: int) -> None:
+    """Set the propagation (``MS_SLAVE | MS_REC`` …) of the mount at "/"."""
+    mount_legacy("", "/", "", flags, "")
+
+
+def pivot_root(new_root: int) -> None:
+    """Make the mount ``new_root`` the root of this mount namespace and drop the old one.
+
+    ``pivot_root(".", ".")`` stacks the old root on top of the new one, where it
+    is unmounted at once; no directory is needed for it (pivot_root(2), NOTES).
+    """
+    old_root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        posix.fchdir(new_root)
+        syscall(SYS["pivot_root"], b".\0", b".\0")
+        posix.fchdir(old_root)
+    finally:
+        posix.close(old_root)
+    # The unmount must not travel back to the host, and the host's not to us.
+    mount_legacy("", ".", "", MS_SLAVE | MS_REC, "")
+    syscall(SYS["umount2"], b".\0", MNT_DETACH)
+    posix.chdir("/")

@@ -1,0 +1,183 @@
+"""Making, entering, signalling and waiting for processes: clone3(2), setns(2), pidfds."""
+
+from __future__ import annotations
+
+import posix
+from _struct import pack, unpack_from
+from errno import ECHILD, ESRCH
+
+from pyrunc.linux.libc import Buffer, address_of, buffer_of, cstring, syscall
+from pyrunc.linux.numbers import SYS
+
+CLONE_NEWTIME = 0x00000080
+CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+
+SIGHUP = 1
+SIGINT = 2
+SIGQUIT = 3
+SIGKILL = 9
+SIGPIPE = 13
+SIGTERM = 15
+SIGCHLD = 17
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+POLLIN = 0x1
+POLLHUP = 0x10
+P_PIDFD = 3
+WEXITED = 4
+
+
+def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
+    """Fork with namespaces: return ``(pid, pidfd)`` in the parent, ``(0, -1)`` in the child.
+
+    The child is a copy of this single-threaded interpreter. Python's fork hooks
+    do not run; nothing here relies on them.
+
+    :param flags: ``CLONE_NEW*``, ``CLONE_PARENT``.
+    :param cgroup: descriptor of a cgroup v2 directory to be born in, or -1.
+    """
+    pidfd = Buffer()
+    exit_signal = SIGCHLD
+    if flags & CLONE_PARENT:
+        exit_signal = 0  # The sibling inherits ours; clone3 refuses any other.
+    if cgroup >= 0:
+        flags |= CLONE_INTO_CGROUP
+    arguments = pack(
+        "=11Q", flags | CLONE_PIDFD, address_of(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0,
+        cgroup if cgroup >= 0 else 0,
+    )  # fmt: skip
+    pid = syscall(SYS["clone3"], arguments, len(arguments))
+    return (pid, unpack_from("=i", pidfd)[0]) if pid else (0, -1)
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces given by ``CLONE_NEW*`` for new ones (unshare(2))."""
+    syscall(SYS["unshare"], flags)
+
+
+def setns(descriptor: int, flags: int) -> None:
+    """Enter the namespace (or, with a pidfd, several) behind ``descriptor`` (setns(2))."""
+    syscall(SYS["setns"], descriptor, flags)
+
+
+def prctl(option: int, value: int | bytes = 0) -> int:
+    """prctl(2) with one argument."""
+    return syscall(SYS["prctl"], option, value, 0, 0, 0)
+
+
+def pidfd_open(pid: int) -> int:
+    """Return a descriptor that stands for the process, whatever becomes of its number."""
+    return syscall(SYS["pidfd_open"], pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> bool:
+    """Send ``signal``; return whether there was a process to take it."""
+    try:
+        syscall(SYS["pidfd_send_signal"], pidfd, signal, None, 0)
+    except OSError as error:
+        if error.errno != ESRCH:
+            raise
+        return False
+    return True
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """Take a copy of descriptor ``number`` of another process (pidfd_getfd(2), Linux 5.6)."""
+    return syscall(SYS["pidfd_getfd"], pidfd, number, 0)
+
+
+def poll(descriptors: tuple[int, ...], timeout: float | None = None) -> tuple[int, ...]:
+    """Wait until one of ``descriptors`` can be read or has hung up; return those that can.
+
+    :param timeout: in seconds; none waits for ever. An empty answer means that it passed.
+    """
+    buffer = buffer_of(b"".join([pack("=ihh", d, POLLIN, 0) for d in descriptors]))
+    limit = None if timeout is None else pack("=qq", int(timeout), int(timeout % 1 * 1e9))
+    syscall(SYS["ppoll"], buffer, len(descriptors), limit, None, 8)
+    return tuple(d for i, d in enumerate(descriptors) if unpack_from("=h", buffer, 8 * i + 6)[0])
+
+
+def wait(pid: int) -> int:
+    """Wait for the child ``pid`` and return its status as a shell would: code, or 128 + signal."""
+    try:
+        status = posix.waitpid(pid, 0)[1]
+    except OSError as error:
+        if error.errno != ECHILD:
+            raise
+        return 255
+    return exit_status(status)
+
+
+def exit_status(status: int) -> int:
+    """Turn a wait(2) status into an exit code: the code itself, or 128 + the signal's number."""
+    if posix.WIFSIGNALED(status):
+        return 128 + posix.WTERMSIG(status)
+    return posix.WEXITSTATUS(status)
+
+
+def start_time(pid: int) -> int:
+    """Return when the process started, in clock ticks since boot (proc_pid_stat(5), field 22).
+
+    Together with the number it names a process for ever. 0 when there is none.
+    """
+    fields = _stat_fields(pid)
+    return int(fields[19]) if fields else 0
+
+
+def is_running(pid: int, started: int) -> bool:
+    """Tell whether the process is still the one that started then, and not a zombie."""
+    if pid <= 0:
+        return False
+    fields = _stat_fields(pid)
+    return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the state on (the third), or nothing."""
+    try:
+        descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            line = posix.read(descriptor, 4096)
+        finally:
+            posix.close(descriptor)
+    except OSError:
+        return []
+    # The second field, the name, may hold spaces and parentheses.
+    return line[line.rindex(b")") + 2 :].split()
+
+
+def open_process(pid: int, started: int) -> int:
+    """Return a pidfd of the process that had this number and start time, or -1 when it is gone."""
+    try:
+        descriptor = pidfd_open(pid)
+    except OSError:
+        return -1
+    if not is_running(pid, started):
+        posix.close(descriptor)
+        return -1
+    return descriptor
+
+
+def set_hostname(name: str) -> None:
+    """sethostname(2)."""
+    syscall(SYS["sethostname"], cstring(name), len(cstring(name)) - 1)
+
+
+def set_domainname(name: str) -> None:
+    """setdomainname(2): the NIS domain name."""
+    syscall(SYS["setdomainname"], cstring(name), len(cstring(name)) - 1)
