@@ -1,0 +1,1 @@
+"""What is typed: one module a command; parse, call the container room, print."""

@@ -1,0 +1,264 @@
+"""The command: global options, the choice of the command's module, errors and exit codes.
+
+A command module has
+
+- ``FLAGS``: its flag table (:mod:`pyrunc.cli.flags`),
+- ``ARGUMENTS``: how many arguments it takes, ``(least, most)``; ``most`` is
+  None when there is no limit,
+- ``call(settings, options, arguments) -> int``: do it, return the exit code,
+- optionally ``FLAGS_ANYWHERE = False`` when what follows the container id
+  belongs to another program, and ``FAILURE``, the exit code of its errors.
+
+``options["global"]`` holds the global options.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from pyrunc.container.settings import Settings
+from pyrunc.errors import Error, reason
+
+from . import flags
+from .log import Log
+from .paths import absolute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import NoReturn
+
+# Command -> module. Only the one asked for is loaded.
+COMMANDS = {
+    "checkpoint": "checkpoint",
+    "create": "create",
+    "delete": "delete",
+    "events": "events",
+    "exec": "execute",
+    "kill": "kill",
+    "list": "list",
+    "pause": "pause",
+    "ps": "ps",
+    "restore": "restore",
+    "resume": "resume",
+    "run": "run",
+    "spec": "spec",
+    "start": "start",
+    "state": "state",
+    "update": "update",
+    "features": "features",
+    "help": "help",
+    "h": "help",
+}
+
+GLOBAL_FLAGS: flags.Table = (
+    ("debug", "bool", "log what is done in detail"),
+    ("log", "str", "file the log is appended to (default: stderr)"),
+    ("log-format", "str", "form of the log: 'text' or 'json'", "text"),
+    ("root", "str", "directory of the containers' state, best on a tmpfs"),
+    ("criu", "str", "accepted for old callers; criu is looked up in $PATH"),
+    ("systemd-cgroup", "bool", 'let systemd make the cgroups; cgroupsPath is "slice:prefix:name"'),
+    ("cgroup-manager", "str", "'cgroupfs', 'systemd' or 'disabled'"),
+    ("rootless", "str", "pass over cgroup permission errors: 'true', 'false' or 'auto'", "auto"),
+    ("version,v", "bool", "print the version"),
+)
+
+_WHOLE_MACHINE = [b"0", b"0", b"4294967295"]
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line ``argv`` (default: the process's) and end the process.
+
+    The interpreter is not finalized: nothing is left to clean up, and it
+    would cost a millisecond.
+    """
+    code = 1
+    try:
+        _open_missing_stdio()
+        code = invoke(sys.argv[1:] if argv is None else argv)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except KeyboardInterrupt:
+        code = 130
+    except OSError:
+        pass
+    finally:
+        posix._exit(code & 0xFF)
+
+
+def invoke(argv: list[str]) -> int:
+    """Run one command line and return its exit code; errors go to the log."""
+    log = Log()
+    try:
+        return _run(argv, log)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    except Error as error:
+        log.error(str(error))
+    except BaseException as error:
+        _report_bug(log, error)
+    return 1
+
+
+def _run(argv: list[str], log: Log) -> int:
+    try:
+        options, words = flags.parse(GLOBAL_FLAGS, argv, flags_anywhere=False)
+    except flags.UsageError as error:
+        return _misused("", f"Incorrect Usage. {error}", str(error), log)
+    if options["help"] or (not words and not options["version"]):
+        return _helped("")
+    if options["version"]:
+        from .version import show
+
+        return show()
+    log.configure(options["log"], options["log_format"], options["debug"])
+    name = words[0]
+    if name not in COMMANDS:
+        from .text import visible
+
+        log.error(f"No help topic for '{visible(name)}'")
+        return 3
+    module = _module(COMMANDS[name])
+    return _command(module, "help" if name == "h" else name, options, words[1:], log)
+
+
+def _command(
+    module: ModuleType, name: str, global_options: flags.Options, words: list[str], log: Log
+) -> int:
+    try:
+        options, arguments = flags.parse(
+            module.FLAGS, words, flags_anywhere=getattr(module, "FLAGS_ANYWHERE", True)
+        )
+    except flags.UsageError as error:
+        return _misused(name, f"Incorrect Usage: {error}", str(error), log)
+    if options["help"]:
+        return _helped(name)
+    least, most = module.ARGUMENTS
+    if len(arguments) < least or (most is not None and len(arguments) > most):
+        if least == most:
+            wanted = f"exactly {least}"
+        elif len(arguments) < least:
+            wanted = f"a minimum of {least}"
+        else:
+            wanted = f"a maximum of {most}"
+        message = f'pyrunc: "{name}" requires {wanted} argument(s)'
+        return _misused(name, "Incorrect Usage.", message, log)
+    options["global"] = global_options
+    try:
+        code: int = module.call(_settings(global_options, log), options, arguments)
+    except Error as error:
+        log.error(str(error))
+        return getattr(module, "FAILURE", 1)
+    except Exception as error:
+        _report_bug(log, error)
+        return getattr(module, "FAILURE", 1)
+    return code
+
+
+def _settings(options: flags.Options, log: Log) -> Settings:
+    """Resolve the global options.
+
+    :raises Error: when one has a value that makes no sense.
+    """
+    mapped = _in_user_namespace()
+    unprivileged = posix.geteuid() != 0
+    wanted = options["rootless"]
+    if wanted in ("", "auto"):
+        rootless = unprivileged or mapped
+    else:
+        try:
+            rootless = flags.boolean(wanted)
+        except ValueError:
+            raise Error(f"invalid value for --rootless: {wanted}: not true, false, auto") from None
+    manager = options["cgroup_manager"]
+    if manager not in ("", "cgroupfs", "systemd", "disabled"):
+        raise Error(f"invalid value for --cgroup-manager: {manager}")
+    root = options["root"]
+    if not root:
+        root = "/run/pyrunc"
+        environment = posix.environ
+        runtime_directory = environment.get(b"XDG_RUNTIME_DIR", b"")
+        # In a user namespace of the real root's own making, /run is its to write.
+        if runtime_directory and (unprivileged or (mapped and environment.get(b"USER") != b"root")):
+            root = runtime_directory.decode("utf-8", "surrogateescape") + "/pyrunc"
+    return Settings(
+        absolute(root),
+        log,
+        systemd_cgroup=options["systemd_cgroup"] or manager == "systemd",
+        rootless=rootless,
+    )
+
+
+def _in_user_namespace() -> bool:
+    """Tell whether fewer user ids than the machine's are mapped here (user_namespaces(7))."""
+    try:
+        descriptor = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return posix.read(descriptor, 4096).split() != _WHOLE_MACHINE
+    except OSError:
+        return False
+    finally:
+        posix.close(descriptor)
+
+
+def _open_missing_stdio() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed.
+
+    Otherwise the next file opened would become the standard output, and the
+    container's.
+    """
+    for number in (0, 1, 2):
+        try:
+            posix.fstat(number)
+        except OSError:
+            opened = posix.open("/dev/null", posix.O_RDWR)
+            posix.set_inheritable(opened, True)
+
+
+def _module(name: str) -> ModuleType:
+    full = f"pyrunc.cli.{name}"
+    __import__(full)
+    return sys.modules[full]
+
+
+def _helped(name: str) -> int:
+    from . import help as help_
+    from .output import write
+
+    write(help_.text(name))
+    return 0
+
+
+def _misused(name: str, heading: str, message: str, log: Log) -> int:
+    """Print what was wrong with the help, log it, and return the exit code."""
+    from . import help as help_
+    from .output import write
+    from .text import visible
+
+    write(f"{visible(heading)}\n\n{help_.text(name)}")
+    log.error(message)
+    return 1
+
+
+def _report_bug(log: Log, error: BaseException) -> None:
+    kind = type(error).__name__
+    where = getattr(error, "filename", None)
+    about = f": {where!r}" if where is not None else ""
+    try:
+        log.error(f"internal error: {kind}: {_one_line(reason(error))}{about}: please report")
+        if log.debugging:
+            from traceback import format_exception
+
+            log.debug("".join(format_exception(error)).rstrip("\n"))
+    except Exception:
+        log.error(f"internal error: {kind}: please report")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))
