@@ -1,0 +1,193 @@
+"""JSON to Python and back, without the cost of importing the ``json`` package.
+
+The accelerators behind ``json`` (the ``_json`` module) do the work; they are
+private to CPython, so a version in which they are gone or take other arguments
+falls back to the package itself. Syntax errors are located by the package too:
+an error may be slow. Nothing here knows what the text is about.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyrunc.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: A configuration is some tens of KiB; this bounds memory, not usefulness.
+MAXIMUM_BYTES = 16 * 1024 * 1024
+
+_BLANKS = " \t\n\r"
+
+
+class NotJson(Error):
+    """A text is not JSON, or more of it than can be accepted.
+
+    ``where`` is "line 3 column 7" or empty, ``problem`` says what is wrong there.
+    """
+
+    def __init__(self, problem: str, where: str = "") -> None:
+        self.problem = problem
+        self.where = where
+        super().__init__(f"invalid JSON at {where}: {problem}" if where else problem)
+
+
+def parse(text: str | bytes) -> object:
+    """Return what the JSON ``text`` stands for; of members named twice the last one wins.
+
+    Raises NotJson for anything RFC 8259 does not allow (NaN, Infinity, bytes
+    that are not UTF-8), numbers out of a float's range, texts larger than
+    MAXIMUM_BYTES and nesting deeper than the interpreter's recursion limit.
+    """
+    if len(text) > MAXIMUM_BYTES:
+        raise NotJson(f"more than {MAXIMUM_BYTES // (1024 * 1024)} MiB of JSON")
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError as error:
+            raise NotJson("not UTF-8", f"byte {error.start}") from None
+    stripped = text.strip(_BLANKS)
+    try:
+        if _scan is not None:
+            value, end = _scan(stripped, 0)
+            if end == len(stripped):
+                return value
+    except RecursionError:
+        raise NotJson("nested too deeply") from None
+    except (ValueError, StopIteration):
+        pass
+    return _parse_with_package(text)
+
+
+def encode(value: object) -> str:
+    """Return ``value`` as JSON in one line, ASCII only, members in their own order."""
+    try:
+        if _encode_parts is not None:
+            return "".join(_encode_parts(value, 0))
+        import json
+
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise NotJson("nested too deeply to be written as JSON") from None
+
+
+def encode_indented(value: object, indent: str = "\t") -> str:
+    """Return ``value`` as JSON with a line for each member or element, as Go's encoder has it."""
+    parts: list[str] = []
+    try:
+        _indented(value, "\n", indent, parts)
+    except RecursionError:
+        raise NotJson("nested too deeply to be written as JSON") from None
+    return "".join(parts)
+
+
+def check_characters(value: object) -> None:
+    """Raise NotJson when a string below ``value`` holds half of a surrogate pair.
+
+    JSON can escape one, but it stands for no character: it has no UTF-8 form.
+    """
+    import json
+
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise NotJson("an escaped half of a surrogate pair") from None
+
+
+def _indented(value: object, newline: str, indent: str, parts: list[str]) -> None:
+    if not value or not isinstance(value, (dict, list, tuple)):
+        parts.append(encode(value))
+        return
+    deeper = newline + indent
+    separator = deeper
+    if isinstance(value, dict):
+        parts.append("{")
+        for name, member in value.items():
+            parts.append(f"{separator}{encode(name)}: ")
+            _indented(member, deeper, indent, parts)
+            separator = "," + deeper
+        parts.append(newline + "}")
+    else:
+        parts.append("[")
+        for element in value:
+            parts.append(separator)
+            _indented(element, deeper, indent, parts)
+            separator = "," + deeper
+        parts.append(newline + "]")
+
+
+def _parse_with_package(text: str) -> object:
+    """Parse slowly; this is the way to a message with line and column."""
+    import json
+
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise NotJson(error.msg[:1].lower() + error.msg[1:], where) from None
+    except RecursionError:
+        raise NotJson("nested too deeply") from None
+    except ValueError:
+        # int() refuses more digits than sys.get_int_max_str_digits().
+        raise NotJson(f"a number of more than {sys.get_int_max_str_digits()} digits") from None
+
+
+def _no_constant(name: str) -> object:
+    raise NotJson(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number - number != 0:
+        raise NotJson("a number out of range")
+    return number
+
+
+class _Settings:
+    """What the C scanner reads its options from."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    array_hook = None
+    parse_float = _finite
+    parse_int = int
+    parse_constant = _no_constant
+
+
+def _not_serialisable(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _scanner() -> Callable[[str, int], tuple[object, int]] | None:
+    try:
+        from _json import make_scanner
+
+        scan: Callable[[str, int], tuple[object, int]] = make_scanner(_Settings)  # type: ignore[arg-type]
+        if scan('{"a":[1,"b"]}', 0) == ({"a": [1, "b"]}, 13):
+            return scan
+    except (ImportError, TypeError, AttributeError, ValueError, StopIteration):
+        pass
+    return None
+
+
+def _encoder() -> Callable[[object, int], Iterable[str]] | None:
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+
+        # markers (cycle detection: off, RecursionError stops a cycle), default, string
+        # encoder, indent, ": ", ", ", sort_keys, skipkeys, allow_nan
+        encode_parts: Callable[[object, int], Iterable[str]] = make_encoder(
+            None, _not_serialisable, encode_basestring_ascii, None, ":", ",", False, False, False
+        )
+        if "".join(encode_parts({"a": [1, "b"]}, 0)) == '{"a":[1,"b"]}':
+            return encode_parts
+    except (ImportError, TypeError, AttributeError, ValueError):
+        pass
+    return None
+
+
+_scan = _scanner()
+_encode_parts = _encoder()

@@ -1,0 +1,144 @@
+"""Read a bundle's ``config.json`` and say everything that is wrong with it.
+
+The first thing any container goes through; nothing on the machine has changed
+yet. What a config may hold stands in the tables of this room; whether *this*
+host can do it is for the plan.
+"""
+
+from __future__ import annotations
+
+import posix
+from errno import ENOENT, ENOTDIR
+
+from pyrunc.errors import Error, InvalidConfig, reason
+from pyrunc.spec import config as _config
+from pyrunc.spec import json_text
+from pyrunc.spec import process as _process
+from pyrunc.spec import resources as _resources
+from pyrunc.spec.kinds import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.spec.kinds import Mistake, Mistakes
+    from pyrunc.spec.types import Process, Resources, Spec
+
+_S_IFMT = 0o170000
+_S_IFREG = 0o100000
+
+#: A config of many thousand mistakes is no config; its error stays readable.
+_MOST_REPORTED = 500
+
+
+def load(path: str) -> Spec:
+    """Return the checked contents of the config.json at ``path``.
+
+    Members that are null are left out of it. Raises InvalidConfig with every
+    mistake, and Error when there is no regular file to read.
+    """
+    contents = _parsed(read(path), path)
+    _refuse(path, check(contents))
+    checked: Spec = contents
+    return checked
+
+
+def load_process(path: str) -> Process:
+    """Return the checked process of ``exec --process FILE``; raises as :func:`load` does."""
+    contents = _parsed(read(path), path)
+    _refuse(path, check_process(contents))
+    checked: Process = contents
+    return checked
+
+
+def parse_resources(text: bytes, source: str) -> Resources:
+    """Return the checked resources of ``update --resources``, named ``source`` in errors."""
+    contents = _parsed(text, source)
+    _refuse(source, check_resources(contents))
+    checked: Resources = contents
+    return checked
+
+
+def check(config: object) -> list[Mistake]:
+    """Return every mistake in a config as ``(path, expected, found)``; none means it is good.
+
+    Members of ``config`` that are null are taken out of it, as null means absent.
+    """
+    return _limited(_config.config(config))
+
+
+def check_process(process: object) -> list[Mistake]:
+    """Return every mistake in a process on its own; see :func:`check`."""
+    return _limited(_process.process(process))
+
+
+def check_resources(resources: object) -> list[Mistake]:
+    """Return every mistake in resources on their own; see :func:`check`."""
+    return _limited(_resources.resources(resources))
+
+
+def read(path: str) -> bytes:
+    """Return the contents of a regular file of at most json_text.MAXIMUM_BYTES.
+
+    It is opened without waiting, so that a FIFO in its place cannot hold up the
+    runtime, and read through the descriptor that was looked at.
+    """
+    name = path.rpartition("/")[2]
+    try:
+        # O_NONBLOCK does nothing to the reading of regular files.
+        file = posix.open(
+            path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
+        )
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR):
+            raise Error(
+                f"{show(name)[1:-1]} not found: open {show(path)[1:-1]}: {reason(error)} "
+                "(give the bundle's directory with --bundle)"
+            ) from None
+        raise Error(f"open {show(path)[1:-1]}: {reason(error)}") from None
+    except ValueError:
+        raise Error(f"open {show(path)}: a path cannot contain NUL") from None
+    try:
+        status = posix.fstat(file)
+        if status.st_mode & _S_IFMT != _S_IFREG:
+            raise Error(f"read {show(path)[1:-1]}: not a regular file")
+        return _read_all(file, path)
+    finally:
+        posix.close(file)
+
+
+def _read_all(file: int, path: str) -> bytes:
+    parts: list[bytes] = []
+    length = 0
+    while part := posix.read(file, 1 << 20):
+        parts.append(part)
+        length += len(part)
+        if length > json_text.MAXIMUM_BYTES:
+            most = json_text.MAXIMUM_BYTES // (1024 * 1024)
+            raise Error(f"read {show(path)[1:-1]}: larger than {most} MiB")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _parsed(text: bytes, source: str) -> Any:
+    try:
+        contents = json_text.parse(text)
+        # A \ud800 alone is no character, has no UTF-8 form, and no system call takes it.
+        if b"\\ud" in text or b"\\uD" in text:
+            json_text.check_characters(contents)
+    except json_text.NotJson as error:
+        mistake = (error.where or "the whole", "JSON", error.problem)
+        raise InvalidConfig(source, [mistake]) from None
+    return contents
+
+
+def _refuse(source: str, mistakes: list[Mistake]) -> None:
+    if mistakes:
+        raise InvalidConfig(show(source)[1:-1], mistakes)
+
+
+def _limited(mistakes: Mistakes) -> list[Mistake]:
+    found = [(path or "the whole", expected, what) for path, expected, what in mistakes]
+    if len(found) > _MOST_REPORTED:
+        more = f"{len(found) - _MOST_REPORTED} more"
+        found[_MOST_REPORTED:] = [("the rest", "no more mistakes", more)]
+    return found
