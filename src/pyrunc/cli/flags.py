@@ -139,6 +139,8 @@ def _converted(kind: str, name: str, value: str) -> str | int | float:
         cause = "value out of range"
     except ValueError:
         cause = "parse error"
+        if kind == "ints":
+            cause = f"strconv.ParseInt: parsing {_quoted(value)}: invalid syntax"
     raise UsageError(f"invalid value {_quoted(value)} for flag -{name}: {cause}")
 
 

@@ -149,7 +149,9 @@ def _command(
         return _misused(name, "Incorrect Usage.", message, log)
     options["global"] = global_options
     try:
-        code: int = module.call(_settings(global_options, log), options, arguments)
+        settings = _settings(global_options, log)
+        log.debug(f"{name}: state root {settings.root}, rootless {settings.rootless}")
+        code: int = module.call(settings, options, arguments)
     except Error as error:
         log.error(str(error))
         return getattr(module, "FAILURE", 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posix
-from _json import encode_basestring_ascii
 from errno import EPIPE
 
 from pyrunc.errors import Error, reason
@@ -33,34 +32,12 @@ def write(text: str) -> None:
 
 
 def write_json(value: Any, indent: str = "") -> None:
-    """Write ``value`` as JSON: one line, or with ``indent`` a member a line."""
-    write(json(value, indent) + "\n")
+    """Write ``value`` as JSON in ASCII: one line, or with ``indent`` a line a member."""
+    from pyrunc.spec.json_text import encode, encode_indented
 
-
-def json(value: Any, indent: str = "", margin: str = "\n") -> str:
-    """Encode dicts, lists, strings, numbers, booleans and None in plain ASCII.
-
-    The ``json`` module would do the same for a hundred times the start-up time.
-    """
-    if isinstance(value, str):
-        return encode_basestring_ascii(value).replace("\x7f", "\\u007f")
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    inner = margin + indent if indent else ""
-    colon = ": " if indent else ":"
-    if isinstance(value, dict):
-        members = [f"{json(str(k))}{colon}{json(v, indent, inner)}" for k, v in value.items()]
-        opening, closing = "{", "}"
-    else:
-        members = [json(member, indent, inner) for member in value]
-        opening, closing = "[", "]"
-    if not members:
-        return opening + closing
-    return f"{opening}{inner}{f',{inner}'.join(members)}{margin if indent else ''}{closing}"
+    text = encode_indented(value, indent) if indent else encode(value)
+    # The one control character that JSON lets stand.
+    write(text.replace("\x7f", "\\u007f") + "\n")
 
 
 def table(rows: Sequence[Sequence[str]], least: int = 12, padding: int = 3) -> str:
@@ -68,11 +45,10 @@ def table(rows: Sequence[Sequence[str]], least: int = 12, padding: int = 3) -> s
 
     The last column is not padded.
     """
-    widths = [
-        max(least, *(len(cell) + padding for cell in column)) for column in zip(*rows, strict=True)
-    ]
+    columns = zip(*rows, strict=True)
+    widths = [max(least, *(len(cell) + padding for cell in column)) for column in columns]
     widths[-1] = 0
-    return "".join(
-        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + "\n"
-        for row in rows
+    lines = (
+        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
     )
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,22 @@
+"""``pyrunc features``: what this runtime and this machine can do (features.md)."""
+
+from __future__ import annotations
+
+from .output import write_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.container.settings import Settings
+
+    from .flags import Options, Table
+
+FLAGS: Table = ()
+ARGUMENTS = (0, 0)
+
+
+def call(settings: Settings, options: Options, arguments: list[str]) -> int:
+    """Print the features structure and return 0."""
+    from pyrunc.spec.features import features
+
+    write_json(features(), "    ")
+    return 0
