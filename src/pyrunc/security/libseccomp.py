@@ -62,6 +62,7 @@ class Libseccomp:
                 ctypes.c_int,
                 (ctypes.c_uint32, ctypes.c_char_p),
             ),
+            ("seccomp_syscall_resolve_num_arch", ctypes.c_void_p, (ctypes.c_uint32, ctypes.c_int)),
             (
                 "seccomp_rule_add_array",
                 ctypes.c_int,
@@ -72,6 +73,8 @@ class Libseccomp:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
         self._library = library
+        self._free = ctypes.CDLL(None).free
+        self._free.restype, self._free.argtypes = None, (ctypes.c_void_p,)
 
     def native_architecture(self) -> int:
         """Return the token of the architecture that this process runs as."""
@@ -82,12 +85,22 @@ class Libseccomp:
         return int(self._library.seccomp_arch_resolve_name(name.encode()))
 
     def syscall_number(self, architecture: int, name: str) -> int:
-        """Return a system call's number on an architecture.
+        """Return a system call's number on an architecture; UNKNOWN_SYSCALL without one.
 
-        Below -1 it is libseccomp's own number for a call that only other architectures have.
+        Below -1 it is libseccomp's own number for a call that this architecture lacks, or has
+        both directly and through one that bundles many (socketcall and ipc of x86).
         """
         encoded = name.encode("utf-8", "surrogateescape")
         return int(self._library.seccomp_syscall_resolve_name_arch(architecture, encoded))
+
+    def syscall_name(self, architecture: int, number: int) -> str | None:
+        """Return the name of a system call on an architecture; None when there is none."""
+        found = self._library.seccomp_syscall_resolve_num_arch(architecture, number)
+        if not found:
+            return None
+        name = ctypes.string_at(found).decode()
+        self._free(found)
+        return name
 
     @contextlib.contextmanager
     def context(self, default_action: int) -> Iterator[Context]:

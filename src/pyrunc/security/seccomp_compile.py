@@ -73,6 +73,8 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": FLAG_WAIT_KILLABLE_RECV,
 }
 _X32_BIT = 0x40000000  # __X32_SYSCALL_BIT
+_ARM_PRIVATE = 0xF0000  # __ARM_NR_BASE: breakpoint, cacheflush, set_tls and few more
+_LARGEST_NUMBER = 1023  # of ordinary system calls; Linux 6.18 has got to 470
 
 
 class Compiled(NamedTuple):
@@ -274,42 +276,58 @@ def _newer_calls(
 ) -> bytes:
     """Return instructions that answer ENOSYS to what is newer than the profile, and else go on.
 
-    x32 shares x86_64's architecture and sets a high bit in the number. Where the profile does not
-    cover x32 its numbers are left to libseccomp, which treats them as a foreign architecture. An
-    architecture for which the profile names nothing gets no ENOSYS: there, "newer" has no meaning.
+    x32 shares x86_64's architecture and sets a high bit in the number; arm has some calls of its
+    own far above the others. Numbers from there on are left to libseccomp's part, except x32's
+    where the profile covers x32. An architecture for which the profile names nothing gets no
+    ENOSYS: there, "newer" has no meaning.
     """
     names = {name for rule in rules for name in rule["names"]}
-    last: dict[int, int] = {}
-    last_x32 = None
-    x86_64 = library.architecture("x86_64")
+    newest: dict[int, int] = {}
+    newest_x32 = None
     for architecture in architectures:
-        numbers = [library.syscall_number(architecture.token, name) for name in names]
-        highest = max(numbers, default=-1)
-        if highest < 0:
-            continue
         if architecture.name == "X32":
-            last_x32 = highest | _X32_BIT
+            newest_x32 = _newest(library, architecture.token, names, _X32_BIT)
         else:
-            last[architecture.token] = highest
-
-    if not last:
+            newest[architecture.token] = _newest(library, architecture.token, names, 0)
+    newest = {token: number for token, number in newest.items() if number >= 0}
+    if not newest:
         return b""
+
+    x86_64, arm = library.architecture("x86_64"), library.architecture("arm")
     program: list[bpf.Instruction | str] = [bpf.Instruction(bpf.LOAD_WORD, bpf.ARCHITECTURE)]
-    for place, (token, highest) in enumerate(last.items(), 1):
-        other = f"architecture {place}" if place < len(last) else "filter"
+    for place, (token, number) in enumerate(newest.items(), 1):
+        other = f"architecture {place}" if place < len(newest) else "filter"
         program += [
             bpf.Instruction(bpf.JUMP_EQUAL, token, None, other),
             bpf.Instruction(bpf.LOAD_WORD, bpf.NUMBER),
         ]
-        if token == x86_64 and last_x32 is None:
+        if token == x86_64:
+            if newest_x32 is not None and newest_x32 >= 0:
+                program.append(bpf.Instruction(bpf.JUMP_GREATER, newest_x32, "newer", None))
             program.append(bpf.Instruction(bpf.JUMP_GREATER_EQUAL, _X32_BIT, "filter", None))
-        elif token == x86_64:
-            program += [
-                bpf.Instruction(bpf.JUMP_GREATER, last_x32 or 0, "newer", None),
-                bpf.Instruction(bpf.JUMP_GREATER_EQUAL, _X32_BIT, "filter", None),
-            ]
-        program.append(bpf.Instruction(bpf.JUMP_GREATER, highest, "newer", "filter"))
-        if place < len(last):
+        elif token == arm:
+            program.append(bpf.Instruction(bpf.JUMP_GREATER_EQUAL, _ARM_PRIVATE, "filter", None))
+        program.append(bpf.Instruction(bpf.JUMP_GREATER, number, "newer", "filter"))
+        if place < len(newest):
             program.append(other)
     program += ["newer", bpf.Instruction(bpf.RETURN, _errno(errno.ENOSYS)), "filter"]
     return bpf.assemble(program)
+
+
+def _newest(library: Libseccomp, token: int, names: set[str], bit: int) -> int:
+    """Return the highest number that one of ``names`` has on an architecture; -1 if none.
+
+    ``bit`` is set in all of the architecture's numbers. Numbers are looked up both ways: by name
+    there is none for socket(2) on x86, by number no alias is found.
+    """
+    by_name = (library.syscall_number(token, name) for name in names)
+    below = bit + _LARGEST_NUMBER
+    by_number = (
+        number
+        for number in range(below, bit - 1, -1)
+        if library.syscall_name(token, number) in names
+    )
+    return max(
+        max((number for number in by_name if bit <= number <= below), default=-1),
+        next(by_number, -1),
+    )
