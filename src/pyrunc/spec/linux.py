@@ -202,7 +202,7 @@ def _needs(
 def _namespaces_of_members(linux: dict[str, Any]) -> Mistakes:
     types = _types(linux)
     unmapped = "mappings, but no user namespace"
-    unmounted = "paths to protect, but no mount namespace"
+    unmounted = "none: unable to restrict sys entries without a private MNT namespace"
     return (
         *_needs("uidMappings", "user", unmapped, linux, types),
         *_needs("gidMappings", "user", unmapped, linux, types),

@@ -89,7 +89,7 @@ def repeated(entries: list[Any], member: str) -> list[Mistake]:
 
 def _args(value: object) -> Mistakes:
     if value == [] and type(value) is list:
-        return wrong("at least one element, the program", value)
+        return wrong("at least one element (args must not be empty)", value)
     return texts(value)
 
 

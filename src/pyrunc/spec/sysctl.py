@@ -64,18 +64,16 @@ def outside_namespaces(name: str, namespaces: Container[str]) -> Mistakes:
     if dotted.startswith("net."):
         if "network" in namespaces:
             return FINE
-        return _refused("a network", f"{show(name)} is not allowed in the hosts network namespace")
+        return _refused("a network", f"{show(name)} not allowed in host network namespace")
     if dotted in _IPC or dotted.startswith("fs.mqueue."):
         if "ipc" in namespaces:
             return FINE
         return _refused("an ipc", f"{show(name)} is not allowed in the hosts ipc namespace")
-    if dotted == "kernel.domainname":
-        if "uts" in namespaces:
-            return FINE
-        return _refused("a uts", f"{show(name)} is not allowed in the hosts uts namespace")
+    if dotted == "kernel.domainname" and "uts" in namespaces:
+        return FINE
     if dotted == "kernel.hostname":
-        words = f"sysctl {show(name)} is not allowed as it conflicts with the OCI hostname field"
-        return (("", "hostname to be used instead", words),)
+        found = f'sysctl {show(name)} is not allowed as it conflicts with the OCI "hostname" field'
+        return (("", '"hostname" to be set instead', found),)
     found = f"sysctl {show(name)} is not in a separate kernel namespace"
     return (("", "a kernel parameter of a namespace", found),)
 
