@@ -48,9 +48,10 @@ ARGUMENTS = (1, 1)
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Create the container and return 0."""
+    common = keywords(options)
     from pyrunc.container.create import create
 
-    create(settings, arguments[0], **keywords(options))
+    create(settings, arguments[0], **common)
     return 0
 
 

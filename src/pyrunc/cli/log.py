@@ -11,8 +11,6 @@ import time
 
 from pyrunc.errors import Error, reason
 
-from .text import quoted, visible
-
 _STDERR = 2
 _UNQUOTED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+")
 
@@ -59,6 +57,8 @@ class Log:
         """Record why the command failed, an entry for each line of ``message``."""
         self._entries("error", message)
         if self._descriptor != _STDERR:
+            from .text import visible
+
             bare = "".join(f"{visible(line)}\n" for line in message.split("\n"))
             _write(_STDERR, bare)
 
@@ -71,13 +71,18 @@ class Log:
 
 def text_entry(now: str, level: str, message: str) -> str:
     """Return one line ``time="…" level=… msg=…``; plain words go unquoted."""
-    shown = message if _UNQUOTED.issuperset(message) else quoted(message)
-    return f'time="{now}" level={level} msg={shown}\n'
+    if _UNQUOTED.issuperset(message):
+        return f'time="{now}" level={level} msg={message}\n'
+    from .text import quoted
+
+    return f'time="{now}" level={level} msg={quoted(message)}\n'
 
 
 def json_entry(now: str, level: str, message: str) -> str:
     """Return one line of JSON with the keys level, msg and time."""
     from _json import encode_basestring_ascii
+
+    from .text import visible
 
     # A stray byte is no character: name it, as a lone surrogate is not valid JSON text.
     shown = visible(message) if not _encodable(message) else message

@@ -22,7 +22,6 @@ from pyrunc.errors import Error, reason
 
 from . import flags
 from .log import Log
-from .paths import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ GLOBAL_FLAGS: flags.Table = (
     ("rootless", "str", "pass over cgroup permission errors: 'true', 'false' or 'auto'", "auto"),
     ("version,v", "bool", "print the version"),
 )
+
+_DEFAULT_ROOT = "/run/pyrunc"
 
 _WHOLE_MACHINE = [b"0", b"0", b"4294967295"]
 
@@ -181,14 +182,18 @@ def _settings(options: flags.Options, log: Log) -> Settings:
         raise Error(f"invalid value for --cgroup-manager: {manager}")
     root = options["root"]
     if not root:
-        root = "/run/pyrunc"
+        root = _DEFAULT_ROOT
         environment = posix.environ
         runtime_directory = environment.get(b"XDG_RUNTIME_DIR", b"")
         # In a user namespace of the real root's own making, /run is its to write.
         if runtime_directory and (unprivileged or (mapped and environment.get(b"USER") != b"root")):
             root = runtime_directory.decode("utf-8", "surrogateescape") + "/pyrunc"
+    if root != _DEFAULT_ROOT:
+        from .paths import absolute
+
+        root = absolute(root)
     return Settings(
-        absolute(root),
+        root,
         log,
         systemd_cgroup=options["systemd_cgroup"] or manager == "systemd",
         rootless=rootless,
