@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -239,3 +240,87 @@ def test_debug_adds_debug_lines() -> None:
     result = pyrunc("--debug", "state", "no-such-container")
     assert "level=debug" in result.stderr
     assert "level=error" in result.stderr.splitlines()[-1]
+
+
+# A command whose module misbehaves stands in for bugs and interrupts at any depth.
+FAILING = """\
+import sys, types
+sys.path.insert(0, {source!r})
+def call(settings, options, arguments):
+    {statement}
+sys.modules["pyrunc.cli.start"] = types.SimpleNamespace(FLAGS=(), ARGUMENTS=(1, 1), call=call)
+from pyrunc.cli.main import main
+main()
+"""
+
+
+def failing(statement: str, *words: str) -> subprocess.CompletedProcess[str]:
+    program = FAILING.format(source=SOURCE, statement=statement)
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-X", "utf8", "-c", program, *words, "start", "x"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "logged"),
+    [
+        ("raise KeyError('x')", "\"internal error: KeyError: 'x': please report\""),
+        ("raise ValueError('a\\nb')", '"internal error: ValueError: a b: please report"'),
+        ("open('/none/x')", "no such file or directory: '/none/x': please report"),
+        ("call(settings, options, arguments)", "RecursionError: maximum recursion depth"),
+        ("raise MemoryError", '"internal error: MemoryError: MemoryError: please report"'),
+    ],
+)
+def test_a_bug_is_one_line(statement: str, logged: str) -> None:
+    result = failing(statement)
+    assert result.returncode == 1
+    assert logged in message(result)
+
+
+def test_a_bug_shows_its_traceback_with_debug_only() -> None:
+    result = failing("raise KeyError('x')", "--debug")
+    assert "Traceback" in result.stderr
+    assert all(line.startswith("time=") for line in result.stderr.splitlines())
+
+
+def test_an_interrupt_is_quiet() -> None:
+    result = failing("raise KeyboardInterrupt")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_each_mistake_is_an_entry_of_its_own() -> None:
+    result = failing(
+        "from pyrunc.errors import InvalidConfig;"
+        " raise InvalidConfig('c', [('a', 'b', 'c'), ('d', 'e', 'f')])"
+    )
+    assert [line.partition("msg=")[2] for line in result.stderr.splitlines()] == [
+        '"c: a: expected b, found c"',
+        '"c: d: expected e, found f"',
+    ]
+
+
+def test_features_are_json() -> None:
+    result = pyrunc("features")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["ociVersionMax"] == "1.3.0"
+
+
+def test_spec_writes_a_config_once(tmp_path: Path) -> None:
+    assert pyrunc("spec", cwd=tmp_path).returncode == 0
+    text = (tmp_path / "config.json").read_text()
+    assert json.loads(text)["process"]["args"] == ["sh"]
+    assert text.startswith('{\n\t"ociVersion": "1.3.0",\n')
+    again = pyrunc("spec", "--bundle", str(tmp_path))
+    assert again.returncode == 1
+    assert message(again) == '"File config.json exists. Remove it first"'
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_spec_for_a_container_without_root(tmp_path: Path) -> None:
+    assert pyrunc("spec", "--rootless", "-b", str(tmp_path)).returncode == 0
+    spec = json.loads((tmp_path / "config.json").read_text())
+    assert {"type": "user"} in spec["linux"]["namespaces"]

@@ -16,7 +16,14 @@ ARGUMENTS = (0, 0)
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Print the features structure and return 0."""
+    from pyrunc import __version__
     from pyrunc.spec.features import features
 
-    write_json(features(), "    ")
+    from .version import libseccomp
+
+    annotations = {"pyrunc.version": __version__}
+    seccomp = libseccomp()
+    if seccomp:
+        annotations["io.github.seccomp.libseccomp.version"] = seccomp
+    write_json(features(annotations=annotations), "    ")
     return 0

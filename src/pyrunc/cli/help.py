@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FLAGS: flags.Table = ()
 ARGUMENTS = (0, 1)
 
-_ABOUT = """\
+ABOUT = """\
 pyrunc runs containers from OCI bundles. A bundle is a directory that holds a
 config.json, which says how the container is to be made, and the files the
 container sees as its root. pyrunc stays no longer than it is needed: the
@@ -177,7 +177,7 @@ def _general() -> str:
     version = "\n".join(lines()).removeprefix("pyrunc version ")
     return (
         "NAME:\n   pyrunc - Open Container Initiative runtime\n\n"
-        f"{_ABOUT}\n"
+        f"{ABOUT}\n"
         "USAGE:\n   pyrunc [global options] command [command options] [arguments...]\n\n"
         f"VERSION:\n   {version}\n\n"
         f"COMMANDS:\n{commands}\n"

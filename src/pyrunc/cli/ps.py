@@ -54,7 +54,7 @@ def own_lines(listing: str, pids: Collection[int]) -> str:
         fields = line.split(None, column + 1)
         if not fields:
             continue
-        # "-" is the line of a process whose threads follow (ps -Lf shows pids there, -m not).
+        # With -m a process is followed by lines for its threads, which have no pid of their own.
         if len(fields) > column and fields[column] == "-":
             continue
         try:

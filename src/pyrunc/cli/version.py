@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 import pyrunc
-
-SPEC = "1.3.0"
+from pyrunc.spec.default import OCI_VERSION
 
 
 def show() -> int:
@@ -23,14 +22,14 @@ def lines() -> list[str]:
     commit = getattr(pyrunc, "__commit__", "")  # written there by a release's build
     if commit:
         found.append(f"commit: {commit}")
-    found += [f"spec: {SPEC}", f"python: {'.'.join(map(str, sys.version_info[:3]))}"]
-    seccomp = _libseccomp()
+    found += [f"spec: {OCI_VERSION}", f"python: {'.'.join(map(str, sys.version_info[:3]))}"]
+    seccomp = libseccomp()
     if seccomp:
         found.append(f"libseccomp: {seccomp}")
     return found
 
 
-def _libseccomp() -> str:
+def libseccomp() -> str:
     """Return the version of libseccomp, nothing when there is none (seccomp_version(3))."""
     import ctypes
 
