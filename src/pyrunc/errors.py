@@ -67,9 +67,11 @@ class ExecFailed(Error):
 def reason(error: BaseException) -> str:
     """Say why, in the lower-case words that callers of runtimes match on.
 
-    ``OSError`` becomes the errno's text ("no such file or directory"); anything
-    else its own message.
+    ``OSError`` becomes its own explanation in lower case, which is the errno's
+    text ("no such file or directory") unless whoever raised it knew more;
+    anything else its own message.
     """
     if isinstance(error, OSError) and error.errno:
-        return posix.strerror(error.errno).lower()
+        text = error.strerror or posix.strerror(error.errno)
+        return text[:1].lower() + text[1:]
     return str(error) or type(error).__name__

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, dataclass_transform
 else:
 
-    def dataclass_transform(**_options):
+    def dataclass_transform(**_options):  # noqa: D103
         return lambda cls: cls
 
 
@@ -27,7 +27,7 @@ class Step:
     _fields: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._fields = tuple(n for n in cls.__dict__.get("__annotations__", ()) if n[0] != "_")
+        cls._fields = tuple(n for n in cls.__annotations__ if n[0] != "_")
 
     def __init__(self, *values: Any, **named: Any) -> None:
         own = self.__dict__
@@ -71,6 +71,7 @@ class Build:
         "console_peer",
         "down",
         "mounts",
+        "namespaces",
         "null",
         "opened_sources",
         "proc",
@@ -89,6 +90,8 @@ class Build:
         self.root = -1
         #: O_PATH descriptor of the host's procfs.
         self.proc = -1
+        #: Namespaces to join, opened by the runtime, by type.
+        self.namespaces: dict[str, int] = {}
         #: Bind sources that the runtime opened before the builder existed, by destination index.
         self.opened_sources: dict[int, int] = {}
         #: Mounts made so far, by index in the config, for steps that come back to them.

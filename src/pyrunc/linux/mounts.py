@@ -11,7 +11,6 @@ import posix
 from _struct import pack
 from errno import EINVAL, ENOSYS
 
-from pyrunc.errors import Error
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
 
@@ -73,7 +72,7 @@ def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes:
 
     :param options: ``key`` or ``key=value``, each at most FSCONFIG_MAXIMUM bytes.
     :param attributes: ``MOUNT_ATTR_*``.
-    :raises Error: with the kernel's own explanation where it gives one.
+    :raises OSError: with the kernel's own explanation where it gives one.
     """
     context = syscall(SYS["fsopen"], cstring(kind), FSOPEN_CLOEXEC)
     try:
@@ -92,7 +91,7 @@ def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes:
             explanation = _kernel_explanation(context)
             if not explanation:
                 raise
-            raise Error(f"{posix.strerror(error.errno).lower()} ({explanation})") from None
+            raise OSError(error.errno, f"{error.strerror} ({explanation})") from None
     finally:
         posix.close(context)
 
@@ -104,7 +103,7 @@ def _configure(context: int, command: int, key: str, value: str | None) -> None:
 
 def _kernel_explanation(context: int) -> str:
     """Read what the kernel wrote to the file system context about the last failure."""
-    lines = []
+    lines: list[str] = []
     try:
         while len(lines) < 8:
             lines.append(posix.read(context, 1024).decode("utf-8", "replace").strip()[2:])

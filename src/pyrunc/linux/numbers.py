@@ -9,6 +9,13 @@ import posix
 
 _X86 = {
     "getpid": 39,
+    "flock": 73,
+    "rt_sigprocmask": 14,
+    "signalfd4": 289,
+    "socket": 41,
+    "connect": 42,
+    "sendmsg": 46,
+    "fchown": 93,
     "clone": 56,
     "setrlimit": 160,
     "mount": 165,
@@ -59,6 +66,13 @@ _X86 = {
 }
 _ARM64 = {
     "getpid": 172,
+    "flock": 32,
+    "rt_sigprocmask": 135,
+    "signalfd4": 74,
+    "socket": 198,
+    "connect": 203,
+    "sendmsg": 211,
+    "fchown": 55,
     "clone": 220,
     "setrlimit": 164,
     "mount": 40,

@@ -149,7 +149,7 @@ def _closid(value: object) -> Mistakes:
 
 
 def _memory_bandwidth(value: object) -> Mistakes:
-    if not line(value) and (value == "" or str(value).startswith("MB:")):
+    if not line(value) and str(value).startswith("MB:"):
         return FINE
     return wrong("one line that starts with MB:", value)
 

@@ -8,6 +8,7 @@ host can do it is for the plan.
 from __future__ import annotations
 
 import posix
+from _json import encode_basestring_ascii
 from errno import ENOENT, ENOTDIR
 
 from pyrunc.errors import Error, InvalidConfig, reason
@@ -15,7 +16,6 @@ from pyrunc.spec import config as _config
 from pyrunc.spec import json_text
 from pyrunc.spec import process as _process
 from pyrunc.spec import resources as _resources
-from pyrunc.spec.kinds import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,16 +92,16 @@ def read(path: str) -> bytes:
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR):
             raise Error(
-                f"{show(name)[1:-1]} not found: open {show(path)[1:-1]}: {reason(error)} "
+                f"{_plain(name)} not found: open {_plain(path)}: {reason(error)} "
                 "(give the bundle's directory with --bundle)"
             ) from None
-        raise Error(f"open {show(path)[1:-1]}: {reason(error)}") from None
+        raise Error(f"open {_plain(path)}: {reason(error)}") from None
     except ValueError:
-        raise Error(f"open {show(path)}: a path cannot contain NUL") from None
+        raise Error(f"open {_plain(path)}: a path cannot contain NUL") from None
     try:
         status = posix.fstat(file)
         if status.st_mode & _S_IFMT != _S_IFREG:
-            raise Error(f"read {show(path)[1:-1]}: not a regular file")
+            raise Error(f"read {_plain(path)}: not a regular file")
         return _read_all(file, path)
     finally:
         posix.close(file)
@@ -115,7 +115,7 @@ def _read_all(file: int, path: str) -> bytes:
         length += len(part)
         if length > json_text.MAXIMUM_BYTES:
             most = json_text.MAXIMUM_BYTES // (1024 * 1024)
-            raise Error(f"read {show(path)[1:-1]}: larger than {most} MiB")
+            raise Error(f"read {_plain(path)}: larger than {most} MiB")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -133,7 +133,12 @@ def _parsed(text: bytes, source: str) -> Any:
 
 def _refuse(source: str, mistakes: list[Mistake]) -> None:
     if mistakes:
-        raise InvalidConfig(show(source)[1:-1], mistakes)
+        raise InvalidConfig(_plain(source), mistakes)
+
+
+def _plain(path: str) -> str:
+    """Return a path as it is, but for letters that do not belong on a terminal."""
+    return encode_basestring_ascii(path)[1:-1]
 
 
 def _limited(mistakes: Mistakes) -> list[Mistake]:

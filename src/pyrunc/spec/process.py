@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pyrunc.spec.kinds import (
     FINE,
+    MISSING,
     absolute_path,
     array,
     boolean,
@@ -88,7 +89,7 @@ def repeated(entries: list[Any], member: str) -> list[Mistake]:
 
 
 def _args(value: object) -> Mistakes:
-    if value == [] and type(value) is list:
+    if value is MISSING or value == []:
         return wrong("at least one element (args must not be empty)", value)
     return texts(value)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pyrunc.spec.kinds import (
     FINE,
+    MISSING,
     array,
     integer,
     members,
@@ -83,7 +84,7 @@ _action = one_of(*ACTIONS)
 
 
 def _names(value: object) -> Mistakes:
-    if value == [] and type(value) is list:
+    if value is MISSING or value == []:
         return wrong("at least one name", value)
     return texts(value)
 

@@ -1,0 +1,191 @@
+"""The builder: a fork of the runtime that makes the container from inside and becomes its init.
+
+From its first instruction it imports nothing and looks nothing up by name in
+Python's search path, so that nothing of the container's root file system can
+ever be loaded into it.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+from pyrunc.process.channel import FAILED, READY
+from pyrunc.process.hooks import memory_file, with_pid
+from pyrunc.process.launch import LaunchProgram
+from pyrunc.process.program import find_program, with_home
+from pyrunc.process.seal import execute_init, launch_fd
+from pyrunc.step import Build
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pyrunc.plan.plan import Plan
+    from pyrunc.process.last_mile import LastMile
+
+
+class Handover:
+    """What the runtime gives to the builder at its birth; descriptors are inherited."""
+
+    __slots__ = (
+        "down",
+        "init",
+        "last_mile",
+        "namespaces",
+        "plan",
+        "preserved",
+        "proc",
+        "result_fifo",
+        "sources",
+        "start_fifo",
+        "state",
+        "up",
+    )
+
+    def __init__(self, plan: Plan, last_mile: LastMile | None) -> None:
+        self.plan = plan
+        #: None for a container without a process: it can be created, but not started.
+        self.last_mile = last_mile
+        self.up = -1
+        self.down = -1
+        self.init = -1
+        self.proc = -1
+        self.start_fifo = -1
+        self.result_fifo = -1
+        self.preserved = 0
+        self.namespaces: dict[str, int] = {}
+        self.sources: dict[int, int] = {}
+        self.state = b""
+
+
+def close_imports() -> None:
+    """Make importing impossible (design invariant 1): whatever is needed is loaded by now."""
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path.clear()
+    sys.path_importer_cache.clear()
+
+
+def build_container(handover: Handover) -> NoReturn:
+    """Carry out the plan and execute init. Never returns, whatever happens."""
+    close_imports()
+    doing = "start building"
+    try:
+        # Should the runtime be killed, nothing half-made may live on.
+        p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
+        build = Build(handover.up, handover.down)
+        build.proc = handover.proc
+        build.namespaces = handover.namespaces
+        build.opened_sources = handover.sources
+        posix.umask(0)
+        for step in handover.plan.builder:
+            doing = ""
+            try:
+                step.apply(build)
+            except (OSError, Error, ValueError) as error:
+                doing = step.describe()
+                raise Error(f"cannot {doing}: {reason(error)}") from error
+        doing = "launch init"
+        _become_init(handover)
+    except (OSError, Error, ValueError) as error:
+        text = reason(error) if isinstance(error, Error) else f"cannot {doing}: {reason(error)}"
+        _fail(handover.up, text)
+    except BaseException as error:
+        _fail(handover.up, f"internal error: {type(error).__name__}: {error}")
+    posix._exit(1)
+
+
+def _fail(up: int, text: str) -> None:
+    try:
+        files.write_all(up, FAILED + text.encode("utf-8", "replace"))
+    except OSError:
+        pass
+    posix._exit(1)
+
+
+def _become_init(handover: Handover) -> None:
+    """Compile the launch program, now that the program can be found, and execute init with it."""
+    launch = LaunchProgram(handover.up)
+    last_mile = handover.last_mile
+    launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if last_mile is None:
+        _compile_without_process(launch, handover)
+    else:
+        process = last_mile.process
+        root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
+        last_mile.program = find_program(
+            root, process["args"][0], last_mile.environment, process["cwd"]
+        )
+        uid = (process.get("user") or {}).get("uid", 0)
+        last_mile.environment = with_home(root, list(last_mile.environment), uid)
+        posix.close(root)
+        _compile(launch, handover, last_mile)
+    program = launch_fd(launch.encode())
+    # These are init's from here on; it marks them close-on-exec again.
+    for descriptor in (handover.up, handover.down, handover.start_fifo, handover.result_fifo):
+        posix.set_inheritable(descriptor, True)
+    if last_mile is not None and last_mile.hooks[1] >= 0:
+        posix.set_inheritable(last_mile.hooks[1], True)
+    _give_up_effective_gid()
+    execute_init(handover.init, program)
+
+
+def _compile(launch: LaunchProgram, handover: Handover, last_mile: LastMile) -> None:
+    pid = posix.getpid()
+    if last_mile.preserved_listen:
+        # sd_listen_fds(3): the descriptors are for the process with this number.
+        last_mile.environment = [*last_mile.environment, f"LISTEN_PID={pid}"]
+    if last_mile.hooks[0]:
+        state = memory_file("hook-stdin", with_pid(handover.state, pid))
+        last_mile.hooks = (last_mile.hooks[0], state)
+    last_mile.add_preparation(launch)
+    last_mile.add_session(launch)
+    last_mile.add_privileges(launch, handover.up, handover.down)
+    last_mile.add_checks(launch)
+    _keep_descriptors(launch, last_mile.preserved)
+    _wait_for_start(launch, handover)
+    last_mile.add_execution(launch)
+
+
+def _compile_without_process(launch: LaunchProgram, handover: Handover) -> None:
+    launch.reset_signals()
+    _keep_descriptors(launch, 0)
+    _wait_for_start(launch, handover)
+    launch.execute("start a container whose config has no process", "/nonexistent", [""], [])
+
+
+def _keep_descriptors(launch: LaunchProgram, preserved: int) -> None:
+    launch.cloexec_from(3 + preserved)
+    for descriptor in range(3, 3 + preserved):
+        launch.call(f"keep descriptor {descriptor}", "fcntl", descriptor, 2, 0)
+
+
+def _wait_for_start(launch: LaunchProgram, handover: Handover) -> None:
+    """From "ready" on, the container lives on its own: the runtime may end."""
+    launch.call("outlive the runtime", "prctl", p.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    launch.call("report that the container is ready", "write", handover.up, launch.blob(READY), 1)
+    launch.report_to(handover.result_fifo)
+    launch.call("close the pipe", "close", handover.up)
+    launch.call("close the pipe", "close", handover.down)
+    launch.await_byte("wait for the start", handover.start_fifo)
+
+
+def _give_up_effective_gid() -> None:
+    """Execute init with an effective gid that is not the real one.
+
+    The kernel makes such a process undumpable from the first instruction
+    (begin_new_exec in fs/exec.c), so there is no moment in which it could be
+    traced; its launch program sets the ids that the config asks for. Where only
+    one gid is mapped there is no second one to take: init's first call must do.
+    """
+    from_gid = posix.getegid()
+    for gid in (from_gid + 1, 65534, 1):
+        try:
+            posix.setresgid(-1, gid, -1)
+        except OSError:
+            continue
+        return

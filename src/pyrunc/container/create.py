@@ -1,0 +1,522 @@
+"""Making a container: everything up to an init that waits for its start.
+
+The runtime's side of the story. It checks the config and plans while nothing
+has changed; then it makes the cgroup and the builder, does for the builder
+what only the host may do, and ends when init reports that it is ready.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.container import state as states
+from pyrunc.container.builder import Handover, build_container
+from pyrunc.container.idmap import user_namespace_with, write_mappings
+from pyrunc.container.spawn import spawn_builder
+from pyrunc.container.store import RECORD_FORMAT, Store
+from pyrunc.container.timestamps import now
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files, mounts, sockets
+from pyrunc.linux import processes as p
+from pyrunc.plan.facts import Facts
+from pyrunc.plan.planner import mapping_lines, needs_cgroup_early, plan, root_path
+from pyrunc.process import channel
+from pyrunc.process.hooks import run_hooks, with_pid
+from pyrunc.process.last_mile import LastMile
+from pyrunc.process.launch import parse_failure
+from pyrunc.process.namespaces import open_namespace
+from pyrunc.process.seal import sealed_init
+from pyrunc.rootfs.mount import open_bind_source
+from pyrunc.security import capabilities
+from pyrunc.spec import json_text
+from pyrunc.spec.load import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cgroups.driver import Driver
+    from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Entry, Record
+    from pyrunc.plan.plan import Plan
+    from pyrunc.spec.types import Hook, Process, Spec
+
+
+class CreateOptions:
+    """What `create` and `run` can be told beside the bundle; paths are absolute."""
+
+    __slots__ = (
+        "console_socket",
+        "foreground",
+        "no_new_keyring",
+        "no_pivot",
+        "notify_socket",
+        "pid_file",
+        "pidfd_socket",
+        "preserve_fds",
+    )
+
+    def __init__(
+        self,
+        *,
+        console_socket: str = "",
+        pidfd_socket: str = "",
+        pid_file: str = "",
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        preserve_fds: int = 0,
+        foreground: bool = False,
+    ) -> None:
+        self.console_socket = console_socket
+        self.pidfd_socket = pidfd_socket
+        self.pid_file = pid_file
+        self.no_pivot = no_pivot
+        self.no_new_keyring = no_new_keyring
+        self.preserve_fds = preserve_fds
+        #: `run` without --detach: the terminal is for the caller, not for a console socket.
+        self.foreground = foreground
+
+
+def create(
+    settings: Settings,
+    container_id: str,
+    *,
+    bundle: str,
+    config: str = "",
+    console_socket: str = "",
+    pidfd_socket: str = "",
+    pid_file: str = "",
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+) -> None:
+    """Create a container from the bundle (runtime.md, "Create").
+
+    Afterwards init waits for :func:`pyrunc.container.start.start`. On any error
+    everything made so far is gone again.
+
+    :raises pyrunc.errors.InvalidConfig: with all mistakes of the config.
+    :raises pyrunc.errors.AlreadyExists: when the id is taken.
+    """
+    options = CreateOptions(
+        console_socket=console_socket,
+        pidfd_socket=pidfd_socket,
+        pid_file=pid_file,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+        preserve_fds=preserve_fds,
+    )
+    creation = Creation(settings, container_id, bundle, options)
+    creation.load(config)
+    creation.carry_out()
+    creation.close()
+
+
+class Creation:
+    """One container on its way from a config to a waiting init."""
+
+    def __init__(
+        self, settings: Settings, container_id: str, bundle: str, options: CreateOptions
+    ) -> None:
+        self.settings = settings
+        self.id = container_id
+        self.bundle = bundle
+        self.options = options
+        self.store = Store(settings.root)
+        self.spec: Spec
+        self.entry: Entry
+        self.record: Record
+        self.driver: Driver
+        self.pid = 0
+        self.pidfd = -1
+        #: The terminal's master, for a foreground run.
+        self.master = -1
+        self._descriptors: list[int] = []
+        self._ran_hooks = False
+
+    def load(self, config: str = "") -> None:
+        """Read and check the config; nothing on the machine has changed when this fails."""
+        self.spec = load(config or f"{self.bundle}/config.json")
+        _check_terminal(self.spec, self.options)
+        _check_preserved(self.options.preserve_fds)
+        _check_root(root_path(self.spec, self.bundle))
+
+    def carry_out(self) -> None:
+        """Make the container, or leave nothing behind."""
+        self.entry = self.store.reserve(self.id)
+        try:
+            self._prepare()
+            self._build()
+            self._finish()
+        except BaseException:
+            self._undo()
+            raise
+
+    def close(self) -> None:
+        """Close what is open; the container lives on."""
+        for descriptor in self._descriptors:
+            posix.close(descriptor)
+        self._descriptors.clear()
+        self.entry.close()
+
+    def _prepare(self) -> None:
+        from pyrunc.cgroups import driver, host
+
+        spec = self.spec
+        linux = spec.get("linux", {})
+        layout = host.detect()
+        self.driver = driver.open_driver(
+            layout,
+            linux.get("cgroupsPath", ""),
+            self.id,
+            systemd=self.settings.systemd_cgroup,
+            ignore_errors=self.settings.rootless,
+        )
+        self.record = {
+            "format": RECORD_FORMAT,
+            "ociVersion": spec["ociVersion"],
+            "id": self.id,
+            "bundle": self.bundle,
+            "rootfs": root_path(spec, self.bundle),
+            "created": now(),
+            "owner": states.owner_name(posix.getuid()),
+            "ownerUid": posix.getuid(),
+            "annotations": spec.get("annotations") or {},
+            "phase": states.CREATING,
+            "pid": 0,
+            "startTime": 0,
+            "cgroup": self.driver.to_state(),
+            "rootless": self.settings.rootless,
+        }
+        if kept := {k: v for k, v in spec.get("hooks", {}).items() if k.startswith("post")}:
+            self.record["hooks"] = kept  # type: ignore[typeddict-item]
+        facts = Facts(
+            cgroup_version=layout.version,
+            cgroup_mounts=layout.mounts if layout.version == 1 else {"": layout.unified},
+            cgroup_paths=self.driver.paths(),
+            rootless=self.settings.rootless,
+            pivot=not self.options.no_pivot,
+            new_keyring=not self.options.no_new_keyring,
+        )
+        self.plan = plan(spec, self.bundle, self._state_json(0), facts)
+        self.entry.save_config(spec)
+        self.entry.save(self.record)
+
+    def _state_json(self, pid: int) -> bytes:
+        """Return the state that hooks get on stdin (runtime.md, "State")."""
+        state = {
+            "ociVersion": self.spec["ociVersion"],
+            "id": self.id,
+            "status": states.CREATING,
+            "pid": 0,
+            "bundle": self.bundle,
+            "annotations": self.spec.get("annotations") or {},
+        }
+        return with_pid(json_text.encode(state).encode(), pid)
+
+    def _build(self) -> None:
+        handover = self._handover()
+        up, handover.up = posix.pipe2(files.O_CLOEXEC)
+        handover.down, down = posix.pipe2(files.O_CLOEXEC)
+        self._descriptors += [up, down]
+        builders = [handover.up, handover.down, handover.init, *handover.namespaces.values()]
+        builders += [handover.proc, handover.start_fifo, handover.result_fifo]
+        builders += handover.sources.values()
+
+        def mappings(pid: int) -> None:
+            write_mappings(pid, self.spec, rootless=self.settings.rootless)
+
+        try:
+            self.pid, self.pidfd = spawn_builder(handover, self.spec, build_container, mappings)
+        finally:
+            for descriptor in builders:
+                posix.close(descriptor)
+        self._descriptors.append(self.pidfd)
+        self.record["pid"] = self.pid
+        self.record["startTime"] = p.start_time(self.pid)
+        self.entry.save(self.record)
+        if not self.plan.namespaces.needs_stage and "user" in self.plan.namespaces.new:
+            _go_on(down)
+        try:
+            self._make_cgroup()
+        except (OSError, Error):
+            # A builder that failed in the meantime knows better what went wrong.
+            if p.poll((up,), 0):
+                self._converse(up, down)
+            raise
+        if needs_cgroup_early(self.spec, self.plan.namespaces):
+            _go_on(down)
+        self._converse(up, down)
+
+    def _handover(self) -> Handover:
+        """Open everything that the builder inherits, compile everything that it only executes."""
+        spec = self.spec
+        process = spec.get("process")
+        handover = Handover(self.plan, self._last_mile(process) if process else None)
+        handover.state = self._state_json(0)
+        handover.proc = files.open_host_proc()
+        handover.init = sealed_init()
+        for name in ("exec.fifo", "result.fifo"):
+            posix.mkfifo(name, 0o600, dir_fd=self.entry.directory)
+        # Opened for both directions, a fifo has a reader and a writer from the start on.
+        flags = posix.O_RDWR | files.O_CLOEXEC
+        handover.start_fifo = posix.open("exec.fifo", flags, dir_fd=self.entry.directory)
+        handover.result_fifo = posix.open("result.fifo", flags, dir_fd=self.entry.directory)
+        for kind, path in self.plan.namespaces.joined.items():
+            handover.namespaces[kind] = open_namespace(kind, path)
+        for step in self.plan.opened_by_runtime:
+            handover.sources[step.index] = self._open_source(step.source, step.options, step.mapping)
+        return handover
+
+    def _open_source(self, source: str, options: object, mapping: tuple[tuple[str, str], ...]) -> int:
+        try:
+            tree = open_bind_source(source, options)  # type: ignore[arg-type]
+            if mapping:
+                named = dict(mapping)
+                if "container" in named:
+                    linux = self.spec.get("linux", {})
+                    named = {
+                        "uid_map": mapping_lines(linux.get("uidMappings") or []),
+                        "gid_map": mapping_lines(linux.get("gidMappings") or []),
+                    }
+                holder = user_namespace_with(named)
+                mounts.set_attributes(
+                    tree,
+                    enable=mounts.MOUNT_ATTR_IDMAP,
+                    user_namespace=holder,
+                    recursive=options.recursive_idmap,  # type: ignore[attr-defined]
+                )
+                posix.close(holder)
+        except OSError as error:
+            raise Error(f"cannot bind {source}: {reason(error)}") from None
+        return tree
+
+    def _last_mile(self, process: Process) -> LastMile:
+        spec = self.spec
+        linux = spec.get("linux", {})
+        log = self.settings.log
+        last_mile = LastMile(process, "", list(process.get("env") or ()))
+        has, last = capabilities.own()
+        if self.plan.namespaces.private("user"):
+            has = capabilities.full(last)
+        sets, warnings = capabilities.wanted(process.get("capabilities"), has, last)
+        for warning in warnings:
+            log.warn(warning)
+        last_mile.capability_calls = capabilities.capability_calls(sets, has, last)
+        if linux.get("seccomp"):
+            from pyrunc.security.seccomp import filter_for
+
+            cache = self.store.shared_directory("seccomp")
+            last_mile.seccomp = filter_for(linux["seccomp"], cache)  # type: ignore[arg-type]
+        if process.get("apparmorProfile") or process.get("selinuxLabel"):
+            from pyrunc.security import lsm
+
+            last_mile.label_writes = lsm.exec_labels(
+                process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
+            )
+        if not self.options.no_new_keyring:
+            last_mile.keyring = f"_ses.{self.id}"
+        last_mile.personality = linux.get("personality")
+        last_mile.memory_policy = linux.get("memoryPolicy")
+        annotations = spec.get("annotations") or {}
+        last_mile.keep_groups = annotations.get("run.oci.keep_original_groups") == "1"
+        last_mile.hooks = (spec.get("hooks", {}).get("startContainer") or [], -1)
+        last_mile.preserved = self.options.preserve_fds
+        return last_mile
+
+    def _make_cgroup(self) -> None:
+        resources = self.spec.get("linux", {}).get("resources") or {}
+        self.driver.create(resources)
+        self.driver.apply_early(resources)
+        self.driver.attach(self.pid)
+
+    def _converse(self, up: int, down: int) -> None:
+        """Answer the builder until it has become an init that is ready."""
+        while True:
+            message = channel.receive(up)
+            kind = message[:1]
+            if kind == channel.READY:
+                return
+            if kind == channel.HOOKS:
+                self._run_hooks()
+            elif kind == channel.TERMINAL:
+                self._take_terminal(p.pidfd_getfd(self.pidfd, channel.descriptor_in(message)))
+            elif kind == channel.LISTENER:
+                self._send_listener(p.pidfd_getfd(self.pidfd, channel.descriptor_in(message)))
+            else:
+                raise self._failure(message)
+            _go_on(down)
+
+    def _failure(self, message: bytes) -> Error:
+        if message[:1] == channel.FAILED:
+            return Error(
+                f"unable to start container process: {channel.failure_text(message)}"
+            )
+        failure = parse_failure(message)
+        if failure is None:
+            return channel.dead("the container's init")
+        return Error(f"unable to start container process: {describe_failure(failure)}")
+
+    def _run_hooks(self) -> None:
+        self._ran_hooks = True
+        hooks = self.spec.get("hooks", {})
+        state = self._state_json(self.pid)
+        for kind in ("prestart", "createRuntime"):
+            entries: list[Hook] = hooks.get(kind) or []  # type: ignore[assignment]
+            run_hooks(kind, entries, state)
+
+    def _take_terminal(self, master: int) -> None:
+        if self.options.foreground and not self.options.console_socket:
+            self.master = master
+            return
+        try:
+            socket = sockets.connect_unix(self.options.console_socket)
+            sockets.send_descriptor(socket, master, b"/dev/ptmx")
+            posix.close(socket)
+        except OSError as error:
+            raise Error(
+                f"cannot send the terminal to console socket {self.options.console_socket}: "
+                f"{reason(error)}"
+            ) from None
+        finally:
+            posix.close(master)
+
+    def _send_listener(self, listener: int) -> None:
+        """Give the seccomp agent its descriptor (config-linux.md, "The Container Process State")."""
+        seccomp = self.spec["linux"]["seccomp"]
+        state = {
+            "ociVersion": self.spec["ociVersion"],
+            "fds": ["seccompFd"],
+            "pid": self.pid,
+            "metadata": seccomp.get("listenerMetadata", ""),
+            "state": json_text.parse(self._state_json(self.pid)),
+        }
+        path = seccomp.get("listenerPath", "")
+        try:
+            socket = sockets.connect_unix(path)
+            sockets.send_descriptor(socket, listener, json_text.encode(state).encode())
+            posix.close(socket)
+        except OSError as error:
+            raise Error(f"cannot send the seccomp listener to {path}: {reason(error)}") from None
+        finally:
+            posix.close(listener)
+
+    def _finish(self) -> None:
+        """Init waits: set the limits that the builder was too big for, and write things down."""
+        spec = self.spec
+        process = spec.get("process") or {}
+        if (score := process.get("oomScoreAdj")) is not None:
+            self._set_oom_score(score)
+        self.driver.apply_late(spec.get("linux", {}).get("resources") or {})
+        self.record["phase"] = states.CREATED
+        self.record["cgroup"] = self.driver.to_state()
+        self.entry.save(self.record)
+        if self.options.pidfd_socket:
+            socket = sockets.connect_unix(self.options.pidfd_socket)
+            sockets.send_descriptor(socket, self.pidfd, b"pidfd")
+            posix.close(socket)
+        if self.options.pid_file:
+            write_pid_file(self.options.pid_file, self.pid)
+
+    def _set_oom_score(self, score: int) -> None:
+        try:
+            files.write_file(f"/proc/{self.pid}/oom_score_adj", b"%d" % score)
+        except OSError as error:
+            if self.settings.rootless:
+                return
+            raise Error(f"cannot set oom_score_adj to {score}: {reason(error)}") from None
+
+    def _undo(self) -> None:
+        """Leave nothing of a failed create: no process, no cgroup, no directory."""
+        if self.pidfd >= 0:
+            p.pidfd_send_signal(self.pidfd, p.SIGKILL)
+            posix.waitpid(self.pid, 0)
+        if hasattr(self, "driver"):
+            try:
+                self.driver.destroy()
+            except (OSError, Error) as error:
+                self.settings.log.warn(f"cannot remove the container's cgroup: {reason(error)}")
+        if self._ran_hooks:
+            # runtime.md, "Lifecycle": after a failed hook it goes on at step 12.
+            run_poststop(self.settings, self.spec.get("hooks", {}).get("poststop"), self._stopped())
+        self.entry.remove()
+        self.close()
+
+    def _stopped(self) -> bytes:
+        return self._state_json(0).replace(b'"status":"creating"', b'"status":"stopped"')
+
+
+def _go_on(down: int) -> None:
+    """Let the builder go on; one that is dead has left the reason in the other pipe."""
+    try:
+        posix.write(down, channel.GO_ON)
+    except BrokenPipeError:
+        pass
+
+
+def run_poststop(settings: Settings, hooks: list[Hook] | None, state: bytes) -> None:
+    """Run the poststop hooks; one that fails is warned about and the next is run."""
+    for hook in hooks or ():
+        try:
+            run_hooks("poststop", [hook], state)
+        except Error as error:
+            settings.log.warn(str(error))
+
+
+def describe_failure(failure: tuple[int, int, int, str]) -> str:
+    """Turn a failure record of init's into words."""
+    _, code, detail, label = failure
+    if code:
+        return f"{label}: {posix.strerror(code).lower()}"
+    if detail:
+        ending = p.exit_status(detail)
+        return f"{label}: exit status {ending}"
+    return label
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write the pid, without a newline, so that the file is there whole or not at all."""
+    directory, _, name = path.rpartition("/")
+    temporary = f"{directory or '.'}/.{name}"
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | files.O_CLOEXEC
+    try:
+        descriptor = posix.open(temporary, flags, 0o644)
+        try:
+            files.write_all(descriptor, b"%d" % pid)
+        finally:
+            posix.close(descriptor)
+        posix.rename(temporary, path)
+    except OSError as error:
+        raise Error(f"cannot write pid file {path}: {reason(error)}") from None
+
+
+def _check_terminal(spec: Spec, options: CreateOptions) -> None:
+    terminal = bool((spec.get("process") or {}).get("terminal"))
+    if terminal and not options.console_socket and not options.foreground:
+        raise Error(
+            "cannot allocate tty if pyrunc will detach without setting console socket; "
+            "give --console-socket, or set process.terminal to false"
+        )
+    if not terminal and options.console_socket:
+        raise Error(
+            "cannot use console socket if pyrunc will not detach or allocate tty; "
+            "set process.terminal to true, or leave --console-socket out"
+        )
+
+
+def _check_preserved(count: int) -> None:
+    for descriptor in range(3, 3 + count):
+        try:
+            posix.fstat(descriptor)
+        except OSError as error:
+            raise Error(
+                f"cannot preserve file descriptor {descriptor}: {reason(error)}; "
+                "--preserve-fds N passes on descriptors 3 to 3+N-1, all of which must be open"
+            ) from None
+
+
+def _check_root(path: str) -> None:
+    try:
+        mode = posix.stat(path).st_mode
+    except OSError as error:
+        raise Error(f"invalid rootfs {path}: {reason(error)}") from None
+    if mode & files.S_IFMT != files.S_IFDIR:
+        raise Error(f"invalid rootfs {path}: not a directory")

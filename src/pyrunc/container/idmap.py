@@ -1,0 +1,94 @@
+"""User namespace mappings: written for a process, or held by one for id-mapped mounts."""
+
+from __future__ import annotations
+
+import posix
+from errno import ENOENT, EPERM
+
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+from pyrunc.plan.planner import mapping_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.spec.types import IDMapping, Spec
+
+_HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
+_HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
+
+
+def write_mappings(pid: int, spec: Spec, *, rootless: bool) -> None:
+    """Write ``linux.uidMappings`` and ``gidMappings`` for the user namespace that ``pid`` is in.
+
+    Without root, a mapping of more than the caller's own ids takes the setuid
+    helpers newuidmap(1) and newgidmap(1).
+
+    :raises Error: naming the mapping and what the kernel or the helper said.
+    """
+    linux = spec.get("linux", {})
+    uids, gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
+    for name, mappings, own in (
+        ("uid_map", uids, posix.geteuid()),
+        ("gid_map", gids, posix.getegid()),
+    ):
+        if not mappings:
+            continue
+        try:
+            if rootless and not _is_own_id(mappings, own):
+                _run_helper(name, pid, mappings)
+                continue
+            if rootless and name == "gid_map":
+                # user_namespaces(7): without privilege, giving up setgroups comes first.
+                files.write_file(f"/proc/{pid}/setgroups", b"deny")
+            files.write_file(f"/proc/{pid}/{name}", mapping_lines(mappings).encode())
+        except OSError as error:
+            hint = "; are the host ids mapped here?" if error.errno == EPERM else ""
+            raise Error(f"cannot write {name} of the container: {reason(error)}{hint}") from None
+
+
+def _is_own_id(mappings: Sequence[IDMapping], own: int) -> bool:
+    return len(mappings) == 1 and mappings[0]["size"] == 1 and mappings[0]["hostID"] == own
+
+
+def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
+    helper = _HELPERS[name]
+    arguments = [helper, str(pid), *mapping_lines(list(mappings)).split()]
+    for directory in _HELPER_DIRECTORIES:
+        try:
+            child = posix.posix_spawn(f"{directory}/{helper}", arguments, {})
+        except OSError as error:
+            if error.errno != ENOENT:
+                raise
+            continue
+        status = p.wait(child)
+        if status:
+            raise Error(
+                f"{helper} refused the mapping (exit status {status}); "
+                f"see /etc/sub{name[:3]} for the ids that are yours"
+            )
+        return
+    raise Error(f"mapping more than one id without root needs {helper} (package uidmap)")
+
+
+def user_namespace_with(mapping: dict[str, str]) -> int:
+    """Return the descriptor of a new user namespace with this mapping, for MOUNT_ATTR_IDMAP.
+
+    A short-lived child makes it; the descriptor keeps it after the child is gone.
+    """
+    pid, pidfd = p.clone(p.CLONE_NEWUSER)
+    if pid == 0:
+        while True:
+            p.poll((), 3600)
+    try:
+        for name, lines in mapping.items():
+            files.write_file(f"/proc/{pid}/{name}", lines.encode())
+        return posix.open(f"/proc/{pid}/ns/user", posix.O_RDONLY | files.O_CLOEXEC)
+    except OSError as error:
+        raise Error(f"cannot make the id mapping of a mount: {reason(error)}") from None
+    finally:
+        p.pidfd_send_signal(pidfd, p.SIGKILL)
+        posix.close(pidfd)
+        posix.waitpid(pid, 0)

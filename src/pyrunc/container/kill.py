@@ -1,0 +1,69 @@
+"""Signals to a container."""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.container import state as states
+from pyrunc.container.store import Store
+from pyrunc.errors import WrongStatus
+from pyrunc.linux import processes as p
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Record
+
+
+def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) -> None:
+    """Send ``signal`` to the container's init process (runtime.md, "Kill").
+
+    Without a pid namespace of its own init's death does not end the other processes, so
+    SIGKILL goes to all of the cgroup. With ``everyone`` any signal does, and a
+    stopped container is no error then.
+
+    :raises WrongStatus: ``container not running`` when it is stopped.
+    """
+    entry = Store(settings.root).open(container_id)
+    try:
+        record = entry.load()
+        status = states.status_of(entry, record)
+        if everyone:
+            signal_all(record, signal)
+            return
+        if status == states.STOPPED:
+            raise WrongStatus("container not running")
+        if signal == p.SIGKILL and record.get("sharedPidNamespace"):
+            signal_all(record, signal)
+        pidfd = p.open_process(record["pid"], record["startTime"])
+        if pidfd < 0:
+            raise WrongStatus("container not running")
+        try:
+            sent = p.pidfd_send_signal(pidfd, signal)
+        finally:
+            posix.close(pidfd)
+        if not sent:
+            raise WrongStatus("container not running")
+        if signal == p.SIGKILL and status == states.PAUSED:
+            # A process that is frozen by cgroup v1 takes no signal, not even this one.
+            thaw(record)
+    finally:
+        entry.close()
+
+
+def signal_all(record: Record, signal: int) -> None:
+    """Send ``signal`` to every process of the container's cgroup."""
+    from pyrunc.cgroups.driver import from_state
+
+    saved = record.get("cgroup")
+    if saved:
+        from_state(saved).signal_all(signal)
+
+
+def thaw(record: Record) -> None:
+    """Let a frozen container run, so that it can die."""
+    from pyrunc.cgroups.driver import from_state
+
+    saved = record.get("cgroup")
+    if saved:
+        from_state(saved).thaw()

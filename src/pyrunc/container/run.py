@@ -1,0 +1,73 @@
+"""`run`: create and start in one, and in the foreground stay until the container ends."""
+
+from __future__ import annotations
+
+from pyrunc.container.create import CreateOptions, Creation
+from pyrunc.container.delete import remove
+from pyrunc.container.start import start_entry
+from pyrunc.errors import Error
+from pyrunc.linux import processes as p
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.container.settings import Settings
+
+
+def run(
+    settings: Settings,
+    container_id: str,
+    *,
+    bundle: str,
+    config: str = "",
+    console_socket: str = "",
+    pidfd_socket: str = "",
+    pid_file: str = "",
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+    detach: bool = False,
+    keep: bool = False,
+    no_subreaper: bool = False,
+) -> int:
+    """Run a container; return the exit status of its process, or 0 when detached.
+
+    In the foreground the container is deleted at its end unless ``keep``.
+
+    :raises Error: when it cannot be created or started; nothing is left then.
+    """
+    options = CreateOptions(
+        console_socket=console_socket,
+        pidfd_socket=pidfd_socket,
+        pid_file=pid_file,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+        preserve_fds=preserve_fds,
+        foreground=not detach,
+    )
+    creation = Creation(settings, container_id, bundle, options)
+    creation.load(config)
+    creation.carry_out()
+    try:
+        if detach:
+            _start(settings, creation)
+            return 0
+        if not no_subreaper:
+            p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
+        from pyrunc.process.relay import Relay
+
+        with Relay() as relay:
+            _start(settings, creation)
+            status = relay.wait(creation.pid, creation.pidfd, creation.master)
+        if not keep:
+            remove(settings, creation.entry, creation.record)
+        return status
+    finally:
+        creation.close()
+
+
+def _start(settings: Settings, creation: Creation) -> None:
+    try:
+        start_entry(settings, creation.entry, creation.record)
+    except Error:
+        remove(settings, creation.entry, creation.record)
+        raise

@@ -1,0 +1,109 @@
+"""Letting a created container's init go on to the user's program."""
+
+from __future__ import annotations
+
+import posix
+from errno import ENOENT, ENXIO
+
+from pyrunc.container import state as states
+from pyrunc.container.create import describe_failure
+from pyrunc.container.store import Store
+from pyrunc.errors import Error, WrongStatus, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+from pyrunc.process.channel import GO_ON
+from pyrunc.process.hooks import run_hooks, with_pid
+from pyrunc.process.launch import parse_failure
+from pyrunc.spec import json_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Entry, Record
+
+
+def start(settings: Settings, container_id: str) -> None:
+    """Start a created container and wait until the user's program runs (runtime.md, "Start").
+
+    :raises WrongStatus: when it is not created.
+    :raises Error: when a startContainer hook or the execution of the program failed, with the
+        reason; the container is stopped then.
+    """
+    entry = Store(settings.root).open(container_id)
+    try:
+        entry.lock()
+        record = entry.load()
+        status = states.status_of(entry, record)
+        if status in (states.RUNNING, states.PAUSED) and not entry.has("exec.fifo"):
+            raise WrongStatus("cannot start an already running container")
+        if status == states.STOPPED:
+            raise WrongStatus("cannot start a container that has stopped")
+        if status == states.CREATING:
+            raise WrongStatus("cannot start a container that is still being created")
+        start_entry(settings, entry, record)
+    finally:
+        entry.close()
+
+
+def start_entry(settings: Settings, entry: Entry, record: Record) -> None:
+    """Start a created container whose lock is held."""
+    release(entry)
+    hooks = (record.get("hooks") or {}).get("poststart")
+    if hooks:
+        try:
+            run_hooks("poststart", hooks, hook_state(record, states.RUNNING, record["pid"]))
+        except Error:
+            _kill(record)
+            raise
+
+
+def release(entry: Entry) -> None:
+    """Open init's fifo, and wait until it has executed the program or says why it could not.
+
+    Init holds the writing end of the result fifo close-on-exec: its end of file is the success.
+    """
+    flags = files.O_CLOEXEC | posix.O_NONBLOCK
+    result = -1
+    try:
+        try:
+            result = posix.open("result.fifo", posix.O_RDONLY | flags, dir_fd=entry.directory)
+            go = posix.open("exec.fifo", posix.O_WRONLY | flags, dir_fd=entry.directory)
+        except OSError as error:
+            if error.errno in (ENXIO, ENOENT):
+                raise WrongStatus("cannot start a container that has stopped") from None
+            raise
+        posix.write(go, GO_ON)
+        posix.close(go)
+        # From here on it is no longer "created", whatever comes.
+        entry.unlink("exec.fifo")
+        p.poll((result,))
+        record = posix.read(result, 4096)
+    except OSError as error:
+        raise Error(f"cannot start container {entry.id}: {reason(error)}") from None
+    finally:
+        if result >= 0:
+            posix.close(result)
+    entry.unlink("result.fifo")
+    failure = parse_failure(record) if record else None
+    if failure is not None:
+        raise Error(f"unable to start container process: {describe_failure(failure)}")
+
+
+def hook_state(record: Record, status: str, pid: int) -> bytes:
+    """Return the state JSON for the hooks of a container that exists."""
+    state = {
+        "ociVersion": record["ociVersion"],
+        "id": record["id"],
+        "status": status,
+        "pid": 0,
+        "bundle": record["bundle"],
+        "annotations": record.get("annotations") or {},
+    }
+    return with_pid(json_text.encode(state).encode(), pid)
+
+
+def _kill(record: Record) -> None:
+    pidfd = p.open_process(record["pid"], record["startTime"])
+    if pidfd >= 0:
+        p.pidfd_send_signal(pidfd, p.SIGKILL)
+        posix.close(pidfd)

@@ -1,0 +1,112 @@
+"""What a container is right now: its record, held against the processes and cgroups there are."""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.container.store import Store
+from pyrunc.errors import Error, NotFound
+from pyrunc.linux import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Entry, Record
+
+CREATING = "creating"
+CREATED = "created"
+RUNNING = "running"
+PAUSED = "paused"
+STOPPED = "stopped"
+
+
+def status_of(entry: Entry, record: Record) -> str:
+    """Judge the status: by the init process, the start fifo and the freezer (runtime.md, "State").
+
+    The process is known by number and start time: a reused number is not taken for it.
+    """
+    alive = processes.is_running(record.get("pid", 0), record.get("startTime", 0))
+    if record.get("phase") == CREATING:
+        # Whoever makes it holds the lock; without one it was given up half-way.
+        return CREATING if alive else STOPPED
+    if not alive:
+        return STOPPED
+    if is_paused(record):
+        return PAUSED
+    return CREATED if entry.has("exec.fifo") else RUNNING
+
+
+def is_paused(record: Record) -> bool:
+    """Tell whether the container's cgroup is frozen."""
+    saved = record.get("cgroup")
+    if not saved:
+        return False
+    from pyrunc.cgroups.driver import from_state
+
+    return bool(from_state(saved).frozen())
+
+
+def describe(entry: Entry, record: Record) -> dict[str, Any]:
+    """Return the state as `state` and `list` print it."""
+    status = status_of(entry, record)
+    state: dict[str, Any] = {
+        "ociVersion": record["ociVersion"],
+        "id": record["id"],
+        "pid": 0 if status == STOPPED else record.get("pid", 0),
+        "status": status,
+        "bundle": record["bundle"],
+        "rootfs": record["rootfs"],
+        "created": record["created"],
+        "owner": record.get("owner", ""),
+    }
+    if record.get("annotations"):
+        state["annotations"] = record["annotations"]
+    return state
+
+
+def query(settings: Settings, container_id: str) -> dict[str, Any]:
+    """Return a container's state.
+
+    :raises NotFound: when there is no such container.
+    """
+    entry = Store(settings.root).open(container_id)
+    try:
+        return describe(entry, entry.load())
+    finally:
+        entry.close()
+
+
+def query_all(settings: Settings) -> list[dict[str, Any]]:
+    """Return the states of all containers, by id. One that cannot be read is warned about."""
+    store = Store(settings.root)
+    states = []
+    for container_id in store.ids():
+        try:
+            states.append(query(settings, container_id))
+        except NotFound:
+            continue
+        except Error as error:
+            settings.log.warn(str(error))
+    return states
+
+
+def owner_name(uid: int) -> str:
+    """Return the login name of ``uid``, or its number.
+
+    /etc/passwd is read directly: the name services would load libraries.
+    """
+    try:
+        descriptor = posix.open("/etc/passwd", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return str(uid)
+    try:
+        text = posix.read(descriptor, 1 << 20)
+    finally:
+        posix.close(descriptor)
+    for line in text.split(b"\n"):
+        fields = line.split(b":", 3)
+        if len(fields) == 4 and fields[2] == b"%d" % uid:
+            return fields[0].decode("utf-8", "replace")
+    return str(uid)

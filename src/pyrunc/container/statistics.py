@@ -1,0 +1,31 @@
+"""What `events` tells about a container's use of resources."""
+
+from __future__ import annotations
+
+from pyrunc.container import state as states
+from pyrunc.container.store import Store
+from pyrunc.errors import WrongStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.container.settings import Settings
+
+
+def statistics(settings: Settings, container_id: str) -> dict[str, Any]:
+    """Return the ``data`` of a stats event, read from the container's cgroups.
+
+    :raises WrongStatus: when the container is stopped and has none any more.
+    """
+    from pyrunc.cgroups.driver import from_state
+
+    entry = Store(settings.root).open(container_id)
+    try:
+        record = entry.load()
+        if states.status_of(entry, record) == states.STOPPED:
+            raise WrongStatus(f"container with id {container_id} is not running")
+        data: dict[str, Any] = from_state(record["cgroup"]).statistics()
+        return data
+    finally:
+        entry.close()

@@ -1,0 +1,33 @@
+"""The plan: everything that will be done to make a container, in order, before any of it is done."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.process.namespaces import Namespaces
+    from pyrunc.rootfs.mount import BindMount
+    from pyrunc.step import Step
+
+
+class Plan:
+    """The ordered steps of a container, grouped by the process that carries them out.
+
+    Pure data: making one touches nothing, so it can be shown (`pyrunc plan`) and
+    tested without privilege. What init does is compiled in the builder, from the
+    same config, since only there the program can be looked up.
+    """
+
+    __slots__ = ("builder", "namespaces", "opened_by_runtime")
+
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        builder: tuple[Step, ...],
+        opened_by_runtime: tuple[BindMount, ...],
+    ) -> None:
+        self.namespaces = namespaces
+        #: Steps of the builder, inside the new namespaces.
+        self.builder = builder
+        #: Bind mounts whose source the runtime opens: the builder, root only of a user
+        #: namespace, might not be let through to it, or the mount needs an id mapping.
+        self.opened_by_runtime = opened_by_runtime

@@ -1,0 +1,306 @@
+"""From a checked config.json to the steps that make the container. Pure: nothing is touched.
+
+The order of the builder's steps is the story of how a container comes to be;
+reading :func:`plan` from top to bottom tells it.
+"""
+
+from __future__ import annotations
+
+from pyrunc.errors import Error
+from pyrunc.linux import mounts as m
+from pyrunc.linux.files import clean_path
+from pyrunc.plan.plan import Plan
+from pyrunc.process import channel, console, namespaces, program
+from pyrunc.process.hooks import ContainerHooks
+from pyrunc.rootfs import cgroup_mount, devices, mount, protect, root
+from pyrunc.rootfs.options import parse_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.plan.facts import Facts
+    from pyrunc.process.namespaces import Namespaces
+    from pyrunc.spec.types import Mount, Spec
+    from pyrunc.step import Step
+
+_PROPAGATION = {
+    "shared": m.MS_SHARED,
+    "slave": m.MS_SLAVE,
+    "private": m.MS_PRIVATE,
+    "unbindable": m.MS_UNBINDABLE,
+    # Not in the specification's list, but what engines write and runc takes.
+    "rshared": m.MS_SHARED | m.MS_REC,
+    "rslave": m.MS_SLAVE | m.MS_REC,
+    "rprivate": m.MS_PRIVATE | m.MS_REC,
+    "runbindable": m.MS_UNBINDABLE | m.MS_REC,
+}
+
+
+def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
+    """Plan the container of ``spec``.
+
+    :param bundle: absolute path of the bundle, for relative paths in it.
+    :param state: the state JSON for createContainer hooks, compact, with ``"pid":0``.
+    :raises Error: when the config asks for what cannot be planned.
+    """
+    spaces = plan_namespaces(spec)
+    in_user_namespace = spaces.private("user")
+    mount_steps, opened = _mounts(spec, bundle, spaces, facts)
+    steps: list[Step] = []
+    if not spaces.needs_stage:
+        steps += [namespaces.JoinNamespace(kind, path) for kind, path in spaces.joined.items()]
+        if "user" in spaces.new:
+            steps.append(channel.AwaitRuntime("the id mappings"))
+            steps.append(namespaces.BecomeRoot(facts.rootless))
+    steps += _identity(spec, spaces)
+    steps += _root(spec, bundle, spaces)
+    if needs_cgroup_early(spec, spaces):
+        steps.append(channel.AwaitRuntime("the container's cgroup"))
+        if "cgroup" in spaces.new:
+            steps.append(namespaces.UnshareCgroupNamespace())
+    steps += mount_steps
+    if _makes_devices(spec, bundle):
+        steps += _devices(spec, in_user_namespace)
+    steps += _terminal(spec)
+    steps += _hooks(spec, state)
+    steps += _sysctls(spec)
+    steps += _protection(spec, spaces)
+    steps += _new_root(spec, spaces, facts)
+    process = spec.get("process")
+    if process:
+        steps.append(program.EnterWorkingDirectory(process["cwd"]))
+        if process.get("terminal"):
+            steps.append(console.TakeTerminal())
+        else:
+            steps.append(program.GiveStdio((process.get("user") or {}).get("uid", 0)))
+    return Plan(spaces, tuple(steps), opened)
+
+
+def plan_namespaces(spec: Spec) -> Namespaces:
+    """Sort ``linux.namespaces`` into new and joined ones."""
+    new: set[str] = set()
+    joined: dict[str, str] = {}
+    for namespace in spec.get("linux", {}).get("namespaces", ()):
+        if namespace.get("path"):
+            joined[namespace["type"]] = namespace["path"]
+        else:
+            new.add(namespace["type"])
+    return namespaces.Namespaces(frozenset(new), joined)
+
+
+def _identity(spec: Spec, spaces: Namespaces) -> list[Step]:
+    """Names and network of the new namespaces."""
+    steps: list[Step] = []
+    if "network" in spaces.new:
+        steps.append(namespaces.BringLoopbackUp())
+    if spec.get("hostname"):
+        steps.append(namespaces.SetHostname(spec["hostname"]))
+    if spec.get("domainname"):
+        steps.append(namespaces.SetDomainname(spec["domainname"]))
+    return steps
+
+
+def _sysctls(spec: Spec) -> list[Step]:
+    """Kernel parameters: after the hooks, which may have brought the interfaces they are about."""
+    sysctls = spec.get("linux", {}).get("sysctl", {})
+    return [namespaces.SetSysctl(name, value) for name, value in sysctls.items()]
+
+
+def root_path(spec: Spec, bundle: str) -> str:
+    """Return the absolute path of the root file system on the host."""
+    path = spec["root"]["path"]
+    return path if path.startswith("/") else clean_path(f"{bundle}/{path}")
+
+
+def _root(spec: Spec, bundle: str, spaces: Namespaces) -> list[Step]:
+    path = root_path(spec, bundle)
+    if not spaces.private("mount"):
+        return [root.UseRootInPlace(path)]
+    name = spec.get("linux", {}).get("rootfsPropagation") or "rslave"
+    flags = _PROPAGATION[name] | m.MS_REC
+    return [
+        root.SetPropagation(name.removeprefix("r"), flags),
+        root.BringRoot(path, parent_is_shared=bool(flags & m.MS_SHARED)),
+    ]
+
+
+def _new_root(spec: Spec, spaces: Namespaces, facts: Facts) -> list[Step]:
+    steps: list[Step] = []
+    if not spaces.private("mount"):
+        return [root.ChangeRoot()]
+    if spec["root"].get("readonly"):
+        steps.append(root.MakeRootReadOnly())
+    steps.append(root.PivotRoot() if facts.pivot else root.MoveRoot())
+    name = spec.get("linux", {}).get("rootfsPropagation")
+    if name and name.removeprefix("r") != "private":
+        steps.append(root.SetRootPropagation(name, _PROPAGATION[name]))
+    return steps
+
+
+def _mounts(
+    spec: Spec, bundle: str, spaces: Namespaces, facts: Facts
+) -> tuple[list[Step], tuple[mount.BindMount, ...]]:
+    entries = spec.get("mounts", [])
+    if entries and not spaces.private("mount"):
+        raise Error("mounts need a mount namespace, but linux.namespaces has none")
+    steps: list[Step] = []
+    opened: list[mount.BindMount] = []
+    for index, entry in enumerate(entries):
+        step = _mount(index, entry, bundle, spaces, facts)
+        steps.append(step)
+        if isinstance(step, mount.BindMount) and (
+            step.mapping or (spaces.private("user") and not facts.rootless)
+        ):
+            opened.append(step)
+    return steps, tuple(opened)
+
+
+def _mount(index: int, entry: Mount, bundle: str, spaces: Namespaces, facts: Facts) -> Step:
+    target = clean_path(entry["destination"])
+    options = parse_options(entry.get("options", ()))
+    kind = entry.get("type", "")
+    source = entry.get("source", "")
+    if kind == "bind":
+        options.bind = True
+    if options.remount:
+        return mount.Remount(target, options)
+    if options.bind:
+        if not source.startswith("/"):
+            source = clean_path(f"{bundle}/{source}")
+        return mount.BindMount(index, source, target, options, _mapping(entry, options.idmap))
+    if kind in ("cgroup", "cgroup2"):
+        return _cgroup_mount(index, target, options, spaces, facts)
+    if not kind:
+        raise Error(f"mounts[{index}] ({target}) has no type and is not a bind mount")
+    fill = None
+    if options.copy_up and kind == "tmpfs":
+        # Imported here and not in the builder, which imports nothing.
+        from pyrunc.rootfs.copy_up import copy_tree as fill
+    return mount.MountFilesystem(index, kind, source or kind, target, options, fill)
+
+
+def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:
+    """Return the id mapping of a mount as ``(file, content)``; empty when it has none.
+
+    The word ``container`` stands for the mapping of the container's own user namespace.
+    """
+    uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
+    if uids and gids:
+        return (("uid_map", mapping_lines(uids)), ("gid_map", mapping_lines(gids)))
+    return (("container", ""),) if wanted else ()
+
+
+def mapping_lines(mappings: object) -> str:
+    """Return id mappings in the form of /proc/PID/uid_map (user_namespaces(7))."""
+    assert isinstance(mappings, list)
+    return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
+
+
+def _cgroup_mount(
+    index: int, target: str, options: object, spaces: Namespaces, facts: Facts
+) -> Step:
+    namespaced = spaces.private("cgroup")
+    if facts.cgroup_version == 2:
+        directory = facts.cgroup_paths.get("", "") or facts.cgroup_mounts.get("", "/sys/fs/cgroup")
+        return cgroup_mount.MountCgroupV2(index, target, options, directory, namespaced)  # type: ignore[arg-type]
+    hierarchies: dict[str, tuple[str, str, str]] = {}
+    links: list[tuple[str, str]] = []
+    for controller, where in facts.cgroup_mounts.items():
+        if not controller:
+            continue
+        name = where.rpartition("/")[2]
+        shared = controller if where not in hierarchies else f"{hierarchies[where][1]},{controller}"
+        if controller.startswith("name="):
+            shared = f"none,{controller}"
+        directory = facts.cgroup_paths.get(controller, where)
+        hierarchies[where] = (name, shared, directory)
+        if name != controller.removeprefix("name="):
+            links.append((controller.removeprefix("name="), name))
+    return cgroup_mount.MountCgroupV1(
+        index,
+        target,
+        options,  # type: ignore[arg-type]
+        tuple(hierarchies.values()),
+        tuple(links),
+        namespaced,
+    )
+
+
+def needs_cgroup_early(spec: Spec, spaces: Namespaces) -> bool:
+    """Whether the builder must be in (or at least see) its cgroup before it mounts."""
+    if spec.get("hooks", {}).get("createContainer"):
+        return True
+    return "cgroup" in spaces.new or any(
+        entry.get("type") in ("cgroup", "cgroup2") for entry in spec.get("mounts", ())
+    )
+
+
+def _makes_devices(spec: Spec, bundle: str) -> bool:
+    """A /dev that is bound from somewhere keeps what it has."""
+    return not any(
+        clean_path(entry["destination"]) == "/dev"
+        and (entry.get("type") == "bind" or {"bind", "rbind"} & set(entry.get("options", ())))
+        for entry in spec.get("mounts", ())
+    )
+
+
+def _devices(spec: Spec, in_user_namespace: bool) -> list[Step]:
+    steps: list[Step] = [
+        devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, bind=in_user_namespace)
+        for path, major, minor in devices.DEFAULT_DEVICES
+    ]
+    defaults = {path for path, _, _ in devices.DEFAULT_DEVICES}
+    for device in spec.get("linux", {}).get("devices", ()):
+        path = clean_path(device["path"])
+        if path in defaults:
+            steps = [step for step in steps if getattr(step, "path", "") != path]
+        steps.append(
+            devices.MakeDevice(
+                path,
+                device["type"],
+                device.get("major", 0),
+                device.get("minor", 0),
+                device.get("fileMode", 0o666) & 0o7777,
+                device.get("uid", 0),
+                device.get("gid", 0),
+                bind=in_user_namespace,
+                strict=True,
+            )
+        )
+    steps.append(devices.MakeDeviceLinks())
+    return steps
+
+
+def _terminal(spec: Spec) -> list[Step]:
+    process = spec.get("process")
+    if not process or not process.get("terminal"):
+        return []
+    size = process.get("consoleSize") or {}
+    uid = (process.get("user") or {}).get("uid", 0)
+    return [console.OpenTerminal(size.get("height", 0), size.get("width", 0), uid)]
+
+
+def _hooks(spec: Spec, state: bytes) -> list[Step]:
+    steps: list[Step] = []
+    hooks = spec.get("hooks", {})
+    kinds = tuple(kind for kind in ("prestart", "createRuntime") if hooks.get(kind))
+    if kinds:
+        steps.append(channel.RuntimeHooks(kinds))
+    if hooks.get("createContainer"):
+        steps.append(ContainerHooks(tuple(hooks["createContainer"]), state))
+    return steps
+
+
+def _protection(spec: Spec, spaces: Namespaces) -> list[Step]:
+    """What is taken away again, now that everything is there: read-only and masked paths."""
+    linux = spec.get("linux", {})
+    protected = linux.get("readonlyPaths", ())
+    masked = linux.get("maskedPaths", ())
+    if (protected or masked) and not spaces.private("mount"):
+        raise Error("maskedPaths and readonlyPaths need a mount namespace")
+    steps: list[Step] = [protect.ProtectPath(path) for path in protected]
+    steps += [protect.MaskPath(path) for path in masked]
+    for index, entry in enumerate(spec.get("mounts", ())):
+        options = parse_options(entry.get("options", ()))
+        if entry.get("type") == "tmpfs" and options.read_only and not options.bind:
+            steps.append(mount.MakeMountReadOnly(index, clean_path(entry["destination"])))
+    return steps

@@ -1,0 +1,171 @@
+"""Properties of ``process`` that are one system call each, compiled to launch program entries.
+
+Scheduling, limits, priorities, personality, memory policy: numbers of config.json in, the
+calls of the man pages out.
+"""
+
+from __future__ import annotations
+
+from _struct import pack
+
+from pyrunc.linux.processes import prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyrunc.process.launch import LaunchProgram
+    from pyrunc.spec.types import IOPriority, MemoryPolicy, Personality, Rlimit, Scheduler
+
+__all__ = ["prctl"]
+
+#: getrlimit(2), asm-generic/resource.h.
+RLIMITS = {
+    "RLIMIT_CPU": 0,
+    "RLIMIT_FSIZE": 1,
+    "RLIMIT_DATA": 2,
+    "RLIMIT_STACK": 3,
+    "RLIMIT_CORE": 4,
+    "RLIMIT_RSS": 5,
+    "RLIMIT_NPROC": 6,
+    "RLIMIT_NOFILE": 7,
+    "RLIMIT_MEMLOCK": 8,
+    "RLIMIT_AS": 9,
+    "RLIMIT_LOCKS": 10,
+    "RLIMIT_SIGPENDING": 11,
+    "RLIMIT_MSGQUEUE": 12,
+    "RLIMIT_NICE": 13,
+    "RLIMIT_RTPRIO": 14,
+    "RLIMIT_RTTIME": 15,
+}
+#: sched(7).
+POLICIES = {
+    "SCHED_OTHER": 0,
+    "SCHED_FIFO": 1,
+    "SCHED_RR": 2,
+    "SCHED_BATCH": 3,
+    "SCHED_ISO": 4,
+    "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}
+SCHEDULER_FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": 0x01,
+    "SCHED_FLAG_RECLAIM": 0x02,
+    "SCHED_FLAG_DL_OVERRUN": 0x04,
+    "SCHED_FLAG_KEEP_POLICY": 0x08,
+    "SCHED_FLAG_KEEP_PARAMS": 0x10,
+    "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
+}
+IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+#: set_mempolicy(2), linux/mempolicy.h.
+MEMORY_MODES = {
+    "MPOL_DEFAULT": 0,
+    "MPOL_PREFERRED": 1,
+    "MPOL_BIND": 2,
+    "MPOL_INTERLEAVE": 3,
+    "MPOL_LOCAL": 4,
+    "MPOL_PREFERRED_MANY": 5,
+    "MPOL_WEIGHTED_INTERLEAVE": 6,
+}
+MEMORY_FLAGS = {
+    "MPOL_F_NUMA_BALANCING": 1 << 13,
+    "MPOL_F_RELATIVE_NODES": 1 << 14,
+    "MPOL_F_STATIC_NODES": 1 << 15,
+}
+_PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
+
+
+def add_rlimits(program: LaunchProgram, rlimits: Sequence[Rlimit]) -> None:
+    """prlimit64(2) for each of ``process.rlimits``."""
+    for limit in rlimits:
+        program.call(
+            f"set {limit['type']} to {limit['soft']}:{limit['hard']}",
+            "prlimit64",
+            0,
+            RLIMITS[limit["type"]],
+            pack("=QQ", limit["soft"], limit["hard"]),
+            0,
+        )
+
+
+def add_scheduler(program: LaunchProgram, scheduler: Scheduler) -> None:
+    """sched_setattr(2) for ``process.scheduler``."""
+    flags = 0
+    for name in scheduler.get("flags") or ():
+        flags |= SCHEDULER_FLAGS[name]
+    attributes = pack(
+        "=IIQiIQQQ",
+        48,
+        POLICIES[scheduler["policy"]],
+        flags,
+        scheduler.get("nice", 0),
+        scheduler.get("priority", 0),
+        scheduler.get("runtime", 0),
+        scheduler.get("deadline", 0),
+        scheduler.get("period", 0),
+    )
+    program.call(f"set scheduler {scheduler['policy']}", "sched_setattr", 0, attributes, 0)
+
+
+def add_io_priority(program: LaunchProgram, priority: IOPriority) -> None:
+    """ioprio_set(2) for ``process.ioPriority``, for the whole process group."""
+    value = IO_CLASSES[priority["class"]] << 13 | priority["priority"]
+    program.call(f"set I/O priority {priority['class']}", "ioprio_set", 1, 0, value)
+
+
+def add_personality(program: LaunchProgram, personality: Personality) -> None:
+    """personality(2) for ``linux.personality``."""
+    domain = personality["domain"]
+    program.call(f"set personality {domain}", "personality", _PERSONALITIES[domain])
+
+
+def add_memory_policy(program: LaunchProgram, policy: MemoryPolicy) -> None:
+    """set_mempolicy(2) for ``linux.memoryPolicy``."""
+    mode = MEMORY_MODES[policy["mode"]]
+    for name in policy.get("flags") or ():
+        mode |= MEMORY_FLAGS[name]
+    mask = 0
+    for node in numbers_of(policy.get("nodes", "")):
+        mask |= 1 << node
+    words = (mask.bit_length() + 63) // 64
+    # The kernel reads one bit less than it is told of (set_mempolicy(2), BUGS).
+    nodes = mask.to_bytes(8 * words, "little") if words else 0
+    program.call(
+        f"set memory policy {policy['mode']}",
+        "set_mempolicy",
+        mode,
+        nodes,
+        64 * words + 1 if words else 0,
+    )
+
+
+def add_cpu_affinity(program: LaunchProgram, cpus: str) -> None:
+    """sched_setaffinity(2) to a list such as ``0-3,7``."""
+    mask = 0
+    for cpu in numbers_of(cpus):
+        mask |= 1 << cpu
+    size = (mask.bit_length() + 63) // 64 * 8
+    program.call(
+        f"set CPU affinity to {cpus}",
+        "sched_setaffinity",
+        0,
+        size,
+        mask.to_bytes(size, "little"),
+    )
+
+
+def numbers_of(ranges: str) -> list[int]:
+    """Return the numbers in a list of ranges such as ``0-3,7`` (checked by the spec room)."""
+    numbers: list[int] = []
+    for part in ranges.replace(" ", "").split(","):
+        if part:
+            first, _, last = part.partition("-")
+            numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def merged_environment(env: Sequence[str], extra: Mapping[str, str]) -> list[str]:
+    """Return ``env`` with ``extra`` in place of entries of the same name."""
+    kept = [entry for entry in env if entry.partition("=")[0] not in extra]
+    return kept + [f"{name}={value}" for name, value in extra.items()]

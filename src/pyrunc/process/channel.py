@@ -1,0 +1,102 @@
+"""What the builder and the runtime say to each other while a container is made.
+
+Two pipes. The builder (and init after it) sends small messages up and waits
+after each for one byte down, so there is never more than one in flight:
+
+    H           the mounts are made: run the hooks of the runtime's side
+    T + fd      the terminal's master is my descriptor number fd
+    S + fd      the seccomp listener is my descriptor number fd
+    R           ready: waiting for the start
+    ! + text    failed, and why
+    (a failure record of init's)
+
+An end of file without a message means that the process died.
+"""
+
+from __future__ import annotations
+
+import posix
+from _struct import pack, unpack_from
+
+from pyrunc.errors import Error
+from pyrunc.linux.files import read_all
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.step import Build
+
+HOOKS = b"H"
+TERMINAL = b"T"
+LISTENER = b"S"
+READY = b"R"
+FAILED = b"!"
+GO_ON = b"."
+
+
+def tell_runtime(build: Build, message: bytes) -> None:
+    """Send ``message`` and wait for the runtime's leave to go on.
+
+    :raises SystemExit: when the runtime is gone; nobody is left to hear an error.
+    """
+    posix.write(build.up, message)
+    await_runtime(build)
+
+
+def await_runtime(build: Build) -> None:
+    """Wait for the runtime's next byte."""
+    if posix.read(build.down, 1) != GO_ON:
+        posix._exit(1)
+
+
+def with_descriptor(kind: bytes, descriptor: int) -> bytes:
+    """Build a message that names one of the sender's descriptors."""
+    return kind + pack("=i", descriptor)
+
+
+def descriptor_in(message: bytes) -> int:
+    """Return the descriptor number in a TERMINAL or LISTENER message."""
+    number: int = unpack_from("=i", message, 1)[0]
+    return number
+
+
+def receive(up: int) -> bytes:
+    """Return the next message, whole; empty when the other side is gone."""
+    message = posix.read(up, 4096)
+    if message[:1] == FAILED:
+        message += read_all(up)
+    return message
+
+
+def failure_text(message: bytes) -> str:
+    """Return the text of a FAILED message."""
+    return message[1:].decode("utf-8", "replace")
+
+
+def dead(what: str) -> Error:
+    """Return the error for an end of file where a message was due."""
+    return Error(f"{what} died unexpectedly (was it killed, or out of memory?)")
+
+
+class AwaitRuntime(Step):
+    """Wait for something that only the runtime can do."""
+
+    what: str
+
+    def describe(self) -> str:
+        return f"wait for {self.what}"
+
+    def apply(self, build: Build) -> None:
+        await_runtime(build)
+
+
+class RuntimeHooks(Step):
+    """Let the runtime run its hooks: the mounts are made, the root is not yet changed."""
+
+    kinds: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"let the runtime run the {' and '.join(self.kinds)} hooks"
+
+    def apply(self, build: Build) -> None:
+        tell_runtime(build, HOOKS)

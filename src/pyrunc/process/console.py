@@ -1,0 +1,101 @@
+"""The container's terminal: a pty from its own devpts, bound to /dev/console."""
+
+from __future__ import annotations
+
+import posix
+from _struct import pack
+from errno import ENOENT
+
+from pyrunc.errors import Error
+from pyrunc.linux import files, mounts
+from pyrunc.linux.libc import buffer_of, syscall
+from pyrunc.linux.numbers import SYS
+from pyrunc.process.channel import TERMINAL, tell_runtime, with_descriptor
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.step import Build
+
+TIOCSCTTY = 0x540E
+_TIOCSWINSZ = 0x5414
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+
+
+def open_terminal(root: int) -> tuple[int, int]:
+    """Open a new pty of the container's devpts; return ``(master, slave)``.
+
+    The slave is opened through the master (TIOCGPTPEER, Linux 4.13): no name in
+    the container's /dev/pts is trusted (CVE-2025-52565).
+
+    :raises Error: when the container has no devpts.
+    """
+    try:
+        multiplexer = files.open_in_root(root, "/dev/pts/ptmx")
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+        raise Error("a terminal needs a devpts file system mounted on /dev/pts") from None
+    try:
+        if files.filesystem_magic(multiplexer) != files.DEVPTS_SUPER_MAGIC:
+            raise Error("/dev/pts/ptmx is not the multiplexer of a devpts file system")
+        master = posix.open(
+            f"/proc/self/fd/{multiplexer}", posix.O_RDWR | posix.O_NOCTTY | files.O_CLOEXEC
+        )
+    finally:
+        posix.close(multiplexer)
+    syscall(SYS["ioctl"], master, _TIOCSPTLCK, buffer_of(pack("=i", 0)))
+    flags = posix.O_RDWR | posix.O_NOCTTY | files.O_CLOEXEC
+    return master, syscall(SYS["ioctl"], master, _TIOCGPTPEER, flags)
+
+
+def set_window_size(terminal: int, height: int, width: int) -> None:
+    """Set the size in characters (ioctl_tty(2), TIOCSWINSZ)."""
+    syscall(SYS["ioctl"], terminal, _TIOCSWINSZ, pack("=HHHH", height, width, 0, 0))
+
+
+class OpenTerminal(Step):
+    """Make the terminal, hand its master to the runtime, bind the slave to /dev/console."""
+
+    height: int
+    width: int
+    uid: int
+
+    def describe(self) -> str:
+        return "open the container's terminal"
+
+    def apply(self, build: Build) -> None:
+        master, slave = open_terminal(build.root)
+        if self.height or self.width:
+            set_window_size(master, self.height, self.width)
+        if self.uid:
+            posix.fchown(slave, self.uid, -1)
+        self._bind_console(build.root, slave)
+        tell_runtime(build, with_descriptor(TERMINAL, master))
+        posix.close(master)
+        build.console_peer = slave
+
+    def _bind_console(self, root: int, slave: int) -> None:
+        """/dev/console is a plain file of ours that the slave is bound over, by descriptor."""
+        target = files.ensure_file(root, "/dev/console", 0o600)
+        try:
+            if posix.stat(target).st_mode & files.S_IFMT == files.S_IFLNK:
+                raise Error("/dev/console is a symbolic link")
+            mount = mounts.clone_tree(slave, "", recursive=False)
+            mounts.attach(mount, target)
+            posix.close(mount)
+        finally:
+            posix.close(target)
+
+
+class TakeTerminal(Step):
+    """Make the terminal the builder's stdin, stdout and stderr, and so the program's."""
+
+    def describe(self) -> str:
+        return "connect the terminal to stdin, stdout and stderr"
+
+    def apply(self, build: Build) -> None:
+        for descriptor in (0, 1, 2):
+            posix.dup2(build.console_peer, descriptor, True)
+        posix.close(build.console_peer)

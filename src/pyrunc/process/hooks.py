@@ -1,0 +1,134 @@
+"""Running the hooks of config.json (config.md, "POSIX-platform Hooks") from Python.
+
+prestart, createRuntime, poststart and poststop run beside the runtime,
+createContainer in the builder, with the host's root still in place.
+startContainer hooks are init's: by then there is no Python in the container.
+"""
+
+from __future__ import annotations
+
+import posix
+from errno import ENOENT
+
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+from pyrunc.linux.libc import cstring, syscall
+from pyrunc.linux.numbers import SYS
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.spec.types import Hook
+    from pyrunc.step import Build
+
+_MFD_CLOEXEC = 1
+_SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
+_OUTPUT_SHOWN = 4096
+
+
+def run_hooks(kind: str, hooks: Sequence[Hook], state: bytes) -> None:
+    """Run ``hooks`` one after another with the state JSON on stdin.
+
+    :raises Error: at the first that fails; the rest are not run.
+    """
+    for index, hook in enumerate(hooks):
+        try:
+            _run_hook(hook, state)
+        except (OSError, Error) as error:
+            raise Error(f"error running {kind} hook #{index}: {reason(error)}") from None
+
+
+def _run_hook(hook: Hook, state: bytes) -> None:
+    # Memory files instead of pipes: a hook that does not read cannot block us,
+    # nor can one that writes more than a pipe holds.
+    stdin = memory_file("hook-stdin", state)
+    output = memory_file("hook-output", b"")
+    try:
+        environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or ())
+        try:
+            pid = posix.posix_spawn(
+                hook["path"],
+                hook.get("args") or [hook["path"]],
+                environment,
+                file_actions=[
+                    (posix.POSIX_SPAWN_DUP2, stdin, 0),
+                    (posix.POSIX_SPAWN_DUP2, output, 1),
+                    (posix.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=_SIGNALS,
+            )
+        except OSError as error:
+            raise Error(f"{hook['path']}: {reason(error)}") from None
+        status = _wait(pid, hook.get("timeout"))
+        if status:
+            raise Error(f"{hook['path']}: {_ending(status)}{_said(output)}")
+    finally:
+        posix.close(stdin)
+        posix.close(output)
+
+
+def _wait(pid: int, timeout: int | None) -> int:
+    """Wait for a hook and return its wait(2) status; kill its group after ``timeout`` seconds."""
+    if timeout is not None and timeout > 0:
+        pidfd = p.pidfd_open(pid)
+        try:
+            if not p.poll((pidfd,), timeout):
+                posix.killpg(pid, p.SIGKILL)
+                posix.waitpid(pid, 0)
+                raise Error(f"timed out after {timeout} s and was killed")
+        finally:
+            posix.close(pidfd)
+    return posix.waitpid(pid, 0)[1]
+
+
+def _ending(status: int) -> str:
+    if posix.WIFSIGNALED(status):
+        return f"killed by signal {posix.WTERMSIG(status)}"
+    return f"exit status {posix.WEXITSTATUS(status)}"
+
+
+def _said(output: int) -> str:
+    """Return what the hook printed, shortened, for the error message."""
+    posix.lseek(output, 0, 0)
+    text = posix.read(output, _OUTPUT_SHOWN).decode("utf-8", "replace").strip()
+    return f", output: {text}" if text else ""
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """Return a descriptor (close-on-exec) of a memory file that holds ``content``, rewound."""
+    descriptor = syscall(SYS["memfd_create"], cstring(name), _MFD_CLOEXEC)
+    files.write_all(descriptor, content)
+    posix.lseek(descriptor, 0, 0)
+    return descriptor
+
+
+class ContainerHooks(Step):
+    """The createContainer hooks: the host's programs, the container's namespaces."""
+
+    hooks: tuple[Hook, ...]
+    #: The state JSON without a pid, ready to take one.
+    state: bytes
+
+    def describe(self) -> str:
+        return f"run {len(self.hooks)} createContainer hook(s)"
+
+    def apply(self, build: Build) -> None:
+        run_hooks("createContainer", self.hooks, with_pid(self.state, posix.getpid()))
+
+
+_PID_PLACE = b'"pid":0'
+
+
+def with_pid(state: bytes, pid: int) -> bytes:
+    """Return the compact state JSON with the pid as its reader sees it (runtime.md, "State")."""
+    return state.replace(_PID_PLACE, b'"pid":%d' % pid, 1)
+
+
+def missing(error: OSError) -> bool:
+    """Tell whether a hook's program is not there."""
+    return error.errno == ENOENT

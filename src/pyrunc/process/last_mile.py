@@ -1,0 +1,219 @@
+"""The launch program: all that init does between entering the container and the user's program.
+
+The order is the security of it. Ids and capabilities are dropped before init
+waits for the start, so that for as long as it waits it is worth no more to an
+attacker than the program it will become. Filters that need privilege to load
+come before that, all others last.
+"""
+
+from __future__ import annotations
+
+import posix
+from _struct import pack
+
+from pyrunc.linux import processes as p
+from pyrunc.process import attributes
+from pyrunc.process.channel import LISTENER
+from pyrunc.process.launch import LaunchProgram
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.security.capabilities import Call
+    from pyrunc.security.seccomp import Filter
+    from pyrunc.spec.types import Hook, MemoryPolicy, Personality, Process
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL_SETPERM = 5
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
+_AT_EACCESS = 0x200
+_AT_FDCWD = -100 & 0xFFFFFFFFFFFFFFFF
+_X_OK = 1
+#: The umask when ``process.user.umask`` is not given, as runc has it. Inheriting the caller's,
+#: which for an engine's monitor is often 0, would make every file world-writable.
+DEFAULT_UMASK = 0o022
+
+
+class LastMile:
+    """Everything that goes into one launch program; ``compile`` puts it in order."""
+
+    __slots__ = (
+        "capability_calls",
+        "cpu_affinity",
+        "environment",
+        "filter_early",
+        "hooks",
+        "keep_groups",
+        "keyring",
+        "label_writes",
+        "memory_policy",
+        "no_new_privileges",
+        "personality",
+        "preserved",
+        "preserved_listen",
+        "process",
+        "program",
+        "seccomp",
+        "terminal",
+    )
+
+    def __init__(self, process: Process, program: str, environment: Sequence[str]) -> None:
+        self.process = process
+        #: The path to execute, already searched for in PATH.
+        self.program = program
+        self.environment = environment
+        self.no_new_privileges = bool(process.get("noNewPrivileges"))
+        #: Split in two by the caller: dropping the bounding set, and everything after setresuid.
+        self.capability_calls: tuple[Sequence[Call], Sequence[Call]] = ((), ())
+        #: (file below the process's own /proc directory, content): LSM labels.
+        self.label_writes: Sequence[tuple[str, bytes]] = ()
+        #: Name of the session keyring to join, or nothing to keep the caller's.
+        self.keyring = ""
+        self.seccomp: Filter | None = None
+        #: Load the filter with the privileges dropped, not right before the program.
+        self.filter_early = False
+        self.terminal = bool(process.get("terminal"))
+        self.personality: Personality | None = None
+        self.memory_policy: MemoryPolicy | None = None
+        self.cpu_affinity = ""
+        #: Descriptors from 3 on that the program gets.
+        self.preserved = 0
+        #: Whether they are announced with $LISTEN_FDS.
+        self.preserved_listen = False
+        #: startContainer hooks with the descriptor of the state JSON.
+        self.hooks: tuple[Sequence[Hook], int] = ((), -1)
+        #: `run.oci.keep_original_groups`: leave the supplementary groups as the caller had them.
+        self.keep_groups = False
+
+    @property
+    def _filters_last(self) -> bool:
+        """Whether the filter is loaded right before the program, so that it need allow no more.
+
+        That takes no_new_privs; and the runtime, which collects a listener, is not there then.
+        """
+        notify = self.seccomp is not None and self.seccomp.notify
+        return self.no_new_privileges and not notify and not self.filter_early
+
+    def add_preparation(self, program: LaunchProgram) -> None:
+        """What needs no order: signals, keyring, scheduling, limits."""
+        process = self.process
+        program.reset_signals()
+        if self.keyring:
+            program.call(
+                f"join session keyring {self.keyring}",
+                "keyctl",
+                _KEYCTL_JOIN_SESSION_KEYRING,
+                self.keyring,
+            )
+        if self.personality:
+            attributes.add_personality(program, self.personality)
+        if self.cpu_affinity:
+            attributes.add_cpu_affinity(program, self.cpu_affinity)
+        if scheduler := process.get("scheduler"):
+            attributes.add_scheduler(program, scheduler)
+        if priority := process.get("ioPriority"):
+            attributes.add_io_priority(program, priority)
+        if self.memory_policy:
+            attributes.add_memory_policy(program, self.memory_policy)
+        attributes.add_rlimits(program, process.get("rlimits") or ())
+        user = process.get("user") or {}
+        program.call("set umask", "umask", user.get("umask", DEFAULT_UMASK))
+
+    def add_session(self, program: LaunchProgram) -> None:
+        """Lead a new session, with the terminal as its controlling one."""
+        program.call("start a session", "setsid", ignore=True)
+        if self.terminal:
+            program.call("take the terminal", "ioctl", 0, 0x540E, 0)
+
+    def add_privileges(self, program: LaunchProgram, up: int = -1, down: int = -1) -> None:
+        """Become the user, with the capabilities and labels that the config gives.
+
+        ``up`` and ``down`` lead to the runtime, which collects a seccomp listener.
+        """
+        process = self.process
+        user = process.get("user") or {}
+        for path, content in self.label_writes:
+            _add_proc_write(program, path, content)
+        for label, name, *arguments in self.capability_calls[0]:
+            program.call(str(label), str(name), *arguments)
+        if self.seccomp and not self.no_new_privileges:
+            # Only CAP_SYS_ADMIN may load a filter without no_new_privs (seccomp(2)).
+            self._add_seccomp(program, up, down)
+        groups = user.get("additionalGids") or []
+        if not self.keep_groups:
+            gids = pack(f"={len(groups)}I", *groups) if groups else 0
+            program.call(
+                "set supplementary groups", "setgroups", len(groups), gids, ignore=not groups
+            )
+        gid, uid = user.get("gid", 0), user.get("uid", 0)
+        program.call(f"set gid {gid}", "setresgid", gid, gid, gid)
+        program.call(f"set uid {uid}", "setresuid", uid, uid, uid)
+        for label, name, *arguments in self.capability_calls[1]:
+            program.call(str(label), str(name), *arguments)
+        if self.no_new_privileges:
+            program.call("set no_new_privs", "prctl", p.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            if self.seccomp and not self._filters_last:
+                self._add_seccomp(program, up, down)
+        # A change of ids makes a process dumpable or not as the sysctl says; while it
+        # waits, init must not be, whoever it runs as now.
+        program.call("stay undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+    def add_checks(self, program: LaunchProgram) -> None:
+        """As the user it will be: is the working directory inside, can the program be executed?"""
+        cwd = self.process.get("cwd") or "/"
+        program.call(f"chdir to cwd ({cwd!r}) set in config.json", "chdir", cwd)
+        program.check_cwd(f"find the cwd {cwd!r} inside the root file system")
+        program.call(
+            f'exec: "{self.process["args"][0]}"',
+            "faccessat2",
+            _AT_FDCWD,
+            self.program,
+            _X_OK,
+            _AT_EACCESS,
+        )
+
+    def add_execution(self, program: LaunchProgram) -> None:
+        """The startContainer hooks, the filter, the program."""
+        hooks, state = self.hooks
+        for index, hook in enumerate(hooks):
+            program.hook(
+                f"error running startContainer hook #{index}: {hook['path']}",
+                hook["path"],
+                hook.get("args") or [hook["path"]],
+                hook.get("env") or [],
+                state,
+                hook.get("timeout") or 0,
+            )
+        if self.seccomp and self._filters_last:
+            self._add_seccomp(program, -1, -1)
+        program.execute(
+            f"exec {self.program}", self.program, self.process["args"], self.environment
+        )
+
+    def _add_seccomp(self, program: LaunchProgram, up: int, down: int) -> None:
+        assert self.seccomp is not None
+        label = "load the seccomp filter"
+        arguments = (_SECCOMP_SET_MODE_FILTER, self.seccomp.flags)
+        filter_program = program.sock_fprog(self.seccomp.bpf)
+        if not self.seccomp.notify:
+            program.call(label, "seccomp", *arguments, filter_program)
+            return
+        # The message is LISTENER, then the descriptor's number: the last byte of one
+        # cell and the first four of the next.
+        message = program.blob(LISTENER.rjust(8, b"\0") + bytes(8))
+        program.call(label, "seccomp", *arguments, filter_program, store=message + 8)
+        program.call("hand over the seccomp listener", "write", up, message + 7, 5)
+        program.await_byte("wait until the seccomp listener is taken", down)
+
+
+def _add_proc_write(program: LaunchProgram, path: str, content: bytes) -> None:
+    """Write an attribute of init itself.
+
+    It must open the file on its own: a descriptor from before execve is dead (proc_pid_attr(5)).
+    """
+    label = f"write {content.decode('utf-8', 'replace')!r} to {path}"
+    flags = posix.O_WRONLY | posix.O_CLOEXEC
+    program.call(label, "openat", _AT_FDCWD, path, flags, store_in_next=True)
+    program.call(label, "write", 0, program.blob(content), len(content))

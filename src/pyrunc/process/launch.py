@@ -1,0 +1,236 @@
+"""The launch program: what Python decides and init carries out.
+
+The format and the kinds of entries are described in ``init/init.c``; this is
+their other half. Addresses are not known yet, so everything that must hold one
+is written as an offset into the file and listed for relocation.
+"""
+
+from __future__ import annotations
+
+from _struct import Struct
+
+from pyrunc.linux.numbers import SYS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC = 0x31676E4C
+_CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM, _SPAWN, _CHECK_CWD, _HOOK, _EXEC = range(
+    9
+)
+_IGNORE = 1
+_HEADER = Struct("<IIIIIi8x")
+_ENTRY = Struct("<IIQQQQQQQQQ")
+_CELL = Struct("<Q")
+_FAILURE = Struct("<5I")
+_FIRST_ARGUMENT = 16
+_STORE = 64
+_LABEL = 72
+_MASK = (1 << 64) - 1
+
+
+class Pointer(int):
+    """An offset among the blobs; adding to it gives another one."""
+
+    __slots__ = ()
+
+    def __add__(self, offset: int) -> Pointer:
+        return Pointer(int(self) + offset)
+
+
+class LaunchProgram:
+    """A list of entries in the making; :meth:`encode` gives what init reads.
+
+    Every entry has a label: what to call it when it fails.
+    """
+
+    def __init__(self, report: int = -1) -> None:
+        """``report`` is the descriptor that takes a failure record, or -1."""
+        self._report = report
+        self._blobs = bytearray()
+        #: Offsets among the blobs of cells that hold pointers.
+        self._blob_relocations: list[int] = []
+        self._entries: list[tuple[int, int, int, tuple[int, ...], int, Pointer]] = []
+        self._labels: list[str] = []
+        self._strings: dict[bytes, Pointer] = {}
+
+    def blob(self, content: bytes) -> Pointer:
+        """Put ``content`` into the program, 8-byte aligned, and return where it will be."""
+        blobs = self._blobs
+        blobs.extend(bytes(-len(blobs) % 8))
+        pointer = Pointer(len(blobs))
+        blobs.extend(content)
+        return pointer
+
+    def string(self, text: str) -> Pointer:
+        """Put a zero-terminated string into the program (once, however often it is asked for)."""
+        encoded = text.encode("utf-8", "surrogateescape") + b"\0"
+        if len(encoded) != encoded.index(0) + 1:
+            raise ValueError(f"{text!r} contains a zero byte")
+        pointer = self._strings.get(encoded)
+        if pointer is None:
+            pointer = self._strings[encoded] = Pointer(len(self._blobs))
+            self._blobs.extend(encoded)
+        return pointer
+
+    def strings(self, texts: Sequence[str]) -> Pointer:
+        """Put an array of strings into the program, as execve(2) takes them."""
+        pointers = [self.string(text) for text in texts]
+        array = self.blob(b"".join([_CELL.pack(pointer) for pointer in pointers]) + bytes(8))
+        self._blob_relocations += [array + 8 * i for i in range(len(pointers))]
+        return array
+
+    def cell(self) -> Pointer:
+        """Reserve 8 bytes for the result of a call."""
+        return self.blob(bytes(8))
+
+    def sock_fprog(self, bpf: bytes) -> Pointer:
+        """Put a filter and the struct sock_fprog that leads to it into the program."""
+        instructions = self.blob(bpf)
+        program = self.blob(_CELL.pack(len(bpf) // 8) + _CELL.pack(instructions))
+        self._blob_relocations.append(program + 8)
+        return program
+
+    def call(
+        self,
+        label: str,
+        name: str,
+        *arguments: int | Pointer | bytes | str,
+        ignore: bool = False,
+        store: Pointer | None = None,
+        store_in_next: bool = False,
+    ) -> int:
+        """Add the system call ``name``; ``bytes`` and ``str`` are passed by address.
+
+        :param ignore: go on when it fails.
+        :param store: where its result goes (8 bytes).
+        :param store_in_next: let its result be the first argument of the next entry.
+        """
+        target = -1 if store is None else int(store)
+        if store_in_next:
+            target = -2
+        return self._add(label, _CALL, arguments, SYS[name], _IGNORE if ignore else 0, target)
+
+    def await_byte(self, label: str, descriptor: int) -> int:
+        """Wait for one byte; end without a word if the other side goes away."""
+        return self._add(label, _AWAIT, (descriptor,))
+
+    def report_to(self, descriptor: int) -> int:
+        """From here on send failure records to ``descriptor``."""
+        return self._add("report elsewhere", _REPORT_TO, (descriptor,))
+
+    def reset_signals(self) -> int:
+        """Give every signal its default action and block none."""
+        return self._add("reset the signals", _RESET_SIGNALS, ())
+
+    def cloexec_from(self, descriptor: int) -> int:
+        """Let all descriptors from this one on end at the next execve."""
+        return self._add("close descriptors", _CLOEXEC_FROM, (descriptor,))
+
+    def spawn(self, label: str, pid_to: int) -> int:
+        """Go on in a new process, the sibling of this one, whose pid is written to ``pid_to``."""
+        return self._add(label, _SPAWN, (pid_to,))
+
+    def check_cwd(self, label: str) -> int:
+        """Fail when the working directory lies outside the root."""
+        return self._add(label, _CHECK_CWD, ())
+
+    def hook(
+        self,
+        label: str,
+        path: str,
+        args: Sequence[str],
+        env: Sequence[str],
+        stdin: int,
+        timeout: int,
+    ) -> int:
+        """Run a hook with the memory file ``stdin``; ``timeout`` in seconds, 0 for none."""
+        arguments = (self.string(path), self.strings(args), self.strings(env), stdin, timeout)
+        return self._add(label, _HOOK, arguments)
+
+    def execute(self, label: str, path: str, args: Sequence[str], env: Sequence[str]) -> int:
+        """Execute the program that all this was for."""
+        arguments = (self.string(path), self.strings(args), self.strings(env))
+        return self._add(label, _EXEC, arguments)
+
+    def _add(
+        self,
+        label: str,
+        kind: int,
+        arguments: Sequence[int | Pointer | bytes | str],
+        number: int = 0,
+        flags: int = 0,
+        store: int = -1,
+    ) -> int:
+        placed = []
+        for argument in arguments:
+            if isinstance(argument, int):
+                placed.append(argument)
+            elif isinstance(argument, str):
+                placed.append(self.string(argument))
+            else:
+                placed.append(self.blob(argument))
+        entry = (kind, flags, number, tuple(placed), store, self.string(label.replace("\0", "")))
+        self._entries.append(entry)
+        self._labels.append(label)
+        return len(self._entries) - 1
+
+    def encode(self) -> bytes:
+        """Return the program as init reads it."""
+        count = len(self._entries)
+        relocations: list[int] = []
+        # How many relocations there will be decides where everything else lies.
+        total = len(self._blob_relocations) + sum(
+            1 + (store != -1) + sum(isinstance(a, Pointer) for a in arguments)
+            for _, _, _, arguments, store, _ in self._entries
+        )
+        entries_at = (_HEADER.size + 4 * total + 7) // 8 * 8
+        blobs_at = entries_at + count * _ENTRY.size
+        entries = []
+        at = entries_at
+        for kind, flags, number, arguments, store, label in self._entries:
+            values = [0] * 6
+            for index, argument in enumerate(arguments):
+                if isinstance(argument, Pointer):
+                    values[index] = argument + blobs_at
+                    relocations.append(at + _FIRST_ARGUMENT + 8 * index)
+                else:
+                    values[index] = argument & _MASK
+            if store == -1:
+                target = 0
+            else:
+                target = at + _ENTRY.size + _FIRST_ARGUMENT if store == -2 else store + blobs_at
+                relocations.append(at + _STORE)
+            relocations.append(at + _LABEL)
+            entries.append(
+                _ENTRY.pack(kind, flags, number, *values, target, label + blobs_at)
+            )
+            at += _ENTRY.size
+        blobs = self._blobs
+        for cell in self._blob_relocations:
+            _CELL.pack_into(blobs, cell, _CELL.unpack_from(blobs, cell)[0] + blobs_at)
+            relocations.append(cell + blobs_at)
+        self._blob_relocations.clear()
+        table = Struct(f"<{total}I").pack(*relocations)
+        header = _HEADER.pack(MAGIC, blobs_at + len(blobs), total, count, entries_at, self._report)
+        padding = bytes(entries_at - _HEADER.size - len(table))
+        return b"".join((header, table, padding, *entries, blobs))
+
+    def describe(self) -> list[str]:
+        """Return the label of each entry, in order."""
+        return list(self._labels)
+
+
+def parse_failure(record: bytes) -> tuple[int, int, int, str] | None:
+    """Take a failure record of init's apart: ``(index, errno, wait status, label)``.
+
+    None when it is not one.
+    """
+    if len(record) < _FAILURE.size:
+        return None
+    magic, index, code, detail, length = _FAILURE.unpack_from(record)
+    if magic != MAGIC or len(record) < _FAILURE.size + length:
+        return None
+    label = record[_FAILURE.size : _FAILURE.size + length].decode("utf-8", "replace")
+    return index, code, detail, label

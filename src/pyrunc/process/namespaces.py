@@ -1,0 +1,230 @@
+"""Which namespaces a container gets, and the steps that enter and prepare them."""
+
+from __future__ import annotations
+
+import posix
+from _struct import pack
+
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pyrunc.step import Build
+
+#: config.json's names in the kernel's terms.
+FLAGS = {
+    "user": p.CLONE_NEWUSER,
+    "pid": p.CLONE_NEWPID,
+    "network": p.CLONE_NEWNET,
+    "mount": p.CLONE_NEWNS,
+    "ipc": p.CLONE_NEWIPC,
+    "uts": p.CLONE_NEWUTS,
+    "cgroup": p.CLONE_NEWCGROUP,
+    "time": p.CLONE_NEWTIME,
+}
+#: The same as files of /proc/PID/ns.
+FILES = {
+    "user": "user",
+    "pid": "pid",
+    "network": "net",
+    "mount": "mnt",
+    "ipc": "ipc",
+    "uts": "uts",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+_NS_GET_NSTYPE = 0xB703
+
+
+class Namespaces:
+    """The namespaces of a container: which are new, which are joined, which stay the host's."""
+
+    __slots__ = ("joined", "new")
+
+    def __init__(self, new: frozenset[str], joined: dict[str, str]) -> None:
+        #: Types to make.
+        self.new = new
+        #: Types to enter, with the path of each.
+        self.joined = joined
+
+    def private(self, kind: str) -> bool:
+        """Tell whether the container has its own (or another's), not the host's, of this type."""
+        return kind in self.new or kind in self.joined
+
+    @property
+    def needs_stage(self) -> bool:
+        """Whether a process between runtime and builder must prepare the ground.
+
+        A pid namespace can only be entered by a child, a user namespace must be
+        entered before what it is to own is made, and the clocks of a time
+        namespace are set before the first process is in it.
+        """
+        return (
+            "pid" in self.joined
+            or "user" in self.joined
+            or "time" in self.new
+            or ("user" in self.new and bool(self.joined))
+        )
+
+    def clone_flags(self) -> int:
+        """Return ``CLONE_NEW*`` for the builder's birth.
+
+        The cgroup namespace comes later: its root is the cgroup that the maker is in.
+        """
+        return flags_of(self.new - {"cgroup", "time"})
+
+
+def flags_of(kinds: Iterable[str]) -> int:
+    """Return the ``CLONE_NEW*`` flags of ``kinds``."""
+    flags = 0
+    for kind in kinds:
+        flags |= FLAGS[kind]
+    return flags
+
+
+def open_namespace(kind: str, path: str) -> int:
+    """Open a namespace file and make sure that it is one, of this type.
+
+    :raises Error: when it is anything else; nothing is entered by mistake.
+    """
+    doing = f"open {kind} namespace {path}"
+    try:
+        # O_NONBLOCK: a fifo put there must not hold us.
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | files.O_CLOEXEC)
+    except OSError as error:
+        raise Error(f"cannot {doing}: {reason(error)}") from None
+    try:
+        if files.filesystem_magic(descriptor) != files.NSFS_MAGIC:
+            raise Error(f"cannot {doing}: it is not a namespace")
+        if syscall(SYS["ioctl"], descriptor, _NS_GET_NSTYPE) != FLAGS[kind]:
+            raise Error(f"cannot {doing}: it is a namespace of another type")
+    except BaseException:
+        posix.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_current(kind: str, descriptor: int) -> bool:
+    """Tell whether ``descriptor`` is the namespace that this process is in already."""
+    here = posix.stat(f"/proc/self/ns/{FILES[kind]}")
+    there = posix.stat(descriptor)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+class JoinNamespace(Step):
+    """Enter a namespace that exists."""
+
+    kind: str
+    path: str
+
+    def describe(self) -> str:
+        return f"join {self.kind} namespace {self.path}"
+
+    def apply(self, build: Build) -> None:
+        p.setns(build.namespaces[self.kind], FLAGS[self.kind])
+
+
+class UnshareCgroupNamespace(Step):
+    """Make the container's cgroup the root of what it sees; it must be in it by now."""
+
+    def describe(self) -> str:
+        return "make a cgroup namespace"
+
+    def apply(self, build: Build) -> None:
+        p.unshare(p.CLONE_NEWCGROUP)
+
+
+class BecomeRoot(Step):
+    """Become uid and gid 0 of the user namespace, which the mappings have just defined."""
+
+    rootless: bool
+
+    def describe(self) -> str:
+        return "become root of the user namespace"
+
+    def apply(self, build: Build) -> None:
+        become_root()
+
+
+def become_root() -> None:
+    """Take uid and gid 0 where they are mapped; the capabilities are there already."""
+    for call, arguments in (("setresgid", (0, 0, 0)), ("setresuid", (0, 0, 0))):
+        try:
+            syscall(SYS[call], *arguments)
+        except OSError as error:
+            if error.errno != 22:  # EINVAL: 0 is not mapped.
+                raise
+    # The change of ids made this process undumpable, and its /proc files root's: a
+    # runtime without root could no longer reach them. exec of init makes up for it.
+    p.prctl(p.PR_SET_DUMPABLE, 1)
+
+
+class SetHostname(Step):
+    """``hostname``."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"set the hostname to {self.name}"
+
+    def apply(self, build: Build) -> None:
+        p.set_hostname(self.name)
+
+
+class SetDomainname(Step):
+    """``domainname``."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"set the domain name to {self.name}"
+
+    def apply(self, build: Build) -> None:
+        p.set_domainname(self.name)
+
+
+class SetSysctl(Step):
+    """One ``linux.sysctl``, in the namespaces that the builder is in."""
+
+    name: str
+    value: str
+
+    def describe(self) -> str:
+        return f"set sysctl {self.name} to {self.value!r}"
+
+    def apply(self, build: Build) -> None:
+        # Dots separate, unless the name is written with slashes already (sysctl(8)).
+        path = self.name if "/" in self.name else self.name.replace(".", "/")
+        files.write_proc(build.proc, f"sys/{path}", self.value.encode("utf-8", "surrogateescape"))
+
+
+class BringLoopbackUp(Step):
+    """Set the interface ``lo`` of a new network namespace up, as every runtime does."""
+
+    def describe(self) -> str:
+        return "bring the loopback interface up"
+
+    def apply(self, build: Build) -> None:
+        # netdevice(7): struct ifreq is 16 bytes of name and a union, here flags.
+        socket = syscall(SYS["socket"], 2, 2 | 0o2000000, 0)
+        try:
+            request = b"lo".ljust(16, b"\0") + pack("=h22x", 0x1)
+            syscall(SYS["ioctl"], socket, 0x8914, request)
+        finally:
+            posix.close(socket)
+
+
+def timens_offsets(offsets: Mapping[str, Mapping[str, int]]) -> bytes:
+    """Return ``linux.timeOffsets`` in the form of /proc/PID/timens_offsets."""
+    lines = [
+        f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
+        for clock, offset in offsets.items()
+    ]
+    return "".join(lines).encode()

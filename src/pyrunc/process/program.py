@@ -1,0 +1,155 @@
+"""Finding the program and entering the working directory, the way execvp(3) and chdir(2) would.
+
+Done before start, so that `create` and `exec` fail with the reason, in the
+words that engines turn into exit codes 126 and 127.
+"""
+
+from __future__ import annotations
+
+import posix
+from errno import EACCES, ENOENT, ENOTDIR, EPERM
+
+from pyrunc.errors import Error, ExecFailed, reason
+from pyrunc.linux import files
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.step import Build
+
+
+def find_program(root: int, name: str, env: Sequence[str], cwd: str) -> str:
+    """Return the path to execute for ``args[0]`` inside the root ``root``.
+
+    A name with a slash is taken as it is, any other searched in the process's PATH.
+
+    :raises ExecFailed: with runc's words when there is nothing to execute.
+    """
+    if not name:
+        raise ExecFailed('exec: "": executable file not found in $PATH')
+    if "/" in name:
+        problem = _why_not_executable(root, name, cwd)
+        if problem:
+            stat = f"stat {name}: " if problem == "no such file or directory" else ""
+            raise ExecFailed(f'exec: "{name}": {stat}{problem}')
+        return name
+    path = ""
+    for entry in env:
+        if entry.startswith("PATH="):
+            path = entry[5:]
+    for directory in path.split(":"):
+        # An empty or relative entry means the working directory: never searched, as in Go.
+        if directory.startswith("/"):
+            candidate = f"{directory.rstrip('/')}/{name}"
+            if not _why_not_executable(root, candidate, cwd):
+                return candidate
+    raise ExecFailed(f'exec: "{name}": executable file not found in $PATH')
+
+
+def with_home(root: int, env: list[str], uid: int) -> list[str]:
+    """Return ``env`` with HOME, taken from the container's /etc/passwd where it is not set.
+
+    "/" where the file does not know the user, as runc has it.
+    """
+    if any(entry.startswith("HOME=") for entry in env):
+        return env
+    home = "/"
+    try:
+        passwd = files.open_in_root(root, "/etc/passwd", posix.O_RDONLY | posix.O_NONBLOCK)
+    except OSError:
+        return [*env, f"HOME={home}"]
+    try:
+        text = files.read_all(passwd, 1 << 22) if _is_regular(passwd) else b""
+    finally:
+        posix.close(passwd)
+    for line in text.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) >= 6 and fields[2] == b"%d" % uid and fields[5]:
+            home = fields[5].decode("utf-8", "surrogateescape")
+            break
+    return [*env, f"HOME={home}"]
+
+
+def _is_regular(descriptor: int) -> bool:
+    return posix.stat(descriptor).st_mode & files.S_IFMT == files.S_IFREG
+
+
+def _why_not_executable(root: int, path: str, cwd: str) -> str:
+    """Return why ``path`` cannot be executed as far as can be seen, or nothing."""
+    inside = path if path.startswith("/") else f"{cwd}/{path}"
+    try:
+        program = files.open_in_root(root, inside)
+    except OSError as error:
+        return reason(error)
+    mode = posix.stat(program).st_mode
+    posix.close(program)
+    if mode & files.S_IFMT == files.S_IFDIR:
+        return "is a directory"
+    if not mode & 0o111:
+        return "permission denied"
+    return ""
+
+
+class EnterWorkingDirectory(Step):
+    """``process.cwd``: made when missing, entered, and found to lie inside the root."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"chdir to cwd ({self.path!r}) set in config.json"
+
+    def apply(self, build: Build) -> None:
+        if self.path in ("/", ""):
+            return
+        root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
+        try:
+            directory = _open_or_make(root, self.path)
+            try:
+                posix.fchdir(directory)
+            except OSError as error:
+                # The user that the process will be may be let in where root is not
+                # (FUSE, NFS): init tries again as that user.
+                if error.errno not in (EACCES, EPERM):
+                    raise
+            finally:
+                posix.close(directory)
+        finally:
+            posix.close(root)
+
+
+def _open_or_make(root: int, path: str) -> int:
+    """Open the directory without ever following a magic link of /proc (CVE-2024-21626)."""
+    try:
+        return files.open_in_root(root, path, files.O_PATH | files.O_DIRECTORY)
+    except OSError as error:
+        if error.errno == ENOTDIR:
+            raise Error("not a directory") from None
+        if error.errno != ENOENT:
+            raise
+    return files.ensure_directory(root, path)
+
+
+class GiveStdio(Step):
+    """Make the container's user the owner of its stdin, stdout and stderr.
+
+    A process that is not root can then open /dev/stdout again. /dev/null and
+    what cannot be given away is left alone.
+    """
+
+    uid: int
+
+    def describe(self) -> str:
+        return f"give stdio to user {self.uid}"
+
+    def apply(self, build: Build) -> None:
+        null = posix.stat("/dev/null").st_rdev
+        for descriptor in (0, 1, 2):
+            status = posix.stat(descriptor)
+            if status.st_uid == self.uid or status.st_rdev == null:
+                continue
+            try:
+                posix.fchown(descriptor, self.uid, -1)
+            except OSError:
+                continue

@@ -1,0 +1,98 @@
+"""Mounts of type ``cgroup``: the container's view of its own cgroups."""
+
+from __future__ import annotations
+
+import posix
+from errno import EBUSY, EPERM
+
+from pyrunc.linux import files, mounts
+from pyrunc.rootfs.options import MountOptions
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.step import Build
+
+_SAFE = mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOEXEC
+
+
+class MountCgroupV1(Step):
+    """A tmpfs with a directory for each v1 hierarchy.
+
+    In a cgroup namespace each hierarchy is mounted anew and shows the container's cgroup
+    as its root; without one, the container's own directory of the host is bound.
+    """
+
+    index: int
+    target: str
+    options: MountOptions
+    #: (directory name, controllers as cgroup mount options, the container's directory on the host)
+    hierarchies: tuple[tuple[str, str, str], ...]
+    #: Links from a single controller's name to the directory it shares with others.
+    links: tuple[tuple[str, str], ...]
+    namespaced: bool
+
+    def describe(self) -> str:
+        return f"mount the cgroup hierarchies on {self.target}"
+
+    def apply(self, build: Build) -> None:
+        enable = self.options.enable
+        target = files.ensure_directory(build.root, self.target)
+        attributes = enable & ~mounts.MOUNT_ATTR_RDONLY | _SAFE
+        tmpfs = mounts.new_filesystem("tmpfs", "tmpfs", ("mode=755",), attributes)
+        mounts.attach(tmpfs, target)
+        posix.close(target)
+        for name, controllers, host_directory in self.hierarchies:
+            posix.mkdir(name, 0o755, dir_fd=tmpfs)
+            where = posix.open(name, files.O_PATH | files.O_CLOEXEC, dir_fd=tmpfs)
+            if self.namespaced:
+                flags = tuple(controllers.split(","))
+                mount = mounts.new_filesystem("cgroup", "cgroup", flags, enable | _SAFE)
+                mounts.attach(mount, where)
+            else:
+                mount = mounts.clone_tree(mounts.AT_FDCWD, host_directory, recursive=True)
+                mounts.attach(mount, where)
+                mounts.set_attributes(mount, enable=enable | _SAFE)
+            posix.close(mount)
+            posix.close(where)
+        for link, destination in self.links:
+            posix.symlink(destination, link, dir_fd=tmpfs)
+        if self.options.read_only:
+            mounts.set_attributes(tmpfs, enable=mounts.MOUNT_ATTR_RDONLY)
+        build.mounts[self.index] = tmpfs
+
+
+class MountCgroupV2(Step):
+    """The unified hierarchy, or the container's own part of it where it may not be mounted anew."""
+
+    index: int
+    target: str
+    options: MountOptions
+    #: The container's directory on the host, or the hierarchy's root when it has none.
+    host_directory: str
+    namespaced: bool
+
+    def describe(self) -> str:
+        return f"mount the cgroup hierarchy on {self.target}"
+
+    def apply(self, build: Build) -> None:
+        enable = self.options.enable
+        target = files.ensure_directory(build.root, self.target)
+        try:
+            mount = self._mount(enable)
+            mounts.attach(mount, target)
+        finally:
+            posix.close(target)
+        mounts.set_attributes(mount, enable=enable)
+        build.mounts[self.index] = mount
+
+    def _mount(self, enable: int) -> int:
+        data = self.options.data
+        try:
+            return mounts.new_filesystem("cgroup2", "cgroup", data, enable)
+        except OSError as error:
+            # A user namespace without a cgroup namespace may not mount it. Only the
+            # container's own directory is bound then, never the host's whole tree.
+            if error.errno not in (EPERM, EBUSY):
+                raise
+        return mounts.clone_tree(mounts.AT_FDCWD, self.host_directory, recursive=True)

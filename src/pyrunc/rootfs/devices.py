@@ -1,0 +1,154 @@
+"""Device nodes and the links that every /dev has (config-linux.md, "Default Devices")."""
+
+from __future__ import annotations
+
+import posix
+from errno import EEXIST, ENOENT, EPERM
+
+from pyrunc.errors import Error
+from pyrunc.linux import files, mounts
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.step import Build
+
+#: Path, major, minor of what every container gets (config-linux.md).
+DEFAULT_DEVICES = (
+    ("/dev/null", 1, 3),
+    ("/dev/random", 1, 8),
+    ("/dev/full", 1, 7),
+    ("/dev/tty", 5, 0),
+    ("/dev/zero", 1, 5),
+    ("/dev/urandom", 1, 9),
+)
+#: runtime-linux.md, "Dev symbolic links"; /dev/core is what runc adds.
+_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
+_KIND = {"c": files.S_IFCHR, "u": files.S_IFCHR, "b": files.S_IFBLK, "p": files.S_IFIFO}
+
+
+class MakeDevice(Step):
+    """A device node, made with mknod(2) or, where that is forbidden, bound from the host."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+    #: In a user namespace mknod(2) of a device always fails: do not try.
+    bind: bool = False
+    #: Of a device that the config asks for, an unfitting file there is an error.
+    strict: bool = False
+
+    def describe(self) -> str:
+        return f"make device {self.path} ({self.kind} {self.major}:{self.minor})"
+
+    def apply(self, build: Build) -> None:
+        parent_path, _, name = files.clean_path(self.path).rpartition("/")
+        if not name:
+            raise Error(f"device path {self.path!r} names no file")
+        parent = files.ensure_directory(build.root, parent_path or "/")
+        try:
+            if self.bind and self.kind != "p":
+                self._bind(build, parent, name)
+            else:
+                self._make(build, parent, name)
+        finally:
+            posix.close(parent)
+
+    def _make(self, build: Build, parent: int, name: str) -> None:
+        number = posix.makedev(self.major, self.minor) if self.kind != "p" else 0
+        try:
+            posix.mknod(name, _KIND[self.kind] | self.mode, number, dir_fd=parent)
+        except OSError as error:
+            if error.errno == EPERM:
+                self._bind(build, parent, name)
+                return
+            if error.errno != EEXIST:
+                raise
+            if not self._is_it(posix.stat(name, dir_fd=parent, follow_symlinks=False)):
+                if self.strict:
+                    raise Error(
+                        f"a file that is not device {self.kind} {self.major}:{self.minor} "
+                        "is there already"
+                    ) from None
+                self._bind(build, parent, name)
+            return
+        node = posix.open(name, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=parent)
+        try:
+            here = f"/proc/self/fd/{node}"
+            # The umask took bits from mknod's mode.
+            posix.chmod(here, self.mode)
+            if self.uid or self.gid:
+                posix.chown(here, self.uid, self.gid)
+        finally:
+            posix.close(node)
+
+    def _bind(self, build: Build, parent: int, name: str) -> None:
+        source = posix.open(self.path, files.O_PATH | files.O_CLOEXEC)
+        try:
+            if not self._is_it(posix.stat(source)):
+                raise Error(f"the host's {self.path} is not device {self.major}:{self.minor}")
+            flags = posix.O_WRONLY | posix.O_CREAT | files.O_NOFOLLOW | files.O_CLOEXEC
+            try:
+                posix.close(posix.open(name, flags | posix.O_EXCL, 0o644, dir_fd=parent))
+            except OSError as error:
+                if error.errno != EEXIST:
+                    raise
+            target = posix.open(
+                name, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=parent
+            )
+            mount = mounts.clone_tree(source, "", recursive=False)
+            mounts.attach(mount, target)
+            posix.close(mount)
+            posix.close(target)
+        finally:
+            posix.close(source)
+
+    def _is_it(self, status: posix.stat_result) -> bool:
+        if status.st_mode & files.S_IFMT != _KIND[self.kind]:
+            return False
+        return self.kind == "p" or status.st_rdev == posix.makedev(self.major, self.minor)
+
+
+class MakeDeviceLinks(Step):
+    """/dev/fd, /dev/stdin, /dev/stdout, /dev/stderr, /dev/core and /dev/ptmx."""
+
+    def describe(self) -> str:
+        return "make the links of /dev"
+
+    def apply(self, build: Build) -> None:
+        device_directory = files.ensure_directory(build.root, "/dev")
+        try:
+            for name, target in _LINKS:
+                _link(device_directory, name, target)
+            try:
+                posix.stat("kcore", dir_fd=build.proc, follow_symlinks=False)
+                _link(device_directory, "core", "/proc/kcore")
+            except OSError as error:
+                if error.errno != ENOENT:
+                    raise
+            # Whatever an image has there must not be the host's multiplexer.
+            try:
+                posix.unlink("ptmx", dir_fd=device_directory)
+            except OSError as error:
+                if error.errno != ENOENT:
+                    raise
+            _link(device_directory, "ptmx", "pts/ptmx")
+        finally:
+            posix.close(device_directory)
+
+
+def _link(directory: int, name: str, target: str) -> None:
+    try:
+        posix.symlink(target, name, dir_fd=directory)
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise

@@ -1,0 +1,98 @@
+"""``maskedPaths`` and ``readonlyPaths``: parts of /proc and /sys that are kept from the container."""
+
+from __future__ import annotations
+
+import posix
+from errno import ENOENT, ENOTDIR
+
+from pyrunc.errors import Error
+from pyrunc.linux import files, mounts
+from pyrunc.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.step import Build
+
+_NULL_DEVICE = posix.makedev(1, 3)
+
+
+class MaskPath(Step):
+    """Cover a file with the null device, a directory with an empty read-only tmpfs."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def apply(self, build: Build) -> None:
+        target = _open_if_there(build.root, self.path)
+        if target < 0:
+            return
+        try:
+            if posix.stat(target).st_mode & files.S_IFMT == files.S_IFDIR:
+                _cover_directory(build, target)
+            else:
+                _cover_file(target)
+        finally:
+            posix.close(target)
+
+
+def _cover_directory(build: Build, target: int) -> None:
+    """All masked directories show one and the same empty tmpfs: it is made once, then cloned."""
+    if build.null < 0:
+        build.null = mounts.new_filesystem(
+            "tmpfs", "tmpfs", ("ro",), mounts.MOUNT_ATTR_RDONLY
+        )
+        mounts.attach(build.null, target)
+        return
+    clone = mounts.clone_tree(build.null, "", recursive=False)
+    mounts.attach(clone, target)
+    posix.close(clone)
+
+
+def _cover_file(target: int) -> None:
+    """The host's /dev/null is the cover; its identity is checked on the descriptor.
+
+    The container's own /dev/null could be anything (CVE-2025-31133).
+    """
+    null = posix.open("/dev/null", files.O_PATH | files.O_CLOEXEC)
+    try:
+        status = posix.stat(null)
+        if status.st_mode & files.S_IFMT != files.S_IFCHR or status.st_rdev != _NULL_DEVICE:
+            raise Error("the host's /dev/null is not the null device")
+        cover = mounts.clone_tree(null, "", recursive=False)
+        mounts.attach(cover, target)
+        posix.close(cover)
+    finally:
+        posix.close(null)
+
+
+class ProtectPath(Step):
+    """Make what is at the path read-only by binding it to itself."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def apply(self, build: Build) -> None:
+        target = _open_if_there(build.root, self.path)
+        if target < 0:
+            return
+        try:
+            cover = mounts.clone_tree(target, "", recursive=True)
+            mounts.attach(cover, target)
+            mounts.set_attributes(cover, enable=mounts.MOUNT_ATTR_RDONLY)
+            posix.close(cover)
+        finally:
+            posix.close(target)
+
+
+def _open_if_there(root: int, path: str) -> int:
+    """Open ``path`` below the root, or return -1: what is not there needs no protection."""
+    try:
+        return files.open_in_root(root, path)
+    except OSError as error:
+        if error.errno not in (ENOENT, ENOTDIR):
+            raise
+        return -1
