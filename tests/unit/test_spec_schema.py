@@ -7,6 +7,7 @@ with their reason; and no JSON whatever gives anything but a list of mistakes.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SCHEMA = Path(__file__).parents[1] / "data" / "oci-schema"
 CONFIGS = Path(__file__).parents[1] / "data" / "spec"
 
 
+@functools.cache
 def retrieve(uri):
     path = SCHEMA / uri.rpartition("/")[2]
     # Sections of other platforms are not in the copy: anything goes there.

@@ -29,6 +29,10 @@ FINE: Mistakes = ()
 MISSING = object()
 _LONGEST_SHOWN = 60
 
+#: A config of thousands of mistakes is no config: arrays and maps stop looking, so that
+#: 16 MiB of them neither take seconds nor fill memory.
+MOST_REPORTED = 500
+
 
 def show(value: object) -> str:
     """Describe a found value in one short line of printable ASCII."""
@@ -209,6 +213,8 @@ def array(kind: Kind, least: int = 0, most: int = 0) -> Kind:
         for index, element in enumerate(value):
             if in_element := kind(element):
                 mistakes += below(f"[{index}]", in_element)
+                if len(mistakes) > MOST_REPORTED:
+                    break
         return mistakes
 
     return check
@@ -229,6 +235,8 @@ def mapping(kind: Kind, name_kind: Kind | None = None) -> Kind:
                 mistakes += below(key(name), about_name)
             if about_entry := kind(entry):
                 mistakes += below(key(name), about_entry)
+            if len(mistakes) > MOST_REPORTED:
+                break
         return mistakes
 
     return check

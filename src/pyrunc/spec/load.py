@@ -16,6 +16,7 @@ from pyrunc.spec import config as _config
 from pyrunc.spec import json_text
 from pyrunc.spec import process as _process
 from pyrunc.spec import resources as _resources
+from pyrunc.spec.kinds import MOST_REPORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 _S_IFMT = 0o170000
 _S_IFREG = 0o100000
-
-#: A config of many thousand mistakes is no config; its error stays readable.
-_MOST_REPORTED = 500
 
 
 def load(path: str) -> Spec:
@@ -143,7 +141,6 @@ def _plain(path: str) -> str:
 
 def _limited(mistakes: Mistakes) -> list[Mistake]:
     found = [(path or "the whole", expected, what) for path, expected, what in mistakes]
-    if len(found) > _MOST_REPORTED:
-        more = f"{len(found) - _MOST_REPORTED} more"
-        found[_MOST_REPORTED:] = [("the rest", "no more mistakes", more)]
+    if len(found) > MOST_REPORTED:
+        found[MOST_REPORTED:] = [("the rest", "no mistakes", f"more than {MOST_REPORTED}")]
     return found
