@@ -19,6 +19,7 @@ import sys
 
 from pyrunc.container.settings import Settings
 from pyrunc.errors import Error, reason
+from pyrunc.trace import OFF, Trace
 
 from . import flags
 from .log import Log
@@ -27,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import NoReturn
+
+    from pyrunc.trace import NoTrace
 
 # Command -> module. Only the one asked for is loaded.
 COMMANDS = {
@@ -60,6 +63,7 @@ GLOBAL_FLAGS: flags.Table = (
     ("systemd-cgroup", "bool", 'let systemd make the cgroups; cgroupsPath is "slice:prefix:name"'),
     ("cgroup-manager", "str", "'cgroupfs', 'systemd' or 'disabled'"),
     ("rootless", "str", "pass over cgroup permission errors: 'true', 'false' or 'auto'", "auto"),
+    ("trace", "str", "write where the time goes to this file (for chrome://tracing)"),
     ("version,v", "bool", "print the version"),
 )
 
@@ -153,6 +157,7 @@ def _command(
         settings = _settings(global_options, log)
         log.debug(f"{name}: state root {settings.root}, rootless {settings.rootless}")
         code: int = module.call(settings, options, arguments)
+        settings.trace.mark(f"rest of {name}")
     except Error as error:
         log.error(str(error))
         return getattr(module, "FAILURE", 1)
@@ -197,7 +202,17 @@ def _settings(options: flags.Options, log: Log) -> Settings:
         log,
         systemd_cgroup=options["systemd_cgroup"] or manager == "systemd",
         rootless=rootless,
+        trace=_trace(options["trace"]),
     )
+
+
+def _trace(path: str) -> NoTrace:
+    if not path:
+        return OFF
+    try:
+        return Trace(path)
+    except OSError as error:
+        raise Error(f"cannot write trace file {path}: {reason(error)}") from None
 
 
 def _in_user_namespace() -> bool:

@@ -39,7 +39,7 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         raise Error(f"cannot write {path}: {reason(error)}") from None
     try:
-        content = encode_indented(spec, "\t").encode() + b"\n"
+        content = encode_indented(spec, "\t").encode()
         while content:
             content = content[posix.write(descriptor, content) :]
     except OSError as error:

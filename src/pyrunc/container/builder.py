@@ -19,6 +19,7 @@ from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.program import find_program, with_home
 from pyrunc.process.seal import execute_init, launch_fd
 from pyrunc.step import Build
+from pyrunc.trace import BUILDER, OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from pyrunc.plan.plan import Plan
     from pyrunc.process.last_mile import LastMile
+    from pyrunc.trace import NoTrace
 
 
 class Handover:
@@ -43,6 +45,7 @@ class Handover:
         "sources",
         "start_fifo",
         "state",
+        "trace",
         "up",
     )
 
@@ -60,6 +63,7 @@ class Handover:
         self.namespaces: dict[str, int] = {}
         self.sources: dict[int, int] = {}
         self.state = b""
+        self.trace: NoTrace = OFF
 
 
 def close_imports() -> None:
@@ -73,6 +77,8 @@ def close_imports() -> None:
 def build_container(handover: Handover) -> NoReturn:
     """Carry out the plan and execute init. Never returns, whatever happens."""
     close_imports()
+    trace = handover.trace
+    trace.begin(BUILDER)
     doing = "start building"
     try:
         # Should the runtime be killed, nothing half-made may live on.
@@ -89,6 +95,8 @@ def build_container(handover: Handover) -> NoReturn:
             except (OSError, Error, ValueError) as error:
                 doing = step.describe()
                 raise Error(f"cannot {doing}: {reason(error)}") from error
+            if trace.on:
+                trace.mark(step.describe())
         doing = "launch init"
         _become_init(handover)
     except (OSError, Error, ValueError) as error:
@@ -130,6 +138,7 @@ def _become_init(handover: Handover) -> None:
         posix.set_inheritable(descriptor, True)
     if last_mile is not None and last_mile.hooks[1] >= 0:
         posix.set_inheritable(last_mile.hooks[1], True)
+    handover.trace.mark("find the program, compile the launch program")
     _give_up_effective_gid()
     execute_init(handover.init, program)
 

@@ -134,7 +134,10 @@ class Creation:
 
     def load(self, config: str = "") -> None:
         """Read and check the config; nothing on the machine has changed when this fails."""
+        trace = self.settings.trace
+        trace.mark("load modules")
         self.spec = load(config or f"{self.bundle}/config.json")
+        trace.mark("load and check config.json")
         _check_terminal(self.spec, self.options)
         _check_preserved(self.options.preserve_fds)
         _check_root(root_path(self.spec, self.bundle))
@@ -197,8 +200,10 @@ class Creation:
             new_keyring=not self.options.no_new_keyring,
         )
         self.plan = plan(spec, self.bundle, self._state_json(0), facts)
+        self.settings.trace.mark("plan")
         self.entry.save_config(spec)
         self.entry.save(self.record)
+        self.settings.trace.mark("write the record")
 
     def _state_json(self, pid: int) -> bytes:
         """Return the state that hooks get on stdin (runtime.md, "State")."""
@@ -213,7 +218,10 @@ class Creation:
         return with_pid(json_text.encode(state).encode(), pid)
 
     def _build(self) -> None:
+        trace = self.settings.trace
         handover = self._handover()
+        handover.trace = trace
+        trace.mark("open and compile what the builder gets")
         up, handover.up = posix.pipe2(files.O_CLOEXEC)
         handover.down, down = posix.pipe2(files.O_CLOEXEC)
         self._descriptors += [up, down]
@@ -229,6 +237,7 @@ class Creation:
         finally:
             for descriptor in builders:
                 posix.close(descriptor)
+        trace.mark("fork the builder into its namespaces")
         self._descriptors.append(self.pidfd)
         self.record["pid"] = self.pid
         self.record["startTime"] = p.start_time(self.pid)
@@ -242,9 +251,11 @@ class Creation:
             if p.poll((up,), 0):
                 self._converse(up, down)
             raise
+        trace.mark("make the cgroup, set the first limits, move the builder in")
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
         self._converse(up, down)
+        trace.mark("wait for the builder to become init")
 
     def _handover(self) -> Handover:
         """Open everything that the builder inherits, compile everything that it only executes."""
@@ -415,6 +426,7 @@ class Creation:
             posix.close(socket)
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, self.pid)
+        self.settings.trace.mark("set the last limits, write the record")
 
     def _set_oom_score(self, score: int) -> None:
         try:

@@ -57,9 +57,12 @@ def run(
 
         with Relay() as relay:
             _start(settings, creation)
+            settings.trace.mark("start")
             status = relay.wait(creation.pid, creation.pidfd, creation.master)
+            settings.trace.mark("wait for the container to end")
         if not keep:
             remove(settings, creation.entry, creation.record)
+            settings.trace.mark("delete")
         return status
     finally:
         creation.close()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pyrunc.trace import OFF
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from pyrunc.trace import NoTrace
 
     class Log(Protocol):
         """Where warnings and debug lines go; the command line and the library each have one."""
@@ -23,12 +27,19 @@ class Settings:
     caller lacks real root, and so whether cgroup errors may be passed over.
     """
 
-    __slots__ = ("log", "root", "rootless", "systemd_cgroup")
+    __slots__ = ("log", "root", "rootless", "systemd_cgroup", "trace")
 
     def __init__(
-        self, root: str, log: Log, *, systemd_cgroup: bool = False, rootless: bool = False
+        self,
+        root: str,
+        log: Log,
+        *,
+        systemd_cgroup: bool = False,
+        rootless: bool = False,
+        trace: NoTrace = OFF,
     ) -> None:
         self.root = root
         self.log = log
         self.systemd_cgroup = systemd_cgroup
         self.rootless = rootless
+        self.trace = trace
