@@ -1,12 +1,53 @@
-class Driver:
-    def paths(self): return {}
-    def to_state(self): return {}
-    def create(self,r): pass
-    def apply_early(self,r): pass
-    def apply_late(self,r): pass
-    def attach(self,pid): pass
-    def destroy(self): pass
-    def processes(self): return []
-    def frozen(self): return False
-def open_driver(*a,**k): return Driver()
-def from_state(s): return Driver()
+"""Picking the driver that fits the host, or the one that a container was made with."""
+
+from __future__ import annotations
+
+from pyrunc.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cgroups.host import Layout
+    from pyrunc.cgroups.v1 import DriverV1
+
+    Driver = DriverV1
+
+
+def open_driver(
+    layout: Layout,
+    cgroups_path: str,
+    container_id: str,
+    *,
+    systemd: bool = False,
+    ignore_errors: bool = False,
+) -> Driver:
+    """Return the driver for a new container's cgroups; nothing is made yet.
+
+    :raises Error: when the path is refused or the host lacks what is asked for.
+    """
+    if systemd:
+        raise Error("the systemd cgroup driver is not available yet; leave --systemd-cgroup out")
+    from pyrunc.cgroups.paths import paths_for
+
+    paths = paths_for(layout, cgroups_path, container_id)
+    if layout.version == 2:
+        from pyrunc.cgroups.v2 import DriverV2
+
+        return DriverV2(paths, mount=layout.unified, ignore_errors=ignore_errors)
+    from pyrunc.cgroups.v1 import DriverV1
+
+    return DriverV1(paths, ignore_errors=ignore_errors)
+
+
+def from_state(saved: dict[str, Any]) -> Driver:
+    """Return the driver for a container's cgroups from what its record holds."""
+    if saved.get("version") == 2:
+        from pyrunc.cgroups.v2 import DriverV2
+
+        return DriverV2(
+            saved["paths"], mount=saved["mount"], ignore_errors=saved.get("ignoreErrors", False)
+        )
+    from pyrunc.cgroups.v1 import DriverV1
+
+    return DriverV1(saved["paths"], ignore_errors=saved.get("ignoreErrors", False))

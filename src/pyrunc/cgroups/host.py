@@ -1,4 +1,105 @@
-class Layout: pass
-def detect():
-    l=Layout(); l.version=1; l.unified=""; l.mounts={c:f"/sys/fs/cgroup/{c}" for c in ("cpu","cpuset","memory","pids","devices","freezer")}
-    return l
+"""How the host has its cgroups mounted: v1, v2, or both beside each other (hybrid)."""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files
+
+ROOT = "/sys/fs/cgroup"
+
+
+class Layout:
+    """Where the hierarchies are, and where in them the caller is.
+
+    ``version`` is 2 only when everything is on the unified hierarchy.
+    """
+
+    __slots__ = ("mounts", "own", "unified", "version")
+
+    def __init__(
+        self, version: int, mounts: dict[str, str], unified: str, own: dict[str, str]
+    ) -> None:
+        self.version = version
+        #: v1 controller ("name=systemd" for the named one) -> mount point.
+        self.mounts = mounts
+        #: Mount point of the v2 hierarchy, or "".
+        self.unified = unified
+        #: Controller ("" for v2) -> the caller's cgroup, as /proc/self/cgroup has it.
+        self.own = own
+
+
+def detect() -> Layout:
+    """Find out.
+
+    /proc/self/mountinfo, which has thousands of lines on a busy host, is only read
+    where the usual places do not hold what is expected.
+
+    :raises Error: when no cgroup hierarchy can be found.
+    """
+    own = own_cgroups()
+    kind = _magic(ROOT)
+    if kind == files.CGROUP2_SUPER_MAGIC:
+        return Layout(2, {}, ROOT, own)
+    mounts: dict[str, str] = {}
+    missing = False
+    for controllers in own:
+        if not controllers:
+            continue
+        where = f"{ROOT}/{controllers.removeprefix('name=')}"
+        if _magic(where) != files.CGROUP_SUPER_MAGIC:
+            missing = True
+            continue
+        for controller in controllers.split(","):
+            mounts[controller] = where
+    unified = f"{ROOT}/unified"
+    if _magic(unified) != files.CGROUP2_SUPER_MAGIC:
+        unified = ""
+    if missing:
+        _find_in_mountinfo(own, mounts)
+    if not mounts and not unified:
+        raise Error(
+            f"no cgroup hierarchy is mounted below {ROOT}; mount cgroup2 there, or run "
+            "pyrunc where the host's is visible"
+        )
+    alone = {c: path for names, path in own.items() for c in (names.split(",") if names else [""])}
+    return Layout(1, mounts, unified, alone)
+
+
+def own_cgroups() -> dict[str, str]:
+    """Return the lines of /proc/self/cgroup: controllers, joined by commas -> path."""
+    try:
+        text = files.read_file("/proc/self/cgroup").decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise Error(f"cannot read /proc/self/cgroup: {reason(error)}") from None
+    own: dict[str, str] = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        own[controllers] = path
+    return own
+
+
+def _magic(path: str) -> int:
+    try:
+        descriptor = posix.open(path, files.O_PATH | files.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return files.filesystem_magic(descriptor)
+    finally:
+        posix.close(descriptor)
+
+
+def _find_in_mountinfo(own: dict[str, str], mounts: dict[str, str]) -> None:
+    """Fill in the controllers that are mounted elsewhere, from proc_pid_mountinfo(5)."""
+    text = files.read_file("/proc/self/mountinfo").decode("utf-8", "surrogateescape")
+    known = {c for names in own for c in names.split(",") if c}
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup":
+            where = before.split(" ")[4]
+            for option in options.split(","):
+                if option in known:
+                    mounts.setdefault(option, where)

@@ -174,7 +174,9 @@ def _mount(index: int, entry: Mount, bundle: str, spaces: Namespaces, facts: Fac
     fill = None
     if options.copy_up and kind == "tmpfs":
         # Imported here and not in the builder, which imports nothing.
-        from pyrunc.rootfs.copy_up import copy_tree as fill
+        from pyrunc.rootfs.copy_up import copy_tree
+
+        fill = copy_tree
     return mount.MountFilesystem(index, kind, source or kind, target, options, fill)
 
 

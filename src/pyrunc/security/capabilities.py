@@ -14,6 +14,7 @@ from pyrunc.linux.numbers import SYS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     Call = tuple[str | int | bytes, ...]
     """``(label, name of the system call, argument, …)``; bytes are passed by address."""
@@ -151,7 +152,7 @@ def own() -> tuple[CapabilitySets, int]:
 
 
 def wanted(
-    capabilities: Mapping[str, Sequence[str]] | None, has: CapabilitySets, last: int
+    capabilities: Mapping[str, Any] | None, has: CapabilitySets, last: int
 ) -> tuple[CapabilitySets, list[str]]:
     """Return the sets that ``process.capabilities`` asks for, and what to warn about.
 

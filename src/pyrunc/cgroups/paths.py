@@ -1,0 +1,36 @@
+"""Which cgroup a container gets in each hierarchy (config-linux.md, "Cgroups Path")."""
+
+from __future__ import annotations
+
+from pyrunc.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cgroups.host import Layout
+
+
+def paths_for(layout: Layout, cgroups_path: str, container_id: str) -> dict[str, str]:
+    """Return the container's directory by controller; the key of the v2 hierarchy is "".
+
+    An absolute path lies below the mount point; a relative one, or the id when
+    there is none, below the cgroup that the caller is in.
+
+    :raises Error: for a path that leads upwards.
+    """
+    if ".." in cgroups_path.split("/"):
+        raise Error(f"invalid cgroupsPath {cgroups_path!r}: it must not contain '..'")
+    wanted = cgroups_path or container_id
+    paths: dict[str, str] = {}
+    for controller, mount in layout.mounts.items():
+        paths[controller] = _below(mount, layout.own.get(controller, "/"), wanted)
+    if layout.unified:
+        paths[""] = _below(layout.unified, layout.own.get("", "/"), wanted)
+    return paths
+
+
+def _below(mount: str, own: str, wanted: str) -> str:
+    if wanted.startswith("/"):
+        return mount + "/" + wanted.strip("/")
+    # Outside of the caller's cgroup namespace the path starts with "/..".
+    inside = "" if own.startswith("/..") else own.strip("/")
+    return "/".join(part for part in (mount, inside, wanted.strip("/")) if part)

@@ -1,0 +1,294 @@
+"""The cgroup v1 driver: one directory in each hierarchy, files written directly."""
+
+from __future__ import annotations
+
+import posix
+from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS
+
+from pyrunc.cgroups import cgroupfs
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_NOT_ALLOWED = (EACCES, EPERM, EROFS, ENOENT)
+_LONGEST_REMOVAL = 2.0
+_LONGEST_FREEZE = 2.0
+
+
+class DriverV1:
+    """A container's cgroups in the v1 hierarchies, and in the v2 one beside them."""
+
+    __slots__ = ("_ignore_errors", "_paths")
+
+    def __init__(self, paths: dict[str, str], *, ignore_errors: bool = False) -> None:
+        self._paths = paths
+        self._ignore_errors = ignore_errors
+
+    def paths(self) -> dict[str, str]:
+        """Return the container's directory by controller."""
+        return self._paths
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what `from_state` needs to find the cgroups again."""
+        return {"version": 1, "paths": self._paths, "ignoreErrors": self._ignore_errors}
+
+    def create(self, resources: Mapping[str, Any]) -> None:
+        """Make the directories.
+
+        :raises Error: when a cgroup exists and has processes in it or is frozen.
+        """
+        for controller, path in list(self._paths.items()):
+            try:
+                self._make(controller, path)
+            except OSError as error:
+                if not self._may_ignore(error):
+                    raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
+                del self._paths[controller]
+
+    def _make(self, controller: str, path: str) -> None:
+        try:
+            posix.mkdir(path, 0o755)
+        except OSError as error:
+            if error.errno == EEXIST:
+                self._check_free(controller, path)
+                return
+            if error.errno != ENOENT:
+                raise
+            self._make_parents(controller, path.rpartition("/")[0])
+            posix.mkdir(path, 0o755)
+        if controller == "cpuset":
+            _inherit_cpuset(path)
+
+    def _make_parents(self, controller: str, path: str) -> None:
+        try:
+            posix.mkdir(path, 0o755)
+        except OSError as error:
+            if error.errno == EEXIST:
+                return
+            if error.errno != ENOENT:
+                raise
+            self._make_parents(controller, path.rpartition("/")[0])
+            posix.mkdir(path, 0o755)
+        if controller == "cpuset":
+            _inherit_cpuset(path)
+
+    def _check_free(self, controller: str, path: str) -> None:
+        if cgroupfs.processes_below(path):
+            raise Error(f"container's cgroup is not empty: {path} has processes in it")
+        if controller == "freezer" and cgroupfs.read(path, "freezer.state").strip() != "THAWED":
+            raise Error(f"container's cgroup is frozen: thaw {path} first, or use another")
+
+    def attach(self, pid: int) -> None:
+        """Move the process into all cgroups."""
+        for path in self._paths.values():
+            try:
+                files.write_file(f"{path}/cgroup.procs", b"%d" % pid)
+            except OSError as error:
+                if not self._may_ignore(error):
+                    raise Error(
+                        f"cannot add process {pid} to cgroup {path}: {reason(error)}"
+                    ) from None
+
+    def apply(self, resources: Mapping[str, Any]) -> None:
+        """Set all limits that are named; the others stay."""
+        self._apply_early(resources, created=False)
+        self.apply_late(resources)
+
+    def apply_early(self, resources: Mapping[str, Any]) -> None:
+        """Set everything but memory, cpu and pids."""
+        self._apply_early(resources, created=True)
+
+    def _apply_early(self, resources: Mapping[str, Any], *, created: bool) -> None:
+        from pyrunc.cgroups.v1_limits import early_writes
+
+        for controller, name, value in early_writes(resources):
+            self._set(controller, name, value)
+        if created or resources.get("devices") is not None:
+            self._set_devices(resources)
+
+    def apply_late(self, resources: Mapping[str, Any]) -> None:
+        """Set memory, cpu and pids."""
+        from pyrunc.cgroups.v1_limits import late_writes
+
+        failed: list[tuple[str, str, str]] = []
+        for write in late_writes(resources):
+            try:
+                self._set(*write)
+            except cgroupfs.SettingFailed as error:
+                # Limits that bound each other (memory and memsw, quota and burst or period)
+                # must be raised in one order and lowered in the other: try once more.
+                if error.errno not in (EINVAL, EBUSY):
+                    raise
+                failed.append(write)
+        for write in failed:
+            self._set(*write)
+
+    def _set_devices(self, resources: Mapping[str, Any]) -> None:
+        path = self._paths.get("devices")
+        if path is None:
+            return
+        from pyrunc.cgroups.devices import rules_for, v1_writes
+
+        directory = cgroupfs.open_directory(path)
+        opened: dict[str, int] = {}
+        try:
+            for name, line in v1_writes(rules_for(resources.get("devices"))):
+                if name not in opened:
+                    flags = posix.O_WRONLY | files.O_CLOEXEC
+                    opened[name] = posix.open(name, flags, dir_fd=directory)
+                try:
+                    posix.write(opened[name], line.encode())
+                except OSError as error:
+                    raise cgroupfs.SettingFailed(path, name, line, error) from None
+        except OSError as error:
+            if not self._may_ignore(error):
+                raise Error(f"cannot set the device rules of {path}: {reason(error)}") from None
+        finally:
+            posix.close(directory)
+            for descriptor in opened.values():
+                posix.close(descriptor)
+
+    def _set(self, controller: str, name: str, value: str) -> None:
+        """Write one value; ``a|b`` are names to try, ``name?`` may be missing."""
+        path = self._paths.get(controller)
+        if path is None:
+            raise Error(
+                f"setting {name.rstrip('?')}: the cgroup controller {controller} is not "
+                "mounted on this host"
+            )
+        names = name.rstrip("?").split("|")
+        for index, candidate in enumerate(names):
+            try:
+                cgroupfs.write(path, candidate, value)
+                return
+            except cgroupfs.SettingFailed as error:
+                if error.errno == ENOENT and (index + 1 < len(names) or name.endswith("?")):
+                    continue
+                raise
+
+    def processes(self) -> list[int]:
+        """Return the pids in the container's cgroup and all below it."""
+        return cgroupfs.processes_below(self._main())
+
+    def _main(self) -> str:
+        """The hierarchy whose word counts; any would do."""
+        for controller in ("devices", "pids", "freezer", "memory"):
+            if controller in self._paths:
+                return self._paths[controller]
+        return next(iter(self._paths.values()), "")
+
+    def freeze(self) -> None:
+        """Stop all processes and wait until they are."""
+        path = self._freezer()
+        waited = 0.0
+        pause = 0.0005
+        while True:
+            # The kernel may be stuck half-way when a process is just forking: asking again,
+            # with a short thaw now and then, gets it through (freezer-subsystem.rst).
+            cgroupfs.write(path, "freezer.state", "FROZEN")
+            if cgroupfs.read(path, "freezer.state").strip() == "FROZEN":
+                return
+            if waited > _LONGEST_FREEZE:
+                cgroupfs.write(path, "freezer.state", "THAWED")
+                raise Error(f"cannot freeze cgroup {path}: some process does not stop")
+            p.poll((), pause)
+            waited += pause
+            pause = min(pause * 2, 0.02)
+            if pause >= 0.016:
+                cgroupfs.write(path, "freezer.state", "THAWED")
+
+    def thaw(self) -> None:
+        """Let all processes go on."""
+        cgroupfs.write(self._freezer(), "freezer.state", "THAWED")
+
+    def frozen(self) -> bool:
+        """Tell whether the processes are stopped, or are being stopped."""
+        path = self._paths.get("freezer")
+        if path is None:
+            return False
+        return cgroupfs.read_optional(path, "freezer.state").strip() in ("FROZEN", "FREEZING")
+
+    def _freezer(self) -> str:
+        path = self._paths.get("freezer")
+        if path is None:
+            raise Error("cannot pause or resume: the freezer cgroup is not there")
+        return path
+
+    def signal_all(self, signal: int) -> None:
+        """Send ``signal`` to every process; for SIGKILL, until there are none."""
+        for _ in range(50):
+            pids = self.processes()
+            if not pids:
+                return
+            self._signal_frozen(signal)
+            if signal != p.SIGKILL:
+                return
+            p.poll((), 0.002)
+        raise Error(f"cannot kill all processes of cgroup {self._main()}")
+
+    def _signal_frozen(self, signal: int) -> None:
+        """While frozen, no process can fork away or give its number to another."""
+        can_freeze = "freezer" in self._paths
+        was_frozen = self.frozen()
+        if can_freeze and not was_frozen:
+            try:
+                self.freeze()
+            except Error:
+                can_freeze = False
+        try:
+            for pid in self.processes():
+                try:
+                    posix.kill(pid, signal)
+                except ProcessLookupError:
+                    continue
+        finally:
+            if can_freeze and (not was_frozen or signal == p.SIGKILL):
+                self.thaw()
+
+    def destroy(self) -> None:
+        """Remove the cgroups and all below them.
+
+        :raises Error: when one stays busy.
+        """
+        for path in self._paths.values():
+            waited, pause = 0.0, 0.001
+            while True:
+                try:
+                    cgroupfs.remove_tree(path)
+                    break
+                except OSError as error:
+                    if self._may_ignore(error):
+                        break
+                    # A killed process stays in its cgroup until it is reaped.
+                    if error.errno != EBUSY or waited > _LONGEST_REMOVAL:
+                        raise Error(f"cannot remove cgroup {path}: {reason(error)}") from None
+                p.poll((), pause)
+                waited += pause
+                pause = min(pause * 2, 0.1)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the ``data`` of a stats event."""
+        from pyrunc.cgroups.v1_statistics import statistics
+
+        return statistics(self._paths)
+
+    def _may_ignore(self, error: OSError) -> bool:
+        return self._ignore_errors and error.errno in _NOT_ALLOWED
+
+
+def _inherit_cpuset(path: str) -> None:
+    """A new cpuset is empty, and nothing can join it: take over the parent's."""
+    parent = path.rpartition("/")[0]
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        try:
+            value = cgroupfs.read(parent, name).strip()
+            if value and not cgroupfs.read(path, name).strip():
+                cgroupfs.write(path, name, value)
+        except OSError as error:
+            if error.errno not in (ENOENT, ENODEV):
+                raise
