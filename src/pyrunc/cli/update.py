@@ -86,7 +86,7 @@ def limits(options: Options) -> tuple[dict[str, Any], dict[str, str] | None]:
 def read_resources(path: str) -> dict[str, Any]:
     """Read the JSON object of ``--resources`` from a file, or from stdin for ``-``.
 
-    :raises Error: when it cannot be read or is not a JSON object.
+    :raises Error: when it cannot be read or breaks the specification, with all mistakes.
     """
     named = "the standard input" if path == "-" else path
     try:
@@ -95,15 +95,9 @@ def read_resources(path: str) -> dict[str, Any]:
         raise Error(f"cannot read resources from {named}: {reason(error)}") from None
     if len(content) > _LARGEST:
         raise Error(f"cannot read resources from {named}: more than {_LARGEST >> 20} MiB")
-    from pyrunc.spec.json_text import NotJson, parse
+    from pyrunc.spec.load import parse_resources
 
-    try:
-        found = parse(content)
-    except NotJson as error:
-        raise Error(f"resources in {named}: {error}") from None
-    if not isinstance(found, dict):
-        raise Error(f"resources in {named}: expected a JSON object")
-    return found
+    return dict(parse_resources(content, f"resources in {named}"))
 
 
 def _read(path: str) -> bytes:
