@@ -1,0 +1,98 @@
+"""The package's build: compiles the two native programs and names the wheel's platform.
+
+`init/init.c` becomes a file of the package, `launcher/launcher.c` the command
+`pyrunc`. Both need a C compiler ($CC, cc or gcc) and nothing else, no libc.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+_FLAGS = (
+    "-std=gnu11 -Os -Wall -Wextra -ffreestanding -fno-stack-protector"
+    " -fno-asynchronous-unwind-tables -fno-builtin -fno-pie"
+    " -static -nostdlib -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,norelro"
+    " -Wl,-z,max-page-size=4096 -Wl,-s"
+).split()
+_MACHINES = ("x86_64", "aarch64")
+
+
+class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
+    """Compile init and the launcher for a wheel, or for an installation in place."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and say where the results go; ``version`` is "standard" or "editable"."""
+        if self.target_name != "wheel":
+            return
+        machine = os.uname().machine
+        if os.uname().sysname != "Linux" or machine not in _MACHINES:
+            raise SystemExit(
+                f"pyrunc runs on Linux on {' and '.join(_MACHINES)}, not on"
+                f" {os.uname().sysname} on {machine}"
+            )
+        root = Path(self.root)
+        compiler = _compiler()
+        built = root / "build"
+        _compile(compiler, root / "launcher/launcher.c", built / "bin/pyrunc")
+        if version == "editable":
+            # The package stays where it is, so init has to be there too.
+            _compile(compiler, root / "init/init.c", root / "src/pyrunc/init/pyrunc-init")
+        else:
+            _compile(compiler, root / "init/init.c", built / "init/pyrunc-init")
+            build_data["force_include"][str(built / "init/pyrunc-init")] = "pyrunc/init/pyrunc-init"
+        for page in sorted((root / "man").glob("*.8")):
+            build_data["shared_data"][str(page)] = f"share/man/man8/{page.name}"
+        build_data["pure_python"] = False
+        # Any Python, any libc: the programs use none, and pyrunc finds the system's through the
+        # interpreter. A manylinux tag would promise which libc symbols are needed, and a package
+        # index would want it checked by auditwheel, which has nothing to check in a static program.
+        build_data["tag"] = f"py3-none-linux_{machine}"
+
+    def clean(self, versions: list[str]) -> None:
+        """Remove what was compiled."""
+        shutil.rmtree(Path(self.root) / "build", ignore_errors=True)
+        (Path(self.root) / "src/pyrunc/init/pyrunc-init").unlink(missing_ok=True)
+
+
+def _compiler() -> list[str]:
+    """Return the compiler's command line.
+
+    :raises SystemExit: when there is none.
+    """
+    chosen = os.environ.get("CC")
+    if chosen:
+        words = shlex.split(chosen)
+        if shutil.which(words[0]):
+            return words
+        raise SystemExit(f"the C compiler that CC names is not there: {chosen}")
+    for name in ("cc", "gcc"):
+        found = shutil.which(name)
+        if found:
+            return [found]
+    raise SystemExit(
+        "pyrunc's build needs a C compiler for its two small native programs: install gcc"
+        " (Debian and Ubuntu: apt-get install gcc) or set CC"
+    )
+
+
+def _compile(compiler: list[str], source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Another build in the same tree must never see half a file.
+    made = target.with_name(f".{target.name}.{os.getpid()}")
+    command = [*compiler, *_FLAGS, "-o", str(made), str(source)]
+    try:
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        made.replace(target)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"cannot compile {source}: {shlex.join(command)}: {error}") from None
+    finally:
+        made.unlink(missing_ok=True)
