@@ -38,6 +38,7 @@ class Handover:
         "init",
         "last_mile",
         "namespaces",
+        "of_runtime",
         "plan",
         "preserved",
         "proc",
@@ -55,6 +56,8 @@ class Handover:
         self.last_mile = last_mile
         self.up = -1
         self.down = -1
+        #: The runtime's ends of the pipes and its lock, closed so that its death is noticed.
+        self.of_runtime: tuple[int, ...] = ()
         self.init = -1
         self.proc = -1
         self.start_fifo = -1
@@ -81,8 +84,11 @@ def build_container(handover: Handover) -> NoReturn:
     trace.begin(BUILDER)
     doing = "start building"
     try:
-        # Should the runtime be killed, nothing half-made may live on.
+        # Should the runtime be killed, nothing half-made may live on. The kernel forgets this
+        # order when ids change; from then on it is the end of the pipes that tells.
         p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
+        for descriptor in handover.of_runtime:
+            posix.close(descriptor)
         build = Build(handover.up, handover.down)
         build.proc = handover.proc
         build.namespaces = handover.namespaces
@@ -136,8 +142,11 @@ def _become_init(handover: Handover) -> None:
     # These are init's from here on; it marks them close-on-exec again.
     for descriptor in (handover.up, handover.down, handover.start_fifo, handover.result_fifo):
         posix.set_inheritable(descriptor, True)
-    if last_mile is not None and last_mile.hooks[1] >= 0:
-        posix.set_inheritable(last_mile.hooks[1], True)
+    if last_mile is not None:
+        if last_mile.hooks[1] >= 0:
+            posix.set_inheritable(last_mile.hooks[1], True)
+        for descriptor in range(3, 3 + last_mile.preserved):
+            posix.set_inheritable(descriptor, True)
     handover.trace.mark("find the program, compile the launch program")
     _give_up_effective_gid()
     execute_init(handover.init, program)
@@ -149,7 +158,8 @@ def _compile(launch: LaunchProgram, handover: Handover, last_mile: LastMile) -> 
         # sd_listen_fds(3): the descriptors are for the process with this number.
         last_mile.environment = [*last_mile.environment, f"LISTEN_PID={pid}"]
     if last_mile.hooks[0]:
-        state = memory_file("hook-stdin", with_pid(handover.state, pid))
+        created = handover.state.replace(b'"status":"creating"', b'"status":"created"', 1)
+        state = memory_file("hook-stdin", with_pid(created, pid))
         last_mile.hooks = (last_mile.hooks[0], state)
     last_mile.add_preparation(launch)
     last_mile.add_session(launch)
@@ -157,7 +167,7 @@ def _compile(launch: LaunchProgram, handover: Handover, last_mile: LastMile) -> 
     last_mile.add_checks(launch)
     _keep_descriptors(launch, last_mile.preserved)
     _wait_for_start(launch, handover)
-    last_mile.add_execution(launch)
+    last_mile.add_execution(launch, handover.result_fifo)
 
 
 def _compile_without_process(launch: LaunchProgram, handover: Handover) -> None:
@@ -174,9 +184,14 @@ def _keep_descriptors(launch: LaunchProgram, preserved: int) -> None:
 
 
 def _wait_for_start(launch: LaunchProgram, handover: Handover) -> None:
-    """From "ready" on, the container lives on its own: the runtime may end."""
+    """Wait until the runtime has written everything down, then for the start.
+
+    If the runtime dies first, the pipe ends, and so does init. With its leave to go on
+    the container lives on its own.
+    """
     launch.call("outlive the runtime", "prctl", p.PR_SET_PDEATHSIG, 0, 0, 0, 0)
     launch.call("report that the container is ready", "write", handover.up, launch.blob(READY), 1)
+    launch.await_byte("wait until the container is on record", handover.down)
     launch.report_to(handover.result_fifo)
     launch.call("close the pipe", "close", handover.up)
     launch.call("close the pipe", "close", handover.down)

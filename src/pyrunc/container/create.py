@@ -12,6 +12,7 @@ import posix
 from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
 from pyrunc.container.idmap import user_namespace_with, write_mappings
+from pyrunc.container.interrupts import Interrupted, Interrupts
 from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import RECORD_FORMAT, Store
 from pyrunc.container.timestamps import now
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.driver import Driver
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
-    from pyrunc.plan.plan import Plan
     from pyrunc.spec.types import Hook, Process, Spec
 
 
@@ -130,7 +130,8 @@ class Creation:
         #: The terminal's master, for a foreground run.
         self.master = -1
         self._descriptors: list[int] = []
-        self._ran_hooks = False
+        self._reserved = False
+        self._wrote_pid_file = False
 
     def load(self, config: str = "") -> None:
         """Read and check the config; nothing on the machine has changed when this fails."""
@@ -143,15 +144,33 @@ class Creation:
         _check_root(root_path(self.spec, self.bundle))
 
     def carry_out(self) -> None:
-        """Make the container, or leave nothing behind."""
-        self.entry = self.store.reserve(self.id)
+        """Make the container, or leave nothing behind.
+
+        :raises Error: also when a signal interrupts it.
+        """
+        self._prepare()
+        self._interrupts = Interrupts()
         try:
-            self._prepare()
+            self._interrupts.hold()
+            self.entry = self.store.reserve(self.id)
+            self._reserved = True
+            self._interrupts.let_through()
+            self.entry.save(self.record)
+            self.entry.save_config(self.spec)
+            self.settings.trace.mark("write the record")
             self._build()
             self._finish()
-        except BaseException:
-            self._undo()
+            # What comes now is init's alone: until here it would have died with the runtime.
+            _go_on(self._down)
+        except BaseException as error:
+            self._interrupts.ignore()
+            if self._reserved:
+                self._undo()
+            if isinstance(error, Interrupted):
+                raise Error(f"creating container {self.id} was {error}; it is undone") from None
             raise
+        finally:
+            self._interrupts.end()
 
     def close(self) -> None:
         """Close what is open; the container lives on."""
@@ -189,6 +208,8 @@ class Creation:
             "cgroup": self.driver.to_state(),
             "rootless": self.settings.rootless,
         }
+        if not any(n["type"] == "pid" and not n.get("path") for n in linux.get("namespaces") or ()):
+            self.record["sharedPidNamespace"] = True
         if kept := {k: v for k, v in spec.get("hooks", {}).items() if k.startswith("post")}:
             self.record["hooks"] = kept  # type: ignore[typeddict-item]
         facts = Facts(
@@ -201,9 +222,6 @@ class Creation:
         )
         self.plan = plan(spec, self.bundle, self._state_json(0), facts)
         self.settings.trace.mark("plan")
-        self.entry.save_config(spec)
-        self.entry.save(self.record)
-        self.settings.trace.mark("write the record")
 
     def _state_json(self, pid: int) -> bytes:
         """Return the state that hooks get on stdin (runtime.md, "State")."""
@@ -225,6 +243,8 @@ class Creation:
         up, handover.up = posix.pipe2(files.O_CLOEXEC)
         handover.down, down = posix.pipe2(files.O_CLOEXEC)
         self._descriptors += [up, down]
+        self._down = down
+        handover.of_runtime = (up, down, self.entry.directory)
         builders = [handover.up, handover.down, handover.init, *handover.namespaces.values()]
         builders += [handover.proc, handover.start_fifo, handover.result_fifo]
         builders += handover.sources.values()
@@ -232,11 +252,15 @@ class Creation:
         def mappings(pid: int) -> None:
             write_mappings(pid, self.spec, rootless=self.settings.rootless)
 
+        # A signal between the birth and the moment when we know of it would leave a stray
+        # builder; and in the builder no handler of ours may run.
+        self._interrupts.hold()
         try:
             self.pid, self.pidfd = spawn_builder(handover, self.spec, build_container, mappings)
         finally:
             for descriptor in builders:
                 posix.close(descriptor)
+        self._interrupts.let_through()
         trace.mark("fork the builder into its namespaces")
         self._descriptors.append(self.pidfd)
         self.record["pid"] = self.pid
@@ -311,6 +335,8 @@ class Creation:
         sets, warnings = capabilities.wanted(process.get("capabilities"), has, last)
         for warning in warnings:
             log.warn(warning)
+        if note := capabilities.ambient_not_raised(process.get("capabilities"), sets):
+            log.debug(note)
         last_mile.capability_calls = capabilities.capability_calls(sets, has, last)
         if linux.get("seccomp"):
             from pyrunc.security.seccomp import filter_for
@@ -367,12 +393,11 @@ class Creation:
         return Error(f"unable to start container process: {describe_failure(failure)}")
 
     def _run_hooks(self) -> None:
-        self._ran_hooks = True
         hooks = self.spec.get("hooks", {})
         state = self._state_json(self.pid)
         for kind in ("prestart", "createRuntime"):
             entries: list[Hook] = hooks.get(kind) or []  # type: ignore[assignment]
-            run_hooks(kind, entries, state)
+            run_hooks(kind, entries, state, self.pidfd)
 
     def _take_terminal(self, master: int) -> None:
         if self.options.foreground and not self.options.console_socket:
@@ -421,12 +446,21 @@ class Creation:
         self.record["cgroup"] = self.driver.to_state()
         self.entry.save(self.record)
         if self.options.pidfd_socket:
-            socket = sockets.connect_unix(self.options.pidfd_socket)
-            sockets.send_descriptor(socket, self.pidfd, b"pidfd")
-            posix.close(socket)
+            self._send_pidfd(self.options.pidfd_socket)
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, self.pid)
+            self._wrote_pid_file = True
         self.settings.trace.mark("set the last limits, write the record")
+
+    def _send_pidfd(self, path: str) -> None:
+        try:
+            socket = sockets.connect_unix(path)
+            try:
+                sockets.send_descriptor(socket, self.pidfd, b"pidfd")
+            finally:
+                posix.close(socket)
+        except OSError as error:
+            raise Error(f"cannot send the pidfd to pidfd socket {path}: {reason(error)}") from None
 
     def _set_oom_score(self, score: int) -> None:
         try:
@@ -437,19 +471,27 @@ class Creation:
             raise Error(f"cannot set oom_score_adj to {score}: {reason(error)}") from None
 
     def _undo(self) -> None:
-        """Leave nothing of a failed create: no process, no cgroup, no directory."""
+        """Leave nothing of a failed create: no process, no cgroup, no directory.
+
+        Whatever fails here is only warned about: the error that led here matters more, and
+        the rest must be undone all the same.
+        """
         if self.pidfd >= 0:
             p.pidfd_send_signal(self.pidfd, p.SIGKILL)
             posix.waitpid(self.pid, 0)
-        if hasattr(self, "driver"):
-            try:
-                self.driver.destroy()
-            except (OSError, Error) as error:
-                self.settings.log.warn(f"cannot remove the container's cgroup: {reason(error)}")
-        if self._ran_hooks:
+        try:
+            remove_cgroup(self.driver)
+        except (OSError, Error) as error:
+            self.settings.log.warn(f"cannot remove the container's cgroup: {reason(error)}")
+        try:
+            if self._wrote_pid_file:
+                posix.unlink(self.options.pid_file)
+            self.entry.remove()
+        except (OSError, Error) as error:
+            self.settings.log.warn(f"cannot remove what was made so far: {reason(error)}")
+        if self.pidfd >= 0:
             # runtime.md, "Lifecycle": after a failed hook it goes on at step 12.
             run_poststop(self.settings, self.spec.get("hooks", {}).get("poststop"), self._stopped())
-        self.entry.remove()
         self.close()
 
     def _stopped(self) -> bytes:
@@ -462,6 +504,13 @@ def _go_on(down: int) -> None:
         posix.write(down, channel.GO_ON)
     except BrokenPipeError:
         pass
+
+
+def remove_cgroup(driver: Driver) -> None:
+    """Kill what is left in a container's cgroup, and remove it."""
+    if driver.processes():
+        driver.signal_all(p.SIGKILL)
+    driver.destroy()
 
 
 def run_poststop(settings: Settings, hooks: list[Hook] | None, state: bytes) -> None:

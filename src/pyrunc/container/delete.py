@@ -6,7 +6,7 @@ import posix
 import time
 
 from pyrunc.container import state as states
-from pyrunc.container.create import run_poststop
+from pyrunc.container.create import remove_cgroup, run_poststop
 from pyrunc.container.start import hook_state
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, NotFound, WrongStatus, reason
@@ -55,38 +55,61 @@ def delete(settings: Settings, container_id: str, *, force: bool) -> None:
 
 def _delete_by_force(settings: Settings, entry: Entry) -> None:
     """Remove what there is: the record may be missing or damaged, an operation under way."""
-    record = _load_if_possible(settings, entry)
-    if record:
-        # Before the lock: whoever holds it may be waiting for this very process.
-        _kill_init(record)
-    if not entry.lock(wait=False):
-        _wait_for_lock(entry)
-        record = _load_if_possible(settings, entry) or record
-    remove(settings, entry, record)
-
-
-def _load_if_possible(settings: Settings, entry: Entry) -> Record:
-    try:
-        return entry.load()
-    except Error as error:
-        settings.log.debug(str(error))
-        return {}
-
-
-def _wait_for_lock(entry: Entry) -> None:
-    """Take a lock that another operation holds; give up after a while rather than hang."""
     deadline = time.monotonic() + _LONGEST_DEATH
-    while not entry.lock(wait=False):
+    while True:
+        # Before the lock: whoever holds it may be waiting for this very process.
+        record = entry.salvage()
+        _kill_init(record)
+        if entry.lock(wait=False):
+            break
         if time.monotonic() > deadline:
             raise Error(f"container {entry.id} is held by another operation that does not end")
         p.poll((), 0.005)
+    try:
+        record = entry.load()
+    except Error as error:
+        settings.log.debug(str(error))
+        record = _salvage(settings, entry)
+    remove(settings, entry, record)
+
+
+def _salvage(settings: Settings, entry: Entry) -> Record:
+    """Return what can still be told of a container whose record cannot be read."""
+    record = entry.salvage()
+    record.setdefault("id", entry.id)
+    record.setdefault("ociVersion", "")
+    record.setdefault("bundle", "")
+    if entry.has("state.json") and not record.get("cgroup"):
+        # The config, which is kept as well, tells where its processes must be.
+        from pyrunc.cgroups import driver, host
+
+        try:
+            path = entry.load_config().get("linux", {}).get("cgroupsPath", "")
+            record["cgroup"] = driver.open_driver(
+                host.detect(),
+                path,
+                entry.id,
+                systemd=settings.systemd_cgroup,
+                ignore_errors=settings.rootless,
+            ).to_state()
+        except (OSError, Error, AttributeError) as error:
+            settings.log.debug(f"the cgroup of {entry.id} cannot be found: {reason(error)}")
+    if cgroup := record.get("cgroup"):
+        from pyrunc.cgroups.driver import from_state
+
+        try:
+            from_state(cgroup).processes()
+        except Exception as error:
+            # Of another version, or damaged in a way that is still JSON: it may be anything.
+            settings.log.debug(f"the cgroup of {entry.id} is unknown: {reason(error)}")
+            del record["cgroup"]
+    return record
 
 
 def remove(settings: Settings, entry: Entry, record: Record) -> None:
     """Undo create: processes, cgroup, directory; then run the poststop hooks."""
-    if record:
-        _kill_init(record)
-        _remove_cgroup(record)
+    _kill_init(record)
+    _remove_cgroup(record)
     entry.remove()
     hooks = (record.get("hooks") or {}).get("poststop")
     if hooks:
@@ -99,11 +122,8 @@ def _remove_cgroup(record: Record) -> None:
         return
     from pyrunc.cgroups.driver import from_state
 
-    driver = from_state(saved)
     try:
-        if driver.processes():
-            driver.signal_all(p.SIGKILL)
-        driver.destroy()
+        remove_cgroup(from_state(saved))
     except OSError as error:
         raise Error(f"cannot remove the container's cgroup: {reason(error)}") from None
 

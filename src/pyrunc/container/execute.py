@@ -248,6 +248,8 @@ class _Execution:
         sets, warnings = capabilities.wanted(process.get("capabilities"), has, last)
         for warning in warnings:
             self.settings.log.warn(warning)
+        if note := capabilities.ambient_not_raised(process.get("capabilities"), sets):
+            self.settings.log.debug(note)
         last_mile.capability_calls = capabilities.capability_calls(sets, has, last)
         linux = self.spec.get("linux", {})
         if linux.get("seccomp"):

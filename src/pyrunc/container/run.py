@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrunc.container.create import CreateOptions, Creation
 from pyrunc.container.delete import remove
 from pyrunc.container.start import start_entry
-from pyrunc.errors import Error
+from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ def run(
             status = relay.wait(creation.pid, creation.pidfd, creation.master)
             settings.trace.mark("wait for the container to end")
         if not keep:
-            remove(settings, creation.entry, creation.record)
+            _remove(settings, creation)
             settings.trace.mark("delete")
         return status
     finally:
@@ -72,5 +72,16 @@ def _start(settings: Settings, creation: Creation) -> None:
     try:
         start_entry(settings, creation.entry, creation.record)
     except Error:
-        remove(settings, creation.entry, creation.record)
+        _remove(settings, creation)
         raise
+
+
+def _remove(settings: Settings, creation: Creation) -> None:
+    entry = creation.entry
+    try:
+        if not entry.locked:
+            entry.lock()
+    except NotFound:
+        # Somebody else deleted it meanwhile.
+        return
+    remove(settings, entry, creation.record)

@@ -11,7 +11,7 @@ from pyrunc.container.store import Store
 from pyrunc.errors import Error, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
-from pyrunc.process.channel import GO_ON
+from pyrunc.process.channel import EXECUTING, GO_ON
 from pyrunc.process.hooks import run_hooks, with_pid
 from pyrunc.process.launch import parse_failure
 from pyrunc.spec import json_text
@@ -34,20 +34,26 @@ def start(settings: Settings, container_id: str) -> None:
         entry.lock()
         record = entry.load()
         status = states.status_of(entry, record)
-        if status in (states.RUNNING, states.PAUSED) and not entry.has("exec.fifo"):
+        if status == states.RUNNING or (status == states.PAUSED and not entry.awaits_start()):
             raise WrongStatus("cannot start an already running container")
         if status == states.STOPPED:
             raise WrongStatus("cannot start a container that has stopped")
         if status == states.CREATING:
             raise WrongStatus("cannot start a container that is still being created")
+        if status == states.PAUSED:
+            raise WrongStatus("cannot start a paused container: resume it first")
         start_entry(settings, entry, record)
     finally:
         entry.close()
 
 
 def start_entry(settings: Settings, entry: Entry, record: Record) -> None:
-    """Start a created container whose lock is held."""
+    """Start a created container whose lock is held; it is held no more afterwards.
+
+    Neither a slow poststart hook nor a foreground `run` may keep others from the container.
+    """
     release(entry)
+    entry.unlock()
     hooks = (record.get("hooks") or {}).get("poststart")
     if hooks:
         try:
@@ -60,7 +66,7 @@ def start_entry(settings: Settings, entry: Entry, record: Record) -> None:
 def release(entry: Entry) -> None:
     """Open init's fifo, and wait until it has executed the program or says why it could not.
 
-    Init holds the writing end of the result fifo close-on-exec: its end of file is the success.
+    Init holds the writing end of the result fifo close-on-exec, and announces the execution.
     """
     flags = files.O_CLOEXEC | posix.O_NONBLOCK
     result = -1
@@ -72,21 +78,25 @@ def release(entry: Entry) -> None:
             if error.errno in (ENXIO, ENOENT):
                 raise WrongStatus("cannot start a container that has stopped") from None
             raise
+        posix.set_blocking(result, True)
         posix.write(go, GO_ON)
         posix.close(go)
-        # From here on it is no longer "created", whatever comes.
-        entry.unlink("exec.fifo")
-        p.poll((result,))
-        record = posix.read(result, 4096)
+        answer = files.read_all(result)
     except OSError as error:
         raise Error(f"cannot start container {entry.id}: {reason(error)}") from None
     finally:
         if result >= 0:
             posix.close(result)
-    entry.unlink("result.fifo")
-    failure = parse_failure(record) if record else None
+    failure = parse_failure(answer.removeprefix(EXECUTING))
     if failure is not None:
         raise Error(f"unable to start container process: {describe_failure(failure)}")
+    if not answer:
+        raise Error(
+            "unable to start container process: the container's init was killed "
+            "before it executed the program"
+        )
+    entry.unlink("exec.fifo")
+    entry.unlink("result.fifo")
 
 
 def hook_state(record: Record, status: str, pid: int) -> bytes:

@@ -29,13 +29,13 @@ def status_of(entry: Entry, record: Record) -> str:
     """
     alive = processes.is_running(record.get("pid", 0), record.get("startTime", 0))
     if record.get("phase") == CREATING:
-        # Whoever makes it holds the lock; without one it was given up half-way.
-        return CREATING if alive else STOPPED
+        # Whoever makes it holds the lock; without that it was given up half-way.
+        return CREATING if alive or entry.held_by_another() else STOPPED
     if not alive:
         return STOPPED
     if is_paused(record):
         return PAUSED
-    return CREATED if entry.has("exec.fifo") else RUNNING
+    return CREATED if entry.awaits_start() else RUNNING
 
 
 def is_paused(record: Record) -> bool:

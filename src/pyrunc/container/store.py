@@ -12,7 +12,8 @@ by rename(2), so that readers need no lock and never see half of it.
 from __future__ import annotations
 
 import posix
-from errno import EEXIST, ENOENT, ENOTDIR, ENOTEMPTY, EWOULDBLOCK
+import time
+from errno import EEXIST, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
 
 from pyrunc.errors import AlreadyExists, Error, NotFound, reason
 from pyrunc.linux import files
@@ -46,14 +47,20 @@ if TYPE_CHECKING:
         namespaces: dict[str, str]
         hooks: Hooks
         rootless: bool
+        #: Without a pid namespace of its own, the death of init does not end the others.
+        sharedPidNamespace: bool
         intelRdt: dict[str, Any]
 
 
 RECORD_FORMAT = 1
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _LONGEST_ID = 1024
+_LOCK_SHARED = 1
 _LOCK_EXCLUSIVE = 2
 _LOCK_TRY = 4
+_UNLOCK = 8
+#: How long to wait for a record that another operation is about to write, or to take away.
+_LONGEST_WRITE = 2.0
 _DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 
 
@@ -74,12 +81,13 @@ def check_id(container_id: str) -> None:
 class Entry:
     """One container's directory, open. Close it when done."""
 
-    __slots__ = ("directory", "id", "path")
+    __slots__ = ("directory", "id", "locked", "path")
 
     def __init__(self, container_id: str, path: str, directory: int) -> None:
         self.id = container_id
         self.path = path
         self.directory = directory
+        self.locked = False
 
     def lock(self, *, wait: bool = True) -> bool:
         """Take the container for this operation; returns whether it was had.
@@ -93,13 +101,37 @@ class Entry:
             if error.errno != EWOULDBLOCK:
                 raise
             return False
-        try:
-            here, there = posix.stat(self.directory), posix.stat(self.path)
-        except OSError:
-            raise NotFound(f"container does not exist: {self.id}") from None
-        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+        self.locked = True
+        if not self._is_there():
             raise NotFound(f"container does not exist: {self.id}")
         return True
+
+    def unlock(self) -> None:
+        """Let others have the container; the directory stays open."""
+        syscall(SYS["flock"], self.directory, _UNLOCK)
+        self.locked = False
+
+    def held_by_another(self) -> bool:
+        """Tell whether another operation has the container right now."""
+        if self.locked:
+            return False
+        try:
+            syscall(SYS["flock"], self.directory, _LOCK_SHARED | _LOCK_TRY)
+        except OSError as error:
+            if error.errno != EWOULDBLOCK:
+                raise
+            return True
+        syscall(SYS["flock"], self.directory, _UNLOCK)
+        return False
+
+    def _is_there(self) -> bool:
+        """Tell whether the directory is still the one of this id."""
+        try:
+            here = posix.stat(self.directory)
+            there = posix.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
     def close(self) -> None:
         """Let go of the directory, and with it of the lock."""
@@ -108,27 +140,65 @@ class Entry:
     def load(self) -> Record:
         """Read the record.
 
+        :raises NotFound: when the container was deleted meanwhile.
         :raises Error: when there is none, or it is damaged: ``delete --force`` removes it.
         """
-        try:
-            text = files.read_file("state.json", self.directory)
-            record = json_text.parse(text)
-        except OSError as error:
-            detail = "it was never completed" if error.errno == ENOENT else reason(error)
-            raise Error(
-                f"cannot read the state of container {self.id}: {detail}; "
-                "delete --force removes it"
-            ) from None
-        except Error as error:
-            raise Error(
-                f"the state of container {self.id} is damaged: {error}; delete --force removes it"
-            ) from None
-        if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
+        record = self._parse(self._read())
+        if record.get("format") != RECORD_FORMAT or not _is_complete(record):
             raise Error(
                 f"the state of container {self.id} is not one that this version can read; "
                 "delete --force removes it"
             )
         return record  # type: ignore[return-value]
+
+    def salvage(self) -> Record:
+        """Return what a damaged record, or one of another version, still tells of the container.
+
+        That is at most its pid with the start time, its cgroup and its hooks.
+        """
+        try:
+            record = self._parse(files.read_file("state.json", self.directory))
+        except (OSError, Error):
+            return {}
+        return {k: v for k, v in record.items() if isinstance(v, _KINDS.get(k, ()))}  # type: ignore[return-value]
+
+    def _parse(self, text: bytes) -> dict[str, Any]:
+        try:
+            record = json_text.parse(text)
+        except Error as error:
+            raise Error(
+                f"the state of container {self.id} is damaged: {error}; delete --force removes it"
+            ) from None
+        if not isinstance(record, dict):
+            raise Error(f"the state of container {self.id} is damaged; delete --force removes it")
+        return record
+
+    def _read(self) -> bytes:
+        """Read state.json. While it is not there yet, or no more, somebody has the lock."""
+        deadline = 0.0
+        while True:
+            try:
+                return files.read_file("state.json", self.directory)
+            except OSError as error:
+                missing = error.errno == ENOENT
+                why = "it was never completed" if missing else reason(error)
+            if missing:
+                if not self._is_there():
+                    raise NotFound(f"container does not exist: {self.id}")
+                now = time.monotonic()
+                deadline = deadline or now + _LONGEST_WRITE
+                # Asked before the next look at the file: who let go has written it by then.
+                if self.held_by_another():
+                    if now < deadline:
+                        time.sleep(0.001)
+                        continue
+                elif not self.locked and self.has("state.json"):
+                    continue
+                elif not self._is_there():
+                    raise NotFound(f"container does not exist: {self.id}")
+            raise Error(
+                f"cannot read the state of container {self.id}: {why}; delete --force removes it"
+            )
 
     def save(self, record: Record) -> None:
         """Replace the record, all or nothing."""
@@ -151,9 +221,7 @@ class Entry:
             posix.fsync(descriptor)
         finally:
             posix.close(descriptor)
-        posix.rename(
-            temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory
-        )
+        posix.rename(temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
     def has(self, name: str) -> bool:
         """Tell whether the directory holds a file of this name."""
@@ -161,6 +229,22 @@ class Entry:
             posix.stat(name, dir_fd=self.directory, follow_symlinks=False)
         except OSError:
             return False
+        return True
+
+    def awaits_start(self) -> bool:
+        """Tell whether the user's program was not executed yet.
+
+        Until it is, init holds the fifo open (close-on-exec). The mere name would lie
+        if a `start` had been killed before it could remove it.
+        """
+        flags = posix.O_WRONLY | posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
+        try:
+            posix.close(posix.open("exec.fifo", flags, dir_fd=self.directory))
+        except OSError as error:
+            # Nobody has it open, or it was removed after a start.
+            if error.errno in (ENXIO, ENOENT):
+                return False
+            raise Error(f"cannot tell the state of container {self.id}: {reason(error)}") from None
         return True
 
     def unlink(self, name: str) -> None:
@@ -173,13 +257,38 @@ class Entry:
 
     def remove(self) -> None:
         """Remove the directory and all in it. The lock keeps its meaning until it is closed."""
-        for name in posix.listdir(self.directory):
-            self.unlink(name)
+        _empty(self.directory)
         try:
             posix.rmdir(self.path)
         except OSError as error:
-            if error.errno not in (ENOENT, ENOTEMPTY):
+            if error.errno != ENOENT:
+                raise Error(f"cannot remove {self.path}: {reason(error)}") from None
+
+
+def _empty(directory: int) -> None:
+    """Remove everything below ``directory``, following no link."""
+    for name in posix.listdir(directory):
+        try:
+            posix.unlink(name, dir_fd=directory)
+        except OSError as error:
+            if error.errno == ENOENT:
+                continue
+            if error.errno not in (EISDIR, EPERM):
                 raise
+            below = posix.open(name, _DIRECTORY, dir_fd=directory)
+            _empty(below)
+            posix.close(below)
+            posix.rmdir(name, dir_fd=directory)
+
+
+#: What :meth:`Entry.salvage` may take from a record whose form is not known.
+_KINDS = {"pid": int, "startTime": int, "cgroup": dict, "sharedPidNamespace": bool, "hooks": dict}
+_NEEDED = {"ociVersion": str, "bundle": str, "rootfs": str, "created": str, "pid": int}
+_NEEDED |= {"startTime": int, "id": str, "phase": str}
+
+
+def _is_complete(record: dict[str, Any]) -> bool:
+    return all(isinstance(record.get(name), kind) for name, kind in _NEEDED.items())
 
 
 class Store:
@@ -206,8 +315,15 @@ class Store:
                     f"container with given ID already exists: {container_id}"
                 ) from None
             raise Error(f"cannot make state directory {path}: {reason(error)}") from None
-        entry = Entry(container_id, path, posix.open(path, _DIRECTORY))
-        entry.lock()
+        try:
+            entry = Entry(container_id, path, posix.open(path, _DIRECTORY))
+        except FileNotFoundError:
+            raise Error(f"container {container_id} was deleted while it was created") from None
+        try:
+            entry.lock()
+        except NotFound:
+            entry.close()
+            raise Error(f"container {container_id} was deleted while it was created") from None
         return entry
 
     def open(self, container_id: str) -> Entry:
@@ -217,6 +333,7 @@ class Store:
         """
         check_id(container_id)
         path = f"{self.root}/{container_id}"
+        self._check_root()
         try:
             return Entry(container_id, path, posix.open(path, _DIRECTORY))
         except OSError as error:
@@ -226,6 +343,7 @@ class Store:
 
     def ids(self) -> list[str]:
         """Return the ids of all containers, sorted; none when the root is not there yet."""
+        self._check_root()
         try:
             names = posix.listdir(self.root)
         except OSError as error:
@@ -239,19 +357,27 @@ class Store:
         return f"{self.root}/@{name}"
 
     def _make_root(self) -> None:
-        """Make the root (0700), or make sure that nobody else can put things into it."""
+        """Make the root (0700) if it is missing."""
+        if not self._check_root():
+            _make_directories(self.root)
+
+    def _check_root(self) -> bool:
+        """Make sure that nobody else can put things into the root; return whether it is there.
+
+        Records name processes to kill and hooks to run: a record of another user's is an attack.
+        """
         try:
             status = posix.stat(self.root)
         except OSError as error:
             if error.errno != ENOENT:
                 raise Error(f"cannot use state root {self.root}: {reason(error)}") from None
-            _make_directories(self.root)
-            return
-        if status.st_uid not in (0, posix.geteuid()) or status.st_mode & 0o022:
+            return False
+        if status.st_mode & 0o022 or status.st_uid not in (0, posix.geteuid()):
             raise Error(
                 f"state root {self.root} can be written to by others; "
                 "give it to the caller alone (mode 0700)"
             )
+        return True
 
 
 def _make_directories(path: str) -> None:

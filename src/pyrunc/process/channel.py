@@ -6,7 +6,7 @@ after each for one byte down, so there is never more than one in flight:
     H           the mounts are made: run the hooks of the runtime's side
     T + fd      the terminal's master is my descriptor number fd
     S + fd      the seccomp listener is my descriptor number fd
-    R           ready: waiting for the start
+    R           ready: waiting for the last leave to go on, and then for the start
     ! + text    failed, and why
     (a failure record of init's)
 
@@ -32,12 +32,15 @@ LISTENER = b"S"
 READY = b"R"
 FAILED = b"!"
 GO_ON = b"."
+#: What init writes to the result fifo right before it executes the program; a failure record
+#: may still follow, the end of file without it means that init died before.
+EXECUTING = b"X"
 
 
 def tell_runtime(build: Build, message: bytes) -> None:
     """Send ``message`` and wait for the runtime's leave to go on.
 
-    :raises SystemExit: when the runtime is gone; nobody is left to hear an error.
+    Ends the process when the runtime is gone; nobody is left to hear an error.
     """
     posix.write(build.up, message)
     await_runtime(build)

@@ -8,7 +8,7 @@ startContainer hooks are init's: by then there is no Python in the container.
 from __future__ import annotations
 
 import posix
-from errno import ENOENT
+from errno import EINVAL, ENOSYS
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
@@ -25,23 +25,48 @@ if TYPE_CHECKING:
     from pyrunc.step import Build
 
 _MFD_CLOEXEC = 1
+_CLOSE_RANGE_CLOEXEC = 4
 _SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
 _OUTPUT_SHOWN = 4096
 
 
-def run_hooks(kind: str, hooks: Sequence[Hook], state: bytes) -> None:
+def run_hooks(kind: str, hooks: Sequence[Hook], state: bytes, container: int = -1) -> None:
     """Run ``hooks`` one after another with the state JSON on stdin.
 
+    :param container: a pidfd; when that process dies a hook is not waited for any longer.
     :raises Error: at the first that fails; the rest are not run.
     """
+    if hooks:
+        _close_on_exec()
     for index, hook in enumerate(hooks):
         try:
-            _run_hook(hook, state)
+            _run_hook(hook, state, container)
         except (OSError, Error) as error:
             raise Error(f"error running {kind} hook #{index}: {reason(error)}") from None
 
 
-def _run_hook(hook: Hook, state: bytes) -> None:
+def _close_on_exec() -> None:
+    """Keep from hooks whatever the caller has left open (Python's own descriptors are so already).
+
+    Those of ``--preserve-fds`` are made inheritable again right before init.
+    """
+    try:
+        syscall(SYS["close_range"], 3, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+    except OSError as error:
+        # Known since Linux 5.11.
+        if error.errno not in (ENOSYS, EINVAL):
+            raise
+        for name in posix.listdir("/proc/self/fd"):
+            descriptor = int(name)
+            if descriptor > 2:
+                try:
+                    posix.set_inheritable(descriptor, False)
+                except OSError:
+                    # The one that listed the directory.
+                    continue
+
+
+def _run_hook(hook: Hook, state: bytes, container: int) -> None:
     # Memory files instead of pipes: a hook that does not read cannot block us,
     # nor can one that writes more than a pipe holds.
     stdin = memory_file("hook-stdin", state)
@@ -64,7 +89,7 @@ def _run_hook(hook: Hook, state: bytes) -> None:
             )
         except OSError as error:
             raise Error(f"{hook['path']}: {reason(error)}") from None
-        status = _wait(pid, hook.get("timeout"))
+        status = _wait(pid, hook.get("timeout"), container)
         if status:
             raise Error(f"{hook['path']}: {_ending(status)}{_said(output)}")
     finally:
@@ -72,17 +97,28 @@ def _run_hook(hook: Hook, state: bytes) -> None:
         posix.close(output)
 
 
-def _wait(pid: int, timeout: int | None) -> int:
-    """Wait for a hook and return its wait(2) status; kill its group after ``timeout`` seconds."""
-    if timeout is not None and timeout > 0:
-        pidfd = p.pidfd_open(pid)
+def _wait(pid: int, timeout: int | None, container: int) -> int:
+    """Wait for a hook and return its wait(2) status.
+
+    Its group is killed after ``timeout`` seconds, when ``container`` dies, and when a
+    signal ends the operation.
+    """
+    try:
+        watched = [p.pidfd_open(pid)]
         try:
-            if not p.poll((pidfd,), timeout):
-                posix.killpg(pid, p.SIGKILL)
-                posix.waitpid(pid, 0)
-                raise Error(f"timed out after {timeout} s and was killed")
+            if container >= 0:
+                watched.append(container)
+            ready = p.poll(tuple(watched), timeout or None)
         finally:
-            posix.close(pidfd)
+            posix.close(watched[0])
+        if not ready:
+            raise Error(f"timed out after {timeout} s and was killed")
+        if watched[0] not in ready:
+            raise Error("killed, since the container died meanwhile")
+    except BaseException:
+        posix.killpg(pid, p.SIGKILL)
+        posix.waitpid(pid, 0)
+        raise
     return posix.waitpid(pid, 0)[1]
 
 
@@ -93,10 +129,10 @@ def _ending(status: int) -> str:
 
 
 def _said(output: int) -> str:
-    """Return what the hook printed, shortened, for the error message."""
-    posix.lseek(output, 0, 0)
-    text = posix.read(output, _OUTPUT_SHOWN).decode("utf-8", "replace").strip()
-    return f", output: {text}" if text else ""
+    """Return what the hook printed, shortened and in one line, for the error message."""
+    text = posix.pread(output, _OUTPUT_SHOWN, 0).decode("utf-8", "replace")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return f", output: {'; '.join(lines)}" if lines else ""
 
 
 def memory_file(name: str, content: bytes) -> int:
@@ -127,8 +163,3 @@ _PID_PLACE = b'"pid":0'
 def with_pid(state: bytes, pid: int) -> bytes:
     """Return the compact state JSON with the pid as its reader sees it (runtime.md, "State")."""
     return state.replace(_PID_PLACE, b'"pid":%d' % pid, 1)
-
-
-def missing(error: OSError) -> bool:
-    """Tell whether a hook's program is not there."""
-    return error.errno == ENOENT

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import posix
 from _struct import pack
+from errno import ENOSYS, EPERM
 
 from pyrunc.linux import processes as p
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
 from pyrunc.process import attributes
-from pyrunc.process.channel import LISTENER
+from pyrunc.process.channel import EXECUTING, LISTENER
 from pyrunc.process.launch import LaunchProgram
 
 TYPE_CHECKING = False
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
     from pyrunc.spec.types import Hook, MemoryPolicy, Personality, Process
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
-_KEYCTL_SETPERM = 5
+_KEYCTL_GET_KEYRING_ID = 0
+_KEY_SPEC_SESSION_KEYRING = -3
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 _AT_EACCESS = 0x200
-_AT_FDCWD = -100 & 0xFFFFFFFFFFFFFFFF
+_MASK = 0xFFFFFFFFFFFFFFFF
+_AT_FDCWD = -100 & _MASK
 _X_OK = 1
 #: The umask when ``process.user.umask`` is not given, as runc has it. Inheriting the caller's,
 #: which for an engine's monitor is often 0, would make every file world-writable.
@@ -44,6 +49,7 @@ class LastMile:
         "cpu_affinity",
         "environment",
         "filter_early",
+        "give_stdio",
         "hooks",
         "keep_groups",
         "keyring",
@@ -53,6 +59,7 @@ class LastMile:
         "personality",
         "preserved",
         "preserved_listen",
+        "proc",
         "process",
         "program",
         "seccomp",
@@ -63,12 +70,14 @@ class LastMile:
         self.process = process
         #: The path to execute, already searched for in PATH.
         self.program = program
-        self.environment = environment
+        self.environment: Sequence[str] = attributes.without_repetitions(environment)
         self.no_new_privileges = bool(process.get("noNewPrivileges"))
         #: Split in two by the caller: dropping the bounding set, and everything after setresuid.
         self.capability_calls: tuple[Sequence[Call], Sequence[Call]] = ((), ())
         #: (file below the process's own /proc directory, content): LSM labels.
         self.label_writes: Sequence[tuple[str, bytes]] = ()
+        #: The host's procfs, which the labels are written through.
+        self.proc = -1
         #: Name of the session keyring to join, or nothing to keep the caller's.
         self.keyring = ""
         self.seccomp: Filter | None = None
@@ -80,8 +89,10 @@ class LastMile:
         self.cpu_affinity = ""
         #: Descriptors from 3 on that the program gets.
         self.preserved = 0
-        #: Whether they are announced with $LISTEN_FDS.
+        #: Whether some are announced with $LISTEN_FDS, so that $LISTEN_PID is wanted.
         self.preserved_listen = False
+        #: Which of stdin, stdout and stderr become the user's.
+        self.give_stdio: Sequence[int] = ()
         #: startContainer hooks with the descriptor of the state JSON.
         self.hooks: tuple[Sequence[Hook], int] = ((), -1)
         #: `run.oci.keep_original_groups`: leave the supplementary groups as the caller had them.
@@ -96,9 +107,29 @@ class LastMile:
         notify = self.seccomp is not None and self.seccomp.notify
         return self.no_new_privileges and not notify and not self.filter_early
 
-    def add_preparation(self, program: LaunchProgram) -> None:
-        """What needs no order: signals, keyring, scheduling, limits."""
+    def add_limits(self, program: LaunchProgram) -> None:
+        """What may take more privilege than the container's root has: scheduling, limits."""
         process = self.process
+        if scheduler := process.get("scheduler"):
+            attributes.add_scheduler(program, scheduler)
+        if priority := process.get("ioPriority"):
+            attributes.add_io_priority(program, priority)
+        attributes.add_rlimits(program, process.get("rlimits") or ())
+
+    def add_labels(self, program: LaunchProgram) -> None:
+        """The security modules' labels, which take effect at the next execve."""
+        for path, content in self.label_writes:
+            # Init must open the file on its own: a descriptor from before an execve is
+            # dead (proc_pid_attr(5)).
+            label = f"write {content.decode('utf-8', 'replace')!r} to {path}"
+            flags = posix.O_WRONLY | posix.O_CLOEXEC
+            program.call(label, "openat", self.proc, f"self/{path}", flags, store_in_next=True)
+            program.call(label, "write", 0, program.blob(content), len(content))
+        if self.label_writes:
+            program.call("close the host's /proc", "close", self.proc)
+
+    def add_preparation(self, program: LaunchProgram) -> None:
+        """What needs no order: signals, keyring, personality, umask."""
         program.reset_signals()
         if self.keyring:
             program.call(
@@ -111,14 +142,9 @@ class LastMile:
             attributes.add_personality(program, self.personality)
         if self.cpu_affinity:
             attributes.add_cpu_affinity(program, self.cpu_affinity)
-        if scheduler := process.get("scheduler"):
-            attributes.add_scheduler(program, scheduler)
-        if priority := process.get("ioPriority"):
-            attributes.add_io_priority(program, priority)
         if self.memory_policy:
             attributes.add_memory_policy(program, self.memory_policy)
-        attributes.add_rlimits(program, process.get("rlimits") or ())
-        user = process.get("user") or {}
+        user = self.process.get("user") or {}
         program.call("set umask", "umask", user.get("umask", DEFAULT_UMASK))
 
     def add_session(self, program: LaunchProgram) -> None:
@@ -128,14 +154,15 @@ class LastMile:
             program.call("take the terminal", "ioctl", 0, 0x540E, 0)
 
     def add_privileges(self, program: LaunchProgram, up: int = -1, down: int = -1) -> None:
-        """Become the user, with the capabilities and labels that the config gives.
+        """Become the user, with the capabilities that the config gives.
 
         ``up`` and ``down`` lead to the runtime, which collects a seccomp listener.
         """
         process = self.process
         user = process.get("user") or {}
-        for path, content in self.label_writes:
-            _add_proc_write(program, path, content)
+        for descriptor in self.give_stdio:
+            uid = user.get("uid", 0)
+            program.call("give stdio to the user", "fchown", descriptor, uid, -1, ignore=True)
         for label, name, *arguments in self.capability_calls[0]:
             program.call(str(label), str(name), *arguments)
         if self.seccomp and not self.no_new_privileges:
@@ -165,17 +192,24 @@ class LastMile:
         cwd = self.process.get("cwd") or "/"
         program.call(f"chdir to cwd ({cwd!r}) set in config.json", "chdir", cwd)
         program.check_cwd(f"find the cwd {cwd!r} inside the root file system")
-        program.call(
-            f'exec: "{self.process["args"][0]}"',
-            "faccessat2",
-            _AT_FDCWD,
-            self.program,
-            _X_OK,
-            _AT_EACCESS,
-        )
 
-    def add_execution(self, program: LaunchProgram) -> None:
-        """The startContainer hooks, the filter, the program."""
+    def add_permission_check(self, program: LaunchProgram) -> None:
+        """As the user it will be: may the program be executed? `start` would find out late."""
+        label = f'exec: "{self.process["args"][0]}"'
+        if self.seccomp is None or self._filters_last:
+            program.call(label, "faccessat2", _AT_FDCWD, self.program, _X_OK, _AT_EACCESS)
+            return
+        # The filter is in force, and may not know the call of Linux 5.8. The old one asks
+        # for the real user, without the capabilities that another than root may have.
+        if not (self.process.get("user") or {}).get("uid", 0):
+            program.call(label, "faccessat", _AT_FDCWD, self.program, _X_OK)
+
+    def add_execution(self, program: LaunchProgram, announce_to: int = -1) -> None:
+        """The startContainer hooks, the filter, the program.
+
+        :param announce_to: takes EXECUTING right before the filter and the program, so that
+            an init that was killed is not taken for one that executed the program.
+        """
         hooks, state = self.hooks
         for index, hook in enumerate(hooks):
             program.hook(
@@ -186,6 +220,9 @@ class LastMile:
                 state,
                 hook.get("timeout") or 0,
             )
+        if announce_to >= 0:
+            label = "tell that the program is executed"
+            program.call(label, "write", announce_to, program.blob(EXECUTING), len(EXECUTING))
         if self.seccomp and self._filters_last:
             self._add_seccomp(program, -1, -1)
         program.execute(
@@ -208,12 +245,14 @@ class LastMile:
         program.await_byte("wait until the seccomp listener is taken", down)
 
 
-def _add_proc_write(program: LaunchProgram, path: str, content: bytes) -> None:
-    """Write an attribute of init itself.
+def session_keyring(container_id: str) -> str:
+    """Return the name of a container's session keyring; nothing where there are no keys.
 
-    It must open the file on its own: a descriptor from before execve is dead (proc_pid_attr(5)).
+    That is a kernel without them, or a sandbox around us that forbids keyctl(2).
     """
-    label = f"write {content.decode('utf-8', 'replace')!r} to {path}"
-    flags = posix.O_WRONLY | posix.O_CLOEXEC
-    program.call(label, "openat", _AT_FDCWD, path, flags, store_in_next=True)
-    program.call(label, "write", 0, program.blob(content), len(content))
+    try:
+        syscall(SYS["keyctl"], _KEYCTL_GET_KEYRING_ID, _KEY_SPEC_SESSION_KEYRING & _MASK, 0)
+    except OSError as error:
+        if error.errno in (ENOSYS, EPERM):
+            return ""
+    return f"_ses.{container_id}"

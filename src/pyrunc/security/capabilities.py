@@ -163,7 +163,8 @@ def wanted(
     - to the permitted or bounding set, what ``has`` lacks there;
     - to the effective set, what is not permitted;
     - to the inheritable set, what is not in the bounding set;
-    - to the ambient set, what is not both permitted and inheritable.
+    - to the ambient set, what is not both permitted and inheritable; that is left out without
+      a warning (:func:`ambient_not_raised`).
 
     ``has`` are the sets of the process that will make the calls, in the user namespace where it
     makes them: :func:`own`, or :func:`full` where the container has its own user namespace.
@@ -189,18 +190,29 @@ def wanted(
     if ignored:
         listed = " ".join(sorted(ignored))
         warnings.append(f"ignoring unknown or unavailable capabilities: [{listed}]")
-    unraisable = names_of(ambient & ~(permitted & inheritable))
-    refused = [name for name in unraisable if name not in ignored]
-    if refused:
-        warnings.append(
-            "ignoring ambient capabilities that are not both permitted and inheritable: "
-            f"[{' '.join(refused)}]"
-        )
     return (
         CapabilitySets(
             bounding, effective, inheritable, permitted, ambient & permitted & inheritable
         ),
         warnings,
+    )
+
+
+def ambient_not_raised(
+    capabilities: Mapping[str, Sequence[str]] | None, sets: CapabilitySets
+) -> str:
+    """Return a line about ambient capabilities that ``sets`` leave out, or nothing.
+
+    No warning: the default config of runc lists some that are not inheritable, and nobody
+    was ever told that they have no effect.
+    """
+    listed = (capabilities or {}).get("ambient") or ()
+    left_out = [n for n in listed if n in NUMBERS and not sets.ambient >> NUMBERS[n] & 1]
+    if not left_out:
+        return ""
+    return (
+        "ambient capabilities that are not both permitted and inheritable have no effect: "
+        f"[{' '.join(left_out)}]"
     )
 
 
