@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from pyrunc.cgroups.oom import NoOomWatch
+
 _NOT_ALLOWED = (EACCES, EPERM, EROFS, ENOENT)
 _LONGEST_REMOVAL = 2.0
 _LONGEST_FREEZE = 2.0
@@ -276,6 +278,13 @@ class DriverV1:
         from pyrunc.cgroups.v1_statistics import statistics
 
         return statistics(self._paths)
+
+    def watch_oom(self) -> NoOomWatch:
+        """Listen for out-of-memory kills from now on."""
+        from pyrunc.cgroups.oom import NoOomWatch, OomWatchV1
+
+        path = self._paths.get("memory")
+        return OomWatchV1(path) if path else NoOomWatch()
 
     def _may_ignore(self, error: OSError) -> bool:
         return self._ignore_errors and error.errno in _NOT_ALLOWED

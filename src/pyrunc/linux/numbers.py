@@ -10,6 +10,9 @@ import posix
 _X86 = {
     "getpid": 39,
     "flock": 73,
+    "eventfd2": 290,
+    "inotify_add_watch": 254,
+    "inotify_init1": 294,
     "rt_sigprocmask": 14,
     "signalfd4": 289,
     "socket": 41,
@@ -67,6 +70,9 @@ _X86 = {
 _ARM64 = {
     "getpid": 172,
     "flock": 32,
+    "eventfd2": 19,
+    "inotify_add_watch": 27,
+    "inotify_init1": 26,
     "rt_sigprocmask": 135,
     "signalfd4": 74,
     "socket": 198,

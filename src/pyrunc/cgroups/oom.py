@@ -1,0 +1,92 @@
+"""Hearing of out-of-memory kills in a container's cgroup, without asking again and again."""
+
+from __future__ import annotations
+
+import posix
+from _struct import unpack
+
+from pyrunc.cgroups import cgroupfs
+from pyrunc.linux import files
+from pyrunc.linux.libc import cstring, syscall
+from pyrunc.linux.numbers import SYS
+
+_EFD_FLAGS = posix.O_CLOEXEC | posix.O_NONBLOCK
+_IN_MODIFY = 0x2
+
+
+class NoOomWatch:
+    """Where there is no memory controller, nothing is ever heard."""
+
+    #: What to poll(2) for reading; -1 is passed over by the kernel.
+    descriptor = -1
+
+    def take(self) -> bool:
+        """Tell whether a process was killed since the last call."""
+        return False
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class OomWatchV1(NoOomWatch):
+    """An eventfd that the kernel counts up (memory.rst, section 10)."""
+
+    def __init__(self, directory: str) -> None:
+        self.descriptor = syscall(SYS["eventfd2"], 0, _EFD_FLAGS)
+        self._control = posix.open(
+            f"{directory}/memory.oom_control", posix.O_RDONLY | files.O_CLOEXEC
+        )
+        command = f"{self.descriptor} {self._control}"
+        cgroupfs.write(directory, "cgroup.event_control", command)
+
+    def take(self) -> bool:
+        """Tell whether the memory limit was hit since the last call.
+
+        The removal of the cgroup counts the eventfd up as well: it is not an event.
+        """
+        try:
+            count: int = unpack("=Q", posix.read(self.descriptor, 8))[0]
+        except BlockingIOError:
+            return False
+        try:
+            posix.lseek(self._control, 0, 0)
+            posix.read(self._control, 1)
+        except OSError:
+            return False
+        return count > 0
+
+    def close(self) -> None:
+        """Stop listening."""
+        posix.close(self.descriptor)
+        posix.close(self._control)
+
+
+class OomWatchV2(NoOomWatch):
+    """inotify(7) on memory.events, whose ``oom_kill`` counts the kills."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._kills = self._count()
+        self.descriptor = syscall(SYS["inotify_init1"], _EFD_FLAGS)
+        path = cstring(f"{directory}/memory.events")
+        syscall(SYS["inotify_add_watch"], self.descriptor, path, _IN_MODIFY)
+
+    def take(self) -> bool:
+        """Tell whether a process was killed since the last call."""
+        try:
+            posix.read(self.descriptor, 4096)
+        except BlockingIOError:
+            return False
+        before, self._kills = self._kills, self._count()
+        return self._kills > before
+
+    def _count(self) -> int:
+        for line in cgroupfs.read_optional(self._directory, "memory.events").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+        return 0
+
+    def close(self) -> None:
+        """Stop listening."""
+        posix.close(self.descriptor)
