@@ -15,12 +15,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_FLAGS = (
-    "-std=gnu11 -Os -Wall -Wextra -ffreestanding -fno-stack-protector"
-    " -fno-asynchronous-unwind-tables -fno-builtin -fno-pie"
-    " -static -nostdlib -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,norelro"
-    " -Wl,-z,max-page-size=4096 -Wl,-s"
-).split()
+_FLAGS = [
+    *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-ffreestanding", "-fno-stack-protector"),
+    *("-fno-asynchronous-unwind-tables", "-fno-builtin", "-fno-pie", "-static", "-nostdlib"),
+    *("-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,norelro"),
+    *("-Wl,-z,max-page-size=4096", "-Wl,-s"),
+]
 _MACHINES = ("x86_64", "aarch64")
 
 

@@ -225,29 +225,50 @@ static void drop_preloads(char **environment)
 	*kept = 0;
 }
 
-/* Read the interpreter off the script's first line into `line` and return it. */
-static const char *interpreter_in(const char *script, char *line, u64 size)
+/* The end of the word at `*at`; of a quoted one the opening quote is skipped. */
+static char *word(char **at)
 {
+	char quote = 0;
+
+	while (**at == ' ' || **at == '\t')
+		(*at)++;
+	if (**at == '"' || **at == '\'')
+		quote = *(*at)++;
+	char *end = *at;
+	while (*end && *end != '\n' && *end != quote && (quote || (*end != ' ' && *end != '\t')))
+		end++;
+	return end;
+}
+
+/*
+ * Read the interpreter off the script's first line into `text` and return it.
+ * Where its path is too long for a "#!" line, or has a space, installers write
+ *
+ *     #!/bin/sh
+ *     '''exec' "/the/path/to/python" "$0" "$@"
+ */
+static const char *interpreter_in(const char *script, char *text, u64 size)
+{
+	static const char shell[] = "#!/bin/sh\n'''exec' ";
 	s64 descriptor = call(NR_openat, AT_FDCWD, script, O_CLOEXEC);
 	if (failed(descriptor))
 		die("cannot open", script, descriptor);
-	s64 got = call(NR_read, descriptor, line, size - 1);
+	s64 got = call(NR_read, descriptor, text, size - 1);
 	if (failed(got))
 		die("cannot read", script, got);
 	call(NR_close, descriptor);
-	line[got] = 0;
-	if (line[0] != '#' || line[1] != '!')
+	text[got] = 0;
+	if (text[0] != '#' || text[1] != '!')
 		die("no interpreter in the first line of", script, -ENOEXEC);
-	char *start = line + 2;
-	while (*start == ' ' || *start == '\t')
-		start++;
-	char *end = start;
-	while (*end && *end != '\n' && *end != '\r' && *end != ' ' && *end != '\t')
-		end++;
-	*end = 0;
-	if (*start != '/')
+
+	u64 alike = 0;
+	while (shell[alike] && text[alike] == shell[alike])
+		alike++;
+	char *path = text + (shell[alike] ? 2 : alike);
+	*word(&path) = 0;
+	if (*path != '/')
 		die("no installer has put an interpreter into", script, -ENOEXEC);
-	return start;
+	return path;
 }
 
 /* stack: argc, argv[0], …, 0, environment[0], …, 0, as the kernel leaves them. */
@@ -258,7 +279,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 	char **environment = argv + argc + 1;
 	char directory[PATH_SIZE];
 	char script[PATH_SIZE + sizeof("/" SCRIPT)];
-	char line[PATH_SIZE];
+	char text[PATH_SIZE + 64];
 
 	open_stdio();
 	drop_preloads(environment);
@@ -277,7 +298,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 		*to++ = *from++;
 	*to = 0;
 
-	const char *python = interpreter_in(script, line, sizeof(line));
+	const char *python = interpreter_in(script, text, sizeof(text));
 	const char *name = last_part(python);
 	s64 error;
 	if (contains(name, "python") || contains(name, "pypy")) {
@@ -294,7 +315,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 		arguments[at] = 0;
 		error = call(NR_execve, python, arguments, environment);
 	} else {
-		/* A line too long for the kernel starts a shell that finds the interpreter. */
+		/* Something of the installer's that finds the interpreter: slow, but it works. */
 		error = call(NR_execve, script, argv, environment);
 		python = script;
 	}
