@@ -225,24 +225,10 @@ static void drop_preloads(char **environment)
 	*kept = 0;
 }
 
-/* The end of the word at `*at`; of a quoted one the opening quote is skipped. */
-static char *word(char **at)
-{
-	char quote = 0;
-
-	while (**at == ' ' || **at == '\t')
-		(*at)++;
-	if (**at == '"' || **at == '\'')
-		quote = *(*at)++;
-	char *end = *at;
-	while (*end && *end != '\n' && *end != quote && (quote || (*end != ' ' && *end != '\t')))
-		end++;
-	return end;
-}
-
 /*
  * Read the interpreter off the script's first line into `text` and return it.
- * Where its path is too long for a "#!" line, or has a space, installers write
+ * Installers put its path there as it is, however long and with spaces, though
+ * the kernel takes neither; or, for the same cases, they write
  *
  *     #!/bin/sh
  *     '''exec' "/the/path/to/python" "$0" "$@"
@@ -264,8 +250,23 @@ static const char *interpreter_in(const char *script, char *text, u64 size)
 	u64 alike = 0;
 	while (shell[alike] && text[alike] == shell[alike])
 		alike++;
-	char *path = text + (shell[alike] ? 2 : alike);
-	*word(&path) = 0;
+	char *path = text + 2;
+	char quote = 0;
+	if (!shell[alike]) {
+		path = text + alike;
+		quote = ' ';
+		if (*path == '"' || *path == '\'')
+			quote = *path++;
+	}
+	while (*path == ' ')
+		path++;
+	char *end = path;
+	/* What follows " -" are options; BOOTSTRAP has its own. */
+	while (*end && *end != '\n' && *end != quote && !(end[0] == ' ' && end[1] == '-'))
+		end++;
+	while (end > path && (end[-1] == ' ' || end[-1] == '\r'))
+		end--;
+	*end = 0;
 	if (*path != '/')
 		die("no installer has put an interpreter into", script, -ENOEXEC);
 	return path;
@@ -300,7 +301,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 
 	const char *python = interpreter_in(script, text, sizeof(text));
 	const char *name = last_part(python);
-	s64 error;
+	s64 error = -ENOENT;
 	if (contains(name, "python") || contains(name, "pypy")) {
 		const char *options[] = { python, "-I", "-S", "-X", "utf8",
 					  "-c",   BOOTSTRAP, directory };
@@ -314,10 +315,9 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 			arguments[at++] = argv[i];
 		arguments[at] = 0;
 		error = call(NR_execve, python, arguments, environment);
-	} else {
-		/* Something of the installer's that finds the interpreter: slow, but it works. */
-		error = call(NR_execve, script, argv, environment);
-		python = script;
 	}
+	/* Something else of an installer's, "env python3" perhaps: slow, but it works. */
+	if (error == -ENOENT)
+		call(NR_execve, script, argv, environment);
 	die("cannot execute", python, error);
 }
