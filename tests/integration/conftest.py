@@ -345,22 +345,18 @@ def _other_runtime(name: str, directory: Path) -> Iterator[Runtime]:
 def mount_missing_controllers() -> list[str]:
     """Return a prefix for a command, which gives it the v1 controllers that crun insists on.
 
-    In a mount namespace of its own it sees all that the host has mounted, and the rest besides.
+    They are mounted in a mount namespace of the command's own; the host keeps only the
+    empty directories.
     """
-    wanted = ("hugetlb", "perf_event", "net_cls", "net_prio")
-    missing = [name for name in wanted if not Path("/sys/fs/cgroup", name).exists()]
-    if not missing:
-        return []
-    mounts = "".join(
-        f"mkdir {name} && mount -t cgroup -o {name} {name} {name} && " for name in missing
+    directories = (
+        Path("/sys/fs/cgroup", name) for name in ("hugetlb", "perf_event", "net_cls", "net_prio")
     )
-    inside = (
-        "t=$(mktemp -d) && mount -t tmpfs tmpfs $t && for d in /sys/fs/cgroup/*/; do "
-        "n=$(basename $d) && mkdir $t/$n && mount --rbind $d $t/$n || exit 1; done && "
-        f"cd $t && {mounts} cd / && mount --rbind $t /sys/fs/cgroup && umount -l $t && "
-        'rmdir $t && exec "$@"'
-    )
-    return ["unshare", "-m", "sh", "-c", inside, "sh"]
+    mounts = [
+        f"mkdir -p {directory} && mount -t cgroup -o {directory.name} cgroup {directory} && "
+        for directory in directories
+        if not directory.is_mount()
+    ]
+    return ["unshare", "-m", "sh", "-c", "".join(mounts) + 'exec "$@"', "sh"]
 
 
 def leftovers(runtime: Runtime, directory: Path) -> list[str]:
