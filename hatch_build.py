@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -49,6 +50,8 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
         else:
             _compile(compiler, root / "init/init.c", built / "init/pyrunc-init")
             build_data["force_include"][str(built / "init/pyrunc-init")] = "pyrunc/init/pyrunc-init"
+            image = _startup_image(root, built)
+            build_data["force_include"][str(image)] = f"pyrunc/{image.name}"
         for page in sorted((root / "man").glob("*.8")):
             build_data["shared_data"][str(page)] = f"share/man/man8/{page.name}"
         build_data["pure_python"] = False
@@ -61,6 +64,17 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
         """Remove what was compiled."""
         shutil.rmtree(Path(self.root) / "build", ignore_errors=True)
         (Path(self.root) / "src/pyrunc/init/pyrunc-init").unlink(missing_ok=True)
+
+
+def _startup_image(root: Path, built: Path) -> Path:
+    """Make the start-up image for the Python that runs this build, and return its path."""
+    spec = importlib.util.spec_from_file_location("image", root / "launcher/image.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    target = built / module.image_name()
+    target.write_bytes(module.make_image(root / "src"))
+    return target
 
 
 def _compiler() -> list[str]:

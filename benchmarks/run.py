@@ -312,9 +312,19 @@ def private_mounts(base: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(base)], check=True)
     if Path("/sys/fs/cgroup/cgroup.controllers").exists():
         return
+    # The directories must not stay behind in the host's /sys/fs/cgroup: cover it first.
+    covered = base / "cgroup"
+    covered.mkdir()
+    subprocess.run(["mount", "--rbind", "/sys/fs/cgroup", str(covered)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/sys/fs/cgroup"], check=True)
+    names = [entry.name for entry in covered.iterdir() if entry.is_mount()]
+    for name in names:
+        where = Path("/sys/fs/cgroup") / name
+        where.mkdir()
+        subprocess.run(["mount", "--bind", str(covered / name), str(where)], check=True)
     for controller in ("hugetlb", "perf_event", "net_cls", "net_prio"):
         where = Path("/sys/fs/cgroup") / controller
-        if not where.exists():
+        if controller not in names:
             where.mkdir()
             subprocess.run(
                 ["mount", "-t", "cgroup", "-o", controller, "cgroup", str(where)],

@@ -101,11 +101,12 @@ __asm__(".global _start\n"
  * sys.argv is ["-c", DIRECTORY, ARGUMENT...] and becomes ["pyrunc", ARGUMENT...].
  *
  * The package's parent comes last in sys.path, as site does it: what else is
- * installed there must not hide a module of the standard library.
+ * installed there must not hide a module of the standard library. Where the
+ * package has a start-up image for this Python (image.py), modules come from it.
  */
 static const char BOOTSTRAP[] =
 	"import sys\n"
-	"from posix import stat\n"
+	"from posix import close, fstat, open, read, stat\n"
 	"argv = sys.argv\n"
 	"top = argv.pop(1).rpartition('/')[0]\n"
 	"argv[0] = 'pyrunc'\n"
@@ -121,6 +122,13 @@ static const char BOOTSTRAP[] =
 	"    try: stat(home + '/pyrunc/cli')\n"
 	"    except OSError: continue\n"
 	"    sys.path.append(home)\n"
+	"    try: file = open(home + '/pyrunc/startup.' + sys.implementation.cache_tag, 0o2000000)\n"
+	"    except OSError: break\n"
+	"    data = read(file, fstat(file).st_size)\n"
+	"    close(file)\n"
+	"    from marshal import loads\n"
+	"    base = 4 + int.from_bytes(data[:4], 'little')\n"
+	"    exec(loads(data[4:base]), {'data': data, 'base': base, 'home': home})\n"
 	"    break\n"
 	"else:\n"
 	"    import site; site.main()\n"
