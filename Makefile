@@ -1,0 +1,42 @@
+# make demo    a container's life, command by command
+# make test    linters and all tests
+# make bench   pyrunc, runc and crun side by side
+# make dev     build/bin/pyrunc, which runs the sources in src/
+# make lint    the linters alone
+#
+# Each installs what it needs first (tools/prepare, tools/packages).
+
+.PHONY: help demo test bench dev lint clean
+PYTHON = $(firstword $(wildcard /usr/bin/python3.11) python3)
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+demo:
+	@tools/prepare demo
+	@.venv/bin/python tools/demo
+
+test:
+	@tools/prepare test
+	@tools/check test
+
+lint:
+	@tools/prepare test
+	@tools/check lint
+
+bench:
+	@tools/prepare test
+	@if test -f benchmarks/run.py; then .venv/bin/python benchmarks/run.py; \
+	else echo "make: there is no benchmarks/run.py" >&2; exit 1; fi
+
+dev:
+	@$(MAKE) -s -C init
+	@$(MAKE) -s -C launcher
+	@{ printf '#!%s\n' "$$($(PYTHON) -c 'import sys; print(sys.executable)')"; \
+	tail -n +2 launcher/pyrunc-python; } >build/bin/pyrunc-python
+	@chmod +x build/bin/pyrunc-python
+	@echo build/bin/pyrunc
+
+clean:
+	rm -rf build dist src/pyrunc/init/pyrunc-init .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
