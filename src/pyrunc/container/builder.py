@@ -145,6 +145,8 @@ def _become_init(handover: Handover) -> None:
     if last_mile is not None:
         if last_mile.hooks[1] >= 0:
             posix.set_inheritable(last_mile.hooks[1], True)
+        if last_mile.label_writes:
+            posix.set_inheritable(handover.proc, True)
         for descriptor in range(3, 3 + last_mile.preserved):
             posix.set_inheritable(descriptor, True)
     handover.trace.mark("find the program, compile the launch program")
@@ -156,15 +158,20 @@ def _compile(launch: LaunchProgram, handover: Handover, last_mile: LastMile) -> 
     pid = posix.getpid()
     if last_mile.preserved_listen:
         # sd_listen_fds(3): the descriptors are for the process with this number.
-        last_mile.environment = [*last_mile.environment, f"LISTEN_PID={pid}"]
+        kept = [entry for entry in last_mile.environment if not entry.startswith("LISTEN_PID=")]
+        last_mile.environment = [*kept, f"LISTEN_PID={pid}"]
     if last_mile.hooks[0]:
         created = handover.state.replace(b'"status":"creating"', b'"status":"created"', 1)
         state = memory_file("hook-stdin", with_pid(created, pid))
         last_mile.hooks = (last_mile.hooks[0], state)
+    last_mile.proc = handover.proc
+    last_mile.add_limits(launch)
+    last_mile.add_labels(launch)
     last_mile.add_preparation(launch)
     last_mile.add_session(launch)
     last_mile.add_privileges(launch, handover.up, handover.down)
     last_mile.add_checks(launch)
+    last_mile.add_permission_check(launch)
     _keep_descriptors(launch, last_mile.preserved)
     _wait_for_start(launch, handover)
     last_mile.add_execution(launch, handover.result_fifo)

@@ -22,8 +22,10 @@ from pyrunc.linux import processes as p
 from pyrunc.plan.facts import Facts
 from pyrunc.plan.planner import mapping_lines, needs_cgroup_early, plan, root_path
 from pyrunc.process import channel
+from pyrunc.process.attributes import set_rlimits
+from pyrunc.process.descriptors import passed
 from pyrunc.process.hooks import run_hooks, with_pid
-from pyrunc.process.last_mile import LastMile
+from pyrunc.process.last_mile import LastMile, session_keyring
 from pyrunc.process.launch import parse_failure
 from pyrunc.process.namespaces import open_namespace
 from pyrunc.process.seal import sealed_init
@@ -140,7 +142,7 @@ class Creation:
         self.spec = load(config or f"{self.bundle}/config.json")
         trace.mark("load and check config.json")
         _check_terminal(self.spec, self.options)
-        _check_preserved(self.options.preserve_fds)
+        self.passed = passed(self.options.preserve_fds)
         _check_root(root_path(self.spec, self.bundle))
 
     def carry_out(self) -> None:
@@ -208,6 +210,8 @@ class Creation:
             "cgroup": self.driver.to_state(),
             "rootless": self.settings.rootless,
         }
+        if self.options.no_new_keyring:
+            self.record["noNewKeyring"] = True
         if not any(n["type"] == "pid" and not n.get("path") for n in linux.get("namespaces") or ()):
             self.record["sharedPidNamespace"] = True
         if kept := {k: v for k, v in spec.get("hooks", {}).items() if k.startswith("post")}:
@@ -328,7 +332,8 @@ class Creation:
         spec = self.spec
         linux = spec.get("linux", {})
         log = self.settings.log
-        last_mile = LastMile(process, "", list(process.get("env") or ()))
+        environment = [*(process.get("env") or ()), *self.passed.environment]
+        last_mile = LastMile(process, "", environment)
         has, last = capabilities.own()
         if self.plan.namespaces.private("user"):
             has = capabilities.full(last)
@@ -350,13 +355,16 @@ class Creation:
                 process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
             )
         if not self.options.no_new_keyring:
-            last_mile.keyring = f"_ses.{self.id}"
+            last_mile.keyring = session_keyring(self.id)
         last_mile.personality = linux.get("personality")
         last_mile.memory_policy = linux.get("memoryPolicy")
         annotations = spec.get("annotations") or {}
         last_mile.keep_groups = annotations.get("run.oci.keep_original_groups") == "1"
         last_mile.hooks = (spec.get("hooks", {}).get("startContainer") or [], -1)
-        last_mile.preserved = self.options.preserve_fds
+        last_mile.preserved = self.passed.total
+        last_mile.preserved_listen = bool(self.passed.announced)
+        if self._sets_rlimits:
+            last_mile.rlimits = ()
         return last_mile
 
     def _make_cgroup(self) -> None:
@@ -416,24 +424,9 @@ class Creation:
             posix.close(master)
 
     def _send_listener(self, listener: int) -> None:
-        """Give the seccomp agent its descriptor (config-linux.md, "The Container Process State")."""
-        seccomp = self.spec["linux"]["seccomp"]
-        state = {
-            "ociVersion": self.spec["ociVersion"],
-            "fds": ["seccompFd"],
-            "pid": self.pid,
-            "metadata": seccomp.get("listenerMetadata", ""),
-            "state": json_text.parse(self._state_json(self.pid)),
-        }
-        path = seccomp.get("listenerPath", "")
-        try:
-            socket = sockets.connect_unix(path)
-            sockets.send_descriptor(socket, listener, json_text.encode(state).encode())
-            posix.close(socket)
-        except OSError as error:
-            raise Error(f"cannot send the seccomp listener to {path}: {reason(error)}") from None
-        finally:
-            posix.close(listener)
+        from pyrunc.container.listener import send_listener
+
+        send_listener(self.spec, self.pid, self._state_json(self.pid), listener)
 
     def _finish(self) -> None:
         """Init waits: set the limits that the builder was too big for, and write things down."""
@@ -441,6 +434,8 @@ class Creation:
         process = spec.get("process") or {}
         if (score := process.get("oomScoreAdj")) is not None:
             self._set_oom_score(score)
+        if self._sets_rlimits and process.get("rlimits"):
+            set_rlimits(self.pid, process["rlimits"])
         self.driver.apply_late(spec.get("linux", {}).get("resources") or {})
         self.record["phase"] = states.CREATED
         self.record["cgroup"] = self.driver.to_state()
@@ -461,6 +456,11 @@ class Creation:
                 posix.close(socket)
         except OSError as error:
             raise Error(f"cannot send the pidfd to pidfd socket {path}: {reason(error)}") from None
+
+    @property
+    def _sets_rlimits(self) -> bool:
+        """Whether the runtime sets the limits: root of a user namespace may not raise any."""
+        return not self.settings.rootless and self.plan.namespaces.private("user")
 
     def _set_oom_score(self, score: int) -> None:
         try:
@@ -561,17 +561,6 @@ def _check_terminal(spec: Spec, options: CreateOptions) -> None:
             "cannot use console socket if pyrunc will not detach or allocate tty; "
             "set process.terminal to true, or leave --console-socket out"
         )
-
-
-def _check_preserved(count: int) -> None:
-    for descriptor in range(3, 3 + count):
-        try:
-            posix.fstat(descriptor)
-        except OSError as error:
-            raise Error(
-                f"cannot preserve file descriptor {descriptor}: {reason(error)}; "
-                "--preserve-fds N passes on descriptors 3 to 3+N-1, all of which must be open"
-            ) from None
 
 
 def _check_root(path: str) -> None:

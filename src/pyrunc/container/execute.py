@@ -14,76 +14,34 @@ from _struct import unpack
 
 from pyrunc.container import state as states
 from pyrunc.container.create import describe_failure, write_pid_file
+from pyrunc.container.exec_process import ExecOptions, process_of
 from pyrunc.container.store import Store
-from pyrunc.errors import Error, WrongStatus, reason
-from pyrunc.linux import files, sockets
+from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
+from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.console import open_terminal, set_window_size
-from pyrunc.process.last_mile import LastMile
+from pyrunc.process.attributes import add_cpu_affinity
+from pyrunc.process.console import open_terminal, send_to_socket
+from pyrunc.process.descriptors import passed
+from pyrunc.process.last_mile import LastMile, session_keyring
 from pyrunc.process.launch import LaunchProgram, parse_failure
 from pyrunc.process.namespaces import FILES, FLAGS
-from pyrunc.process.program import find_program, with_home
+from pyrunc.process.program import find_program, stdio_to_give, with_home
 from pyrunc.process.seal import launch_fd, sealed_init
 from pyrunc.security import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
-    from pyrunc.spec.types import Process, Spec
+    from pyrunc.process.relay import Relay
+    from pyrunc.spec.types import Process
+
+__all__ = ["ExecOptions", "execute"]
 
 _SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
-
-
-class ExecOptions:
-    """What `exec` can be told."""
-
-    def __init__(
-        self,
-        *,
-        args: Sequence[str] = (),
-        process_file: str = "",
-        cwd: str = "",
-        env: Sequence[str] = (),
-        tty: bool = False,
-        user: str = "",
-        additional_gids: Sequence[int] = (),
-        detach: bool = False,
-        pid_file: str = "",
-        process_label: str = "",
-        apparmor: str = "",
-        no_new_privs: bool = False,
-        caps: Sequence[str] = (),
-        preserve_fds: int = 0,
-        cgroups: Sequence[str] = (),
-        ignore_paused: bool = False,
-        console_socket: str = "",
-        pidfd_socket: str = "",
-    ) -> None:
-        self.args = list(args)
-        #: A process object in JSON, in place of all the flags about the process.
-        self.process_file = process_file
-        self.cwd = cwd
-        self.env = list(env)
-        self.tty = tty
-        #: ``UID`` or ``UID:GID``, numbers.
-        self.user = user
-        self.additional_gids = list(additional_gids)
-        self.detach = detach
-        self.pid_file = pid_file
-        self.process_label = process_label
-        self.apparmor = apparmor
-        self.no_new_privs = no_new_privs
-        self.caps = list(caps)
-        self.preserve_fds = preserve_fds
-        #: Sub-cgroups, ``[CONTROLLER[,CONTROLLER]:]PATH``.
-        self.cgroups = list(cgroups)
-        self.ignore_paused = ignore_paused
-        self.console_socket = console_socket
-        self.pidfd_socket = pidfd_socket
+#: Stands in the environment for a number that is not known yet.
+_LISTEN_PID = "LISTEN_PID=          "
 
 
 def execute(settings: Settings, container_id: str, options: ExecOptions) -> int:
@@ -99,6 +57,8 @@ def execute(settings: Settings, container_id: str, options: ExecOptions) -> int:
         _check_status(entry, record, options)
         execution = _Execution(settings, entry, record, options)
         return execution.carry_out()
+    except ExecFailed as error:
+        raise ExecFailed(f"exec failed: unable to start container process: {error}") from None
     finally:
         if execution is not None:
             execution.close()
@@ -125,17 +85,26 @@ class _Execution:
         self.entry = entry
         self.record = record
         self.options = options
+        self.passed = passed(options.preserve_fds)
         self._descriptors: list[int] = []
         self.spec = entry.load_config()
         self.process = process_of(self.spec, options)
         _check_terminal(self.process, options)
-        self.pidfd = self._keep(p.open_process(record["pid"], record["startTime"]))
+        self.cgroup = self._chosen_cgroup()
+        pid = record["pid"]
+        self.pidfd = self._keep(p.open_process(pid, record["startTime"]))
         if self.pidfd < 0:
             raise WrongStatus("cannot exec in a stopped container")
-        directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
-        self.root = self._keep(posix.open(f"/proc/{record['pid']}/root", directory))
-        self.namespaces = _differing_namespaces(record["pid"])
-        if not p.is_running(record["pid"], record["startTime"]):
+        try:
+            directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
+            self.root = self._keep(posix.open(f"/proc/{pid}/root", directory))
+            self.namespaces = _differing_namespaces(pid)
+            self.uid_map = _mapping(pid, "uid_map")
+            self.gid_map = _mapping(pid, "gid_map")
+        except OSError as error:
+            if p.is_running(pid, record["startTime"]):
+                raise Error(f"cannot see the container's process: {reason(error)}") from None
+        if not p.is_running(pid, record["startTime"]):
             # What was opened by number could be another process's.
             raise WrongStatus("cannot exec in a stopped container")
 
@@ -151,18 +120,21 @@ class _Execution:
 
     def carry_out(self) -> int:
         options = self.options
-        if options.detach:
-            pid, _, _ = self._spawn()
-            self._announce(pid)
-            return 0
         from pyrunc.process.relay import Relay
 
         with Relay() as relay:
-            pid, pidfd, master = self._spawn()
-            self._announce(pid)
+            pid, pidfd, master = self._spawn(relay)
+            try:
+                self._announce(pid, pidfd)
+            except (OSError, Error):
+                # Nobody would know of it.
+                p.pidfd_send_signal(pidfd, p.SIGKILL)
+                raise
+            if options.detach:
+                return 0
             return relay.wait(pid, pidfd, master)
 
-    def _spawn(self) -> tuple[int, int, int]:
+    def _spawn(self, relay: Relay) -> tuple[int, int, int]:
         """Return pid and pidfd of the process, which runs the program by now, and its terminal."""
         up, up_write = posix.pipe2(files.O_CLOEXEC)
         down_read, down = posix.pipe2(files.O_CLOEXEC)
@@ -191,22 +163,43 @@ class _Execution:
             for descriptor in (*inherited, slave):
                 if descriptor >= 0:
                     posix.close(descriptor)
-        if master >= 0:
-            master = self._hand_over_terminal(master)
-        self._attach(stage)
-        posix.write(down, channel.GO_ON)
-        pid = self._follow(stage, up)
+        try:
+            if master >= 0:
+                master = self._hand_over_terminal(master)
+            self._attach(stage)
+        except BaseException:
+            posix.kill(stage, p.SIGKILL)
+            posix.waitpid(stage, 0)
+            raise
+        pid = self._follow(stage, up, down, relay)
         return pid, self._keep(p.pidfd_open(pid)), master
 
-    def _follow(self, stage: int, up: int) -> int:
-        """Wait until the program is executed; return its pid."""
+    def _follow(self, stage: int, up: int, down: int, relay: Relay) -> int:
+        """Answer the stage until the program is executed; return its pid."""
+        spawns = "pid" in self.namespaces
+        # Its number is the second thing that a process without a pid namespace waits for.
+        told = b"" if spawns or not self.passed.announced else _own_pid(stage)
+        leave = channel.GO_ON + told
+        _answer(down, channel.GO_ON if self.last_mile.notifies else leave)
+        message = self._next(up, stage, relay)
+        if self.last_mile.notifies and message[:1] == channel.LISTENER:
+            self._send_listener(stage, channel.descriptor_in(message))
+            _answer(down, leave)
+            message = self._next(up, stage, relay)
         pid = stage
-        message = posix.read(up, 4096)
-        if message and parse_failure(message) is None:
+        if spawns and message and parse_failure(message) is None:
             # The stage has brought forth the process, our child as well, and ends.
             pid = unpack("=i", message[:4])[0]
             posix.waitpid(stage, 0)
-            message = message[4:] or posix.read(up, 4096)
+            if self.passed.announced and len(message) == 4:
+                _answer(down, _own_pid(pid))
+            message = message[4:] or self._next(up, pid, relay)
+        elif spawns and not message:
+            status = p.exit_status(posix.waitpid(stage, 0)[1])
+            raise Error(
+                "exec failed: unable to start container process: "
+                f"init died (exit status {status}; was it killed, or out of memory?)"
+            )
         if message:
             posix.waitpid(pid, 0)
             failure = parse_failure(message)
@@ -214,25 +207,59 @@ class _Execution:
             raise Error(f"exec failed: unable to start container process: {detail}")
         return pid
 
+    def _next(self, up: int, pid: int, relay: Relay) -> bytes:
+        """Return the next message; a signal meanwhile (the container may be paused) ends it all."""
+        while True:
+            ready = p.poll((up, relay.signals))
+            if up in ready:
+                return posix.read(up, 4096)
+            if signal := relay.interrupted():
+                posix.kill(pid, p.SIGKILL)
+                raise Error(f"exec failed: interrupted by signal {signal}")
+
+    def _send_listener(self, stage: int, number: int) -> None:
+        from pyrunc.container.listener import send_listener
+        from pyrunc.container.start import hook_state
+
+        pidfd = p.pidfd_open(stage)
+        try:
+            listener = p.pidfd_getfd(pidfd, number)
+        finally:
+            posix.close(pidfd)
+        state = hook_state(self.record, states.RUNNING, self.record["pid"])
+        try:
+            send_listener(self.spec, stage, state, listener)
+        except Error:
+            posix.kill(stage, p.SIGKILL)
+            posix.waitpid(stage, 0)
+            raise
+
     def _launch_program(self, up: int, down: int) -> int:
-        last_mile = self._last_mile()
+        last_mile = self.last_mile = self._last_mile()
+        affinity = self.process.get("execCPUAffinity") or {}
         launch = LaunchProgram(up)
         launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+        if affinity.get("initial"):
+            add_cpu_affinity(launch, affinity["initial"])
         launch.await_byte("wait to be in the container's cgroup", down)
+        last_mile.add_limits(launch)
+        last_mile.add_labels(launch)
         flags = 0
         for kind in self.namespaces:
             flags |= FLAGS[kind]
         if flags:
             launch.call("join the container's namespaces", "setns", self.pidfd, flags)
         last_mile.add_preparation(launch)
-        last_mile.add_privileges(launch)
+        last_mile.add_privileges(launch, up, down)
         if "pid" in self.namespaces:
             launch.spawn("enter the container's pid namespace", up)
+        if last_mile.preserved_listen:
+            # sd_listen_fds(3): only now is there a pid, which the runtime looks up.
+            number = launch.string(_LISTEN_PID) + len("LISTEN_PID=")
+            launch.call("learn the own pid", "read", down, number, 10)
         last_mile.add_session(launch)
         last_mile.add_checks(launch)
         launch.cloexec_from(3 + last_mile.preserved)
-        for descriptor in range(3, 3 + last_mile.preserved):
-            launch.call(f"keep descriptor {descriptor}", "fcntl", descriptor, 2, 0)
         last_mile.add_execution(launch)
         return launch_fd(launch.encode())
 
@@ -241,6 +268,9 @@ class _Execution:
         uid = (process.get("user") or {}).get("uid", 0)
         environment = with_home(self.root, list(process.get("env") or ()), uid)
         program = find_program(self.root, process["args"][0], environment, process["cwd"])
+        environment += self.passed.environment
+        if self.passed.announced:
+            environment.append(_LISTEN_PID)
         last_mile = LastMile(process, program, environment)
         has, last = capabilities.own()
         if "user" in self.namespaces:
@@ -248,8 +278,6 @@ class _Execution:
         sets, warnings = capabilities.wanted(process.get("capabilities"), has, last)
         for warning in warnings:
             self.settings.log.warn(warning)
-        if note := capabilities.ambient_not_raised(process.get("capabilities"), sets):
-            self.settings.log.debug(note)
         last_mile.capability_calls = capabilities.capability_calls(sets, has, last)
         linux = self.spec.get("linux", {})
         if linux.get("seccomp"):
@@ -263,20 +291,39 @@ class _Execution:
             last_mile.label_writes = lsm.exec_labels(
                 process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
             )
-        last_mile.keyring = f"_ses.{self.entry.id}"
+            if last_mile.label_writes:
+                last_mile.proc = self._keep(files.open_host_proc())
+                posix.set_inheritable(last_mile.proc, True)
+        if not self.record.get("noNewKeyring"):
+            last_mile.keyring = session_keyring(self.entry.id)
         last_mile.personality = linux.get("personality")
+        last_mile.memory_policy = linux.get("memoryPolicy")
         last_mile.cpu_affinity = (process.get("execCPUAffinity") or {}).get("final", "")
-        last_mile.preserved = self.options.preserve_fds
+        last_mile.preserved = self.passed.total
+        last_mile.preserved_listen = bool(self.passed.announced)
+        if not process.get("terminal"):
+            last_mile.give_stdio = stdio_to_give(outside(self.uid_map, uid))
         # With CAP_SYS_PTRACE the container could seize a process that shows itself without
         # its filter, and be rid of the filter: it is loaded before that.
         last_mile.filter_early = bool(sets.bounding & capabilities.SYS_PTRACE)
         return last_mile
 
     def _open_terminal(self) -> tuple[int, int]:
+        from pyrunc.process.tty import set_window_size
+
         master, slave = open_terminal(self.root)
         size = self.process.get("consoleSize") or {}
         if size.get("height") or size.get("width"):
             set_window_size(master, size.get("height", 0), size.get("width", 0))
+        # We opened it as somebody that the container may not even know.
+        user = self.process.get("user") or {}
+        group = posix.fstat(slave).st_gid
+        known = any(first <= group < first + count for _, first, count in self.gid_map)
+        posix.fchown(
+            slave,
+            outside(self.uid_map, user.get("uid", 0)),
+            -1 if known else outside(self.gid_map, user.get("gid", 0)),
+        )
         return master, slave
 
     def _hand_over_terminal(self, master: int) -> int:
@@ -285,78 +332,57 @@ class _Execution:
         if not path:
             return self._keep(master)
         try:
-            socket = sockets.connect_unix(path)
-            sockets.send_descriptor(socket, master, b"/dev/ptmx")
-            posix.close(socket)
-        except OSError as error:
-            raise Error(f"cannot send the terminal to console socket {path}: {reason(error)}") from None
+            send_to_socket(path, master, b"/dev/ptmx", "the terminal")
         finally:
             posix.close(master)
         return -1
 
+    def _chosen_cgroup(self) -> dict[str, object]:
+        """Return the state of a driver for the cgroups that the process goes to."""
+        saved = self.record.get("cgroup") or {}
+        if not saved or not self.options.cgroups:
+            return saved
+        from pyrunc.container.sub_cgroup import below
+
+        return {**saved, "paths": below(saved["paths"], self.options.cgroups)}
+
     def _attach(self, pid: int) -> None:
-        from pyrunc.cgroups.driver import from_state
+        if self.cgroup:
+            from pyrunc.cgroups.driver import from_state
 
-        saved = self.record.get("cgroup")
-        if not saved:
-            return
-        try:
-            from_state(saved).attach(pid)
-        except (OSError, Error):
-            posix.kill(pid, p.SIGKILL)
-            posix.waitpid(pid, 0)
-            raise
+            from_state(self.cgroup).attach(pid)
+        score = self.process.get("oomScoreAdj")
+        if score is not None:
+            try:
+                files.write_file(f"/proc/{pid}/oom_score_adj", b"%d" % score)
+            except OSError as error:
+                if not self.settings.rootless:
+                    raise Error(f"cannot set oom_score_adj to {score}: {reason(error)}") from None
 
-    def _announce(self, pid: int) -> None:
+    def _announce(self, pid: int, pidfd: int) -> None:
         options = self.options
         if options.pidfd_socket:
-            pidfd = p.pidfd_open(pid)
-            socket = sockets.connect_unix(options.pidfd_socket)
-            sockets.send_descriptor(socket, pidfd, b"pidfd")
-            posix.close(socket)
-            posix.close(pidfd)
+            send_to_socket(options.pidfd_socket, pidfd, b"pidfd", "the pidfd")
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
 
 
-def process_of(spec: Spec, options: ExecOptions) -> Process:
-    """Return the process to run: the file's, or the container's own with the flags applied."""
-    if options.process_file:
-        from pyrunc.spec.load import load_process
+def _answer(down: int, message: bytes) -> None:
+    """Write to the stage; one that is dead has left the reason in the other pipe."""
+    try:
+        posix.write(down, message)
+    except BrokenPipeError:
+        pass
 
-        return load_process(options.process_file)
-    container = spec.get("process")
-    process: Process = dict(container) if container else {}  # type: ignore[assignment]
-    process["args"] = options.args
-    process["terminal"] = options.tty
-    process["cwd"] = options.cwd or process.get("cwd") or "/"
-    process["env"] = [*(process.get("env") or ()), *options.env]
-    process.pop("consoleSize", None)
-    if options.apparmor:
-        process["apparmorProfile"] = options.apparmor
-    if options.process_label:
-        process["selinuxLabel"] = options.process_label
-    if options.no_new_privs:
-        process["noNewPrivileges"] = True
-    user = dict(process.get("user") or {"uid": 0, "gid": 0})
-    if options.user:
-        uid, _, gid = options.user.partition(":")
-        try:
-            user["uid"] = int(uid)
-            user["gid"] = int(gid) if gid else user.get("gid", 0)
-        except ValueError:
-            raise Error(
-                f"invalid user {options.user!r}: expected UID or UID:GID in numbers"
-            ) from None
-    if options.additional_gids:
-        user["additionalGids"] = [*(user.get("additionalGids") or ()), *options.additional_gids]  # type: ignore[misc]
-    process["user"] = user  # type: ignore[typeddict-item]
-    if options.caps:
-        sets = {k: list(v or ()) for k, v in (process.get("capabilities") or {}).items()}  # type: ignore[call-overload]
-        for name in ("bounding", "effective", "permitted"):
-            sets[name] = [*sets.get(name, []), *options.caps]
-        process["capabilities"] = sets  # type: ignore[typeddict-item]
-    return process
+
+def _own_pid(pid: int) -> bytes:
+    """Return the number that the process ``pid`` has in its own pid namespace, as ten bytes."""
+    try:
+        status = files.read_file(f"/proc/{pid}/status")
+    except OSError:
+        status = b""
+    numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    return (numbers[-1] if numbers else b"").ljust(10, b"\0")
 
 
 def _check_terminal(process: Process, options: ExecOptions) -> None:
@@ -383,8 +409,20 @@ def _differing_namespaces(pid: int) -> tuple[str, ...]:
         except FileNotFoundError:
             # A kernel without this type.
             continue
-        except OSError as error:
-            raise Error(f"cannot see the container's namespaces: {reason(error)}") from None
         if there.st_ino != here.st_ino:
             differing.append(kind)
     return tuple(differing)
+
+
+def _mapping(pid: int, name: str) -> list[tuple[int, int, int]]:
+    """Return the id mapping of the process's user namespace: ``(inside, outside, count)``."""
+    numbers = [int(n) for n in files.read_file(f"/proc/{pid}/{name}").split()]
+    return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+
+
+def outside(mapping: list[tuple[int, int, int]], number: int) -> int:
+    """Return what the id is called outside of the container; -1 when it is not mapped."""
+    for inside, first, count in mapping:
+        if inside <= number < inside + count:
+            return first + number - inside
+    return -1

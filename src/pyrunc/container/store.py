@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         rootless: bool
         #: Without a pid namespace of its own, the death of init does not end the others.
         sharedPidNamespace: bool
+        #: Made with --no-new-keyring: `exec` makes none either.
+        noNewKeyring: bool
         intelRdt: dict[str, Any]
 
 

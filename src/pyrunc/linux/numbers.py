@@ -65,6 +65,7 @@ _X86 = {
     "getdents64": 217,
     "name_to_handle_at": 303,
     "fstatfs": 138,
+    "faccessat": 269,
     "statfs": 137,
 }
 _ARM64 = {
@@ -125,6 +126,7 @@ _ARM64 = {
     "getdents64": 61,
     "name_to_handle_at": 264,
     "fstatfs": 44,
+    "faccessat": 48,
     "statfs": 43,
 }
 _EVERYWHERE = {

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from _struct import pack
 
-from pyrunc.linux.processes import prctl
+from pyrunc.errors import Error, reason
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pyrunc.process.launch import LaunchProgram
     from pyrunc.spec.types import IOPriority, MemoryPolicy, Personality, Rlimit, Scheduler
-
-__all__ = ["prctl"]
 
 #: getrlimit(2), asm-generic/resource.h.
 RLIMITS = {
@@ -76,6 +76,21 @@ MEMORY_FLAGS = {
 _PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 
+def set_rlimits(pid: int, rlimits: Sequence[Rlimit]) -> None:
+    """prlimit64(2) from outside, for a process that may not raise a hard limit itself.
+
+    :raises Error: naming the limit, when the caller may not either.
+    """
+    for limit in rlimits:
+        value = pack("=QQ", limit["soft"], limit["hard"])
+        try:
+            syscall(SYS["prlimit64"], pid, RLIMITS[limit["type"]], value, 0)
+        except OSError as error:
+            raise Error(
+                f"cannot set {limit['type']} to {limit['soft']}:{limit['hard']}: {reason(error)}"
+            ) from None
+
+
 def add_rlimits(program: LaunchProgram, rlimits: Sequence[Rlimit]) -> None:
     """prlimit64(2) for each of ``process.rlimits``."""
     for limit in rlimits:
@@ -109,7 +124,7 @@ def add_scheduler(program: LaunchProgram, scheduler: Scheduler) -> None:
 
 
 def add_io_priority(program: LaunchProgram, priority: IOPriority) -> None:
-    """ioprio_set(2) for ``process.ioPriority``, for the whole process group."""
+    """ioprio_set(2) for ``process.ioPriority``, with IOPRIO_WHO_PROCESS."""
     value = IO_CLASSES[priority["class"]] << 13 | priority["priority"]
     program.call(f"set I/O priority {priority['class']}", "ioprio_set", 1, 0, value)
 
@@ -165,7 +180,10 @@ def numbers_of(ranges: str) -> list[int]:
     return numbers
 
 
-def merged_environment(env: Sequence[str], extra: Mapping[str, str]) -> list[str]:
-    """Return ``env`` with ``extra`` in place of entries of the same name."""
-    kept = [entry for entry in env if entry.partition("=")[0] not in extra]
-    return kept + [f"{name}={value}" for name, value in extra.items()]
+def without_repetitions(env: Sequence[str]) -> list[str]:
+    """Return ``env`` with each name once; its last value counts.
+
+    Which of several a program would see is its C library's choice.
+    """
+    last = {entry.partition("=")[0]: entry for entry in env}
+    return list(last.values())

@@ -6,11 +6,12 @@ import posix
 from _struct import pack
 from errno import ENOENT
 
-from pyrunc.errors import Error
-from pyrunc.linux import files, mounts
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files, mounts, sockets
 from pyrunc.linux.libc import buffer_of, syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.process.channel import TERMINAL, tell_runtime, with_descriptor
+from pyrunc.process.tty import set_window_size
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pyrunc.step import Build
 
 TIOCSCTTY = 0x540E
-_TIOCSWINSZ = 0x5414
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 
@@ -50,9 +50,20 @@ def open_terminal(root: int) -> tuple[int, int]:
     return master, syscall(SYS["ioctl"], master, _TIOCGPTPEER, flags)
 
 
-def set_window_size(terminal: int, height: int, width: int) -> None:
-    """Set the size in characters (ioctl_tty(2), TIOCSWINSZ)."""
-    syscall(SYS["ioctl"], terminal, _TIOCSWINSZ, pack("=HHHH", height, width, 0, 0))
+def send_to_socket(path: str, descriptor: int, text: bytes, what: str) -> None:
+    """Give a descriptor to whoever listens at the unix socket ``path``.
+
+    :param what: what it is, for the error: "the terminal".
+    :raises Error: when nobody does.
+    """
+    try:
+        socket = sockets.connect_unix(path)
+        try:
+            sockets.send_descriptor(socket, descriptor, text)
+        finally:
+            posix.close(socket)
+    except OSError as error:
+        raise Error(f"cannot send {what} to socket {path}: {reason(error)}") from None
 
 
 class OpenTerminal(Step):
@@ -78,7 +89,8 @@ class OpenTerminal(Step):
 
     def _bind_console(self, root: int, slave: int) -> None:
         """/dev/console is a plain file of ours that the slave is bound over, by descriptor."""
-        target = files.ensure_file(root, "/dev/console", 0o600)
+        posix.close(files.ensure_file(root, "/dev/console", 0o600))
+        target = files.open_in_root(root, "/dev/console", files.O_PATH | files.O_NOFOLLOW)
         try:
             if posix.stat(target).st_mode & files.S_IFMT == files.S_IFLNK:
                 raise Error("/dev/console is a symbolic link")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyrunc.security.capabilities import Call
     from pyrunc.security.seccomp import Filter
-    from pyrunc.spec.types import Hook, MemoryPolicy, Personality, Process
+    from pyrunc.spec.types import Hook, MemoryPolicy, Personality, Process, Rlimit
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _KEYCTL_GET_KEYRING_ID = 0
@@ -62,6 +62,7 @@ class LastMile:
         "proc",
         "process",
         "program",
+        "rlimits",
         "seccomp",
         "terminal",
     )
@@ -84,6 +85,8 @@ class LastMile:
         #: Load the filter with the privileges dropped, not right before the program.
         self.filter_early = False
         self.terminal = bool(process.get("terminal"))
+        #: ``process.rlimits``, unless the runtime sets them.
+        self.rlimits: Sequence[Rlimit] = process.get("rlimits") or ()
         self.personality: Personality | None = None
         self.memory_policy: MemoryPolicy | None = None
         self.cpu_affinity = ""
@@ -99,13 +102,17 @@ class LastMile:
         self.keep_groups = False
 
     @property
+    def notifies(self) -> bool:
+        """Whether the filter comes with a listener, which the runtime collects."""
+        return self.seccomp is not None and self.seccomp.notify
+
+    @property
     def _filters_last(self) -> bool:
         """Whether the filter is loaded right before the program, so that it need allow no more.
 
         That takes no_new_privs; and the runtime, which collects a listener, is not there then.
         """
-        notify = self.seccomp is not None and self.seccomp.notify
-        return self.no_new_privileges and not notify and not self.filter_early
+        return self.no_new_privileges and not self.notifies and not self.filter_early
 
     def add_limits(self, program: LaunchProgram) -> None:
         """What may take more privilege than the container's root has: scheduling, limits."""
@@ -114,7 +121,7 @@ class LastMile:
             attributes.add_scheduler(program, scheduler)
         if priority := process.get("ioPriority"):
             attributes.add_io_priority(program, priority)
-        attributes.add_rlimits(program, process.get("rlimits") or ())
+        attributes.add_rlimits(program, self.rlimits)
 
     def add_labels(self, program: LaunchProgram) -> None:
         """The security modules' labels, which take effect at the next execve."""
@@ -199,9 +206,11 @@ class LastMile:
         if self.seccomp is None or self._filters_last:
             program.call(label, "faccessat2", _AT_FDCWD, self.program, _X_OK, _AT_EACCESS)
             return
-        # The filter is in force, and may not know the call of Linux 5.8. The old one asks
-        # for the real user, without the capabilities that another than root may have.
-        if not (self.process.get("user") or {}).get("uid", 0):
+        # The filter is in force, and may not know the call of Linux 5.8. The old one
+        # answers without the capabilities that a user other than root may have.
+        user = self.process.get("user") or {}
+        effective = (self.process.get("capabilities") or {}).get("effective") or ()
+        if not user.get("uid", 0) or "CAP_DAC_OVERRIDE" not in effective:
             program.call(label, "faccessat", _AT_FDCWD, self.program, _X_OK)
 
     def add_execution(self, program: LaunchProgram, announce_to: int = -1) -> None:

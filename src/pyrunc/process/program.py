@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pyrunc.step import Build
 
 
+#: /dev/null, which is everybody's (null(4)).
+_NULL_DEVICE = posix.makedev(1, 3)
+
+
 def find_program(root: int, name: str, env: Sequence[str], cwd: str) -> str:
     """Return the path to execute for ``args[0]`` inside the root ``root``.
 
@@ -144,12 +148,21 @@ class GiveStdio(Step):
         return f"give stdio to user {self.uid}"
 
     def apply(self, build: Build) -> None:
-        null = posix.stat("/dev/null").st_rdev
-        for descriptor in (0, 1, 2):
-            status = posix.stat(descriptor)
-            if status.st_uid == self.uid or status.st_rdev == null:
-                continue
+        for descriptor in stdio_to_give(self.uid):
             try:
                 posix.fchown(descriptor, self.uid, -1)
             except OSError:
                 continue
+
+
+def stdio_to_give(uid: int) -> list[int]:
+    """Return those of stdin, stdout and stderr that ``uid`` does not own and could."""
+    wanted = []
+    for descriptor in (0, 1, 2):
+        try:
+            status = posix.fstat(descriptor)
+        except OSError:
+            continue
+        if status.st_uid != uid and status.st_rdev != _NULL_DEVICE:
+            wanted.append(descriptor)
+    return wanted

@@ -2,36 +2,33 @@
 
 All signals are blocked and read from a signalfd(2), so that nothing is lost and
 nothing runs at an odd moment; one loop waits for them, for the terminal and
-for the process itself.
+for the process itself. Nothing in the loop blocks: a reader of ours that is
+slow holds up the container's output, and only that.
 """
 
 from __future__ import annotations
 
 import posix
 from _struct import pack, unpack_from
-from errno import EAGAIN, EIO
 
 from pyrunc.linux import processes as p
-from pyrunc.linux.files import write_all
-from pyrunc.linux.libc import Buffer, syscall
+from pyrunc.linux.libc import Buffer, buffer_of, syscall
 from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyrunc.process.shown import ShownTerminal
 
 _SIG_BLOCK = 0
 _SIG_SETMASK = 2
 _ALL = (1 << 64) - 1
 _SFD_FLAGS = posix.O_CLOEXEC | posix.O_NONBLOCK
 _SIGNALFD_RECORD = 128
-_TIOCGWINSZ = 0x5413
-_TIOCSWINSZ = 0x5414
-SIGWINCH = 28
-SIGTSTP, SIGTTIN, SIGTTOU, SIGURG = 20, 21, 22, 23
+SIGCONT, SIGURG, SIGWINCH = 18, 23, 28
 #: Signals that are about this process, not about the container.
-_OWN = frozenset((p.SIGCHLD, p.SIGPIPE, SIGURG))
-_CHUNK = 65536
+_OWN = frozenset((p.SIGCHLD, p.SIGPIPE, SIGURG, SIGWINCH))
+#: Signals that end a wait for something other than the container's process.
+_ENDING = frozenset((p.SIGHUP, p.SIGINT, p.SIGQUIT, p.SIGTERM))
 
 
 class Relay:
@@ -39,23 +36,31 @@ class Relay:
 
     Use it as a context manager: signals are blocked from the beginning, and
     mask and terminal are given back in every case.
+
+    :param adopt: also collect children that are not ours by birth: the orphans
+        that a subreaper inherits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, adopt: bool = False) -> None:
         mask = pack("=Q", _ALL)
         before = Buffer()
         syscall(SYS["rt_sigprocmask"], _SIG_BLOCK, mask, before, 8)
         self._mask = before.raw[:8]
-        self._signals = syscall(SYS["signalfd4"], -1, mask, 8, _SFD_FLAGS)
-        self._terminal: tuple[int, list[Any]] | None = None
-        self._reaped: dict[int, int] = {}
+        self.signals = syscall(SYS["signalfd4"], -1, mask, 8, _SFD_FLAGS)
+        self._adopt = adopt
+        self._shown: ShownTerminal | None = None
+        self._status: int | None = None
 
     def __enter__(self) -> Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore_terminal()
-        posix.close(self._signals)
+        if self._shown is not None:
+            self._shown.restore()
+        # What is still pending was meant for a process that is gone.
+        while self._next_signal():
+            pass
+        posix.close(self.signals)
         syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, self._mask, None, 8)
 
     def wait(self, pid: int, pidfd: int, master: int = -1) -> int:
@@ -63,141 +68,103 @@ class Relay:
 
         :param master: the container's terminal, or -1.
         """
-        watched = [pidfd, self._signals]
         if master >= 0:
-            self._use_terminal(master)
-            watched += [master, 0]
-        while pid not in self._reaped:
-            ready = p.poll(tuple(watched))
-            if self._signals in ready:
-                self._forward_signals(pidfd, master)
-            if master in ready and not self._copy_output(master):
-                watched.remove(master)
-            if 0 in ready and 0 in watched and not self._copy_input(master):
-                watched.remove(0)
-            if pidfd in ready:
-                self._reap()
-                if pid not in self._reaped:
-                    self._reaped[pid] = posix.waitpid(pid, 0)[1]
-        if master >= 0 and master in watched:
-            self._drain(master)
-        return p.exit_status(self._reaped[pid])
+            # Not needed, and so not loaded, for a process without a terminal.
+            from pyrunc.process.shown import ShownTerminal
 
-    def _forward_signals(self, pidfd: int, master: int) -> None:
-        while True:
-            try:
-                record = posix.read(self._signals, _SIGNALFD_RECORD)
-            except BlockingIOError:
+            self._shown = ShownTerminal(master)
+        try:
+            while self._status is None:
+                self._wait_once(pid, pidfd)
+            if self._shown is not None:
+                self._finish_output(self._shown)
+        finally:
+            if self._shown is not None:
+                self._shown.restore()
+        return p.exit_status(self._status)
+
+    def interrupted(self) -> int:
+        """Return the number of a signal that wants this process to end, or 0."""
+        while signal := self._next_signal():
+            if signal in _ENDING:
+                return signal
+        return 0
+
+    def _wait_once(self, pid: int, pidfd: int) -> None:
+        watched = {pidfd: p.POLLIN, self.signals: p.POLLIN}
+        timeout = None
+        shown = self._shown
+        if shown is not None:
+            timeout = shown.watch(watched)
+        ready = poll_for(watched, timeout)
+        if self.signals in ready:
+            self._forward_signals(pid, pidfd)
+        if shown is not None:
+            shown.move(ready)
+        if pidfd in ready:
+            self._reap(pid)
+
+    def _finish_output(self, shown: ShownTerminal) -> None:
+        """Show what the process printed before it ended, however slowly it is read.
+
+        A signal to end now ends it: there is nobody to forward it to any more.
+        """
+        while shown.read_rest():
+            watched = {self.signals: p.POLLIN}
+            shown.watch_output(watched)
+            ready = poll_for(watched)
+            if self.signals in ready and self.interrupted():
                 return
-            signal: int = unpack_from("=I", record)[0]
+            shown.write_output(ready)
+
+    def _next_signal(self) -> int:
+        try:
+            record = posix.read(self.signals, _SIGNALFD_RECORD)
+        except BlockingIOError:
+            return 0
+        number: int = unpack_from("=I", record)[0]
+        return number
+
+    def _forward_signals(self, pid: int, pidfd: int) -> None:
+        while signal := self._next_signal():
             if signal == p.SIGCHLD:
-                self._reap()
-            elif signal == SIGWINCH and master >= 0:
-                copy_window_size(master)
+                self._reap(pid)
+            elif signal == SIGWINCH and self._shown is not None:
+                self._shown.resize()
             elif signal not in _OWN:
+                if signal == SIGCONT and self._shown is not None:
+                    # A shell has put us into the foreground (again).
+                    self._shown.take_over()
                 p.pidfd_send_signal(pidfd, signal)
 
-    def _reap(self) -> None:
-        """Collect every child that has ended: as a subreaper we inherit the container's orphans."""
+    def _reap(self, wanted: int) -> None:
+        """Collect the child, and as a subreaper every other that has ended."""
         while True:
             try:
-                pid, status = posix.waitpid(-1, posix.WNOHANG)
+                pid, status = posix.waitpid(-1 if self._adopt else wanted, posix.WNOHANG)
             except ChildProcessError:
+                if self._status is None:
+                    # Somebody else in this program has collected it.
+                    self._status = 255 << 8
                 return
             if pid == 0:
                 return
-            self._reaped[pid] = status
-
-    def _use_terminal(self, master: int) -> None:
-        """Put the caller's terminal, if there is one, into raw mode and take over its size."""
-        posix.set_blocking(master, False)
-        copy_window_size(master)
-        if not posix.isatty(0):
-            return
-        import termios
-
-        before = termios.tcgetattr(0)
-        raw = termios.tcgetattr(0)
-        # cfmakeraw(3).
-        raw[0] &= ~(
-            termios.IGNBRK
-            | termios.BRKINT
-            | termios.PARMRK
-            | termios.ISTRIP
-            | termios.INLCR
-            | termios.IGNCR
-            | termios.ICRNL
-            | termios.IXON
-        )
-        raw[1] &= ~termios.OPOST
-        raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-        raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-        raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(0, termios.TCSANOW, raw)
-        self._terminal = (0, before)
-
-    def _restore_terminal(self) -> None:
-        if self._terminal is None:
-            return
-        import termios
-
-        descriptor, before = self._terminal
-        self._terminal = None
-        try:
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-        except termios.error:
-            # The terminal hung up; there is nothing left to restore.
-            pass
-
-    def _copy_output(self, master: int) -> bool:
-        """Copy what the container printed; False once its side of the terminal is closed."""
-        try:
-            output = posix.read(master, _CHUNK)
-        except OSError as error:
-            if error.errno == EAGAIN:
-                return True
-            # EIO: no process has the slave open any more.
-            if error.errno != EIO:
-                raise
-            return False
-        try:
-            write_all(1, output)
-        except OSError:
-            # Nobody reads any more. The container is not to block on that: swallow it.
-            pass
-        return bool(output)
-
-    def _copy_input(self, master: int) -> bool:
-        """Copy what was typed; at the end of a file or pipe send the terminal's end-of-file."""
-        try:
-            typed = posix.read(0, 4096)
-        except OSError:
-            return False
-        posix.set_blocking(master, True)
-        try:
-            write_all(master, typed or b"\x04")
-        except OSError:
-            return False
-        finally:
-            posix.set_blocking(master, False)
-        return bool(typed)
-
-    def _drain(self, master: int) -> None:
-        """Copy what is still in the terminal after the process ended.
-
-        Others may hold the slave open, so it is read only as long as there is something.
-        """
-        while p.poll((master,), 0) and self._copy_output(master):
-            pass
+            if pid == wanted:
+                self._status = status
+                if not self._adopt:
+                    return
 
 
-def copy_window_size(master: int) -> None:
-    """Give ``master`` the size of the caller's terminal, if the caller has one."""
-    size = Buffer()
-    for descriptor in (0, 1, 2):
-        try:
-            syscall(SYS["ioctl"], descriptor, _TIOCGWINSZ, size)
-        except OSError:
-            continue
-        syscall(SYS["ioctl"], master, _TIOCSWINSZ, size)
-        return
+def poll_for(watched: dict[int, int], timeout: float | None = None) -> dict[int, int]:
+    """Wait for the events asked for (poll(2)); return those there are, by descriptor.
+
+    :param timeout: in seconds.
+    """
+    buffer = buffer_of(b"".join([pack("=ihh", d, e, 0) for d, e in watched.items()]))
+    limit = None if timeout is None else pack("=qq", int(timeout), int(timeout % 1 * 1e9))
+    syscall(SYS["ppoll"], buffer, len(watched), limit, None, 8)
+    events: dict[int, int] = {}
+    for index, descriptor in enumerate(watched):
+        if happened := unpack_from("=h", buffer, 8 * index + 6)[0]:
+            events[descriptor] = happened
+    return events

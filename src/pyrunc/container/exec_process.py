@@ -1,0 +1,135 @@
+"""What `exec` is to run: the container's own process with flags applied, or a file's."""
+
+from __future__ import annotations
+
+from pyrunc.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.spec.types import Process, Spec
+
+#: What a process that does not name it has from the container's (so does runc).
+_INHERITED = (
+    "capabilities",
+    "rlimits",
+    "apparmorProfile",
+    "selinuxLabel",
+    "scheduler",
+    "ioPriority",
+    "execCPUAffinity",
+    "oomScoreAdj",
+)
+
+
+_NOTHING: Process = {}  # type: ignore[typeddict-item]
+
+
+class ExecOptions:
+    """What `exec` can be told."""
+
+    def __init__(
+        self,
+        *,
+        args: Sequence[str] = (),
+        process_file: str = "",
+        cwd: str = "",
+        env: Sequence[str] = (),
+        tty: bool = False,
+        user: str = "",
+        additional_gids: Sequence[int] = (),
+        detach: bool = False,
+        pid_file: str = "",
+        process_label: str = "",
+        apparmor: str = "",
+        no_new_privs: bool = False,
+        caps: Sequence[str] = (),
+        preserve_fds: int = 0,
+        cgroups: Sequence[str] = (),
+        ignore_paused: bool = False,
+        console_socket: str = "",
+        pidfd_socket: str = "",
+    ) -> None:
+        self.args = list(args)
+        #: A process object in JSON, in place of all the flags about the process.
+        self.process_file = process_file
+        self.cwd = cwd
+        self.env = list(env)
+        self.tty = tty
+        #: ``UID`` or ``UID:GID``, numbers.
+        self.user = user
+        self.additional_gids = list(additional_gids)
+        self.detach = detach
+        self.pid_file = pid_file
+        self.process_label = process_label
+        self.apparmor = apparmor
+        self.no_new_privs = no_new_privs
+        self.caps = list(caps)
+        self.preserve_fds = preserve_fds
+        #: Sub-cgroups, ``[CONTROLLER[,CONTROLLER]:]PATH``.
+        self.cgroups = list(cgroups)
+        self.ignore_paused = ignore_paused
+        self.console_socket = console_socket
+        self.pidfd_socket = pidfd_socket
+
+
+def process_of(spec: Spec, options: ExecOptions) -> Process:
+    """Return the process to run: the file's, or the container's own with the flags applied."""
+    container = spec.get("process") or _NOTHING
+    if options.process_file:
+        return _from_file(options.process_file, container)
+    process: Process = dict(container)  # type: ignore[assignment]
+    process["args"] = options.args
+    process["terminal"] = options.tty
+    process["cwd"] = _checked_cwd(options.cwd) or process.get("cwd") or "/"
+    process["env"] = [*(process.get("env") or ()), *options.env]
+    process.pop("consoleSize", None)
+    if options.apparmor:
+        process["apparmorProfile"] = options.apparmor
+    if options.process_label:
+        process["selinuxLabel"] = options.process_label
+    if options.no_new_privs:
+        process["noNewPrivileges"] = True
+    user = dict(process.get("user") or {"uid": 0, "gid": 0})
+    if options.user:
+        user["uid"], gid = _ids(options.user)
+        if gid is not None:
+            user["gid"] = gid
+    if options.additional_gids:
+        user["additionalGids"] = [*(user.get("additionalGids") or ()), *options.additional_gids]  # type: ignore[misc]
+    process["user"] = user  # type: ignore[typeddict-item]
+    if options.caps:
+        sets = {k: list(v or ()) for k, v in (process.get("capabilities") or {}).items()}  # type: ignore[call-overload]
+        for name in ("bounding", "effective", "permitted"):
+            sets[name] = [*sets.get(name, []), *options.caps]
+        process["capabilities"] = sets  # type: ignore[typeddict-item]
+    return process
+
+
+def _from_file(path: str, container: Process) -> Process:
+    from pyrunc.spec.load import load_process
+
+    process = load_process(path)
+    for member in _INHERITED:
+        if member not in process and member in container:
+            process[member] = container[member]  # type: ignore[literal-required]
+    umask = (container.get("user") or {}).get("umask")
+    if umask is not None:
+        user: dict[str, object] = {"umask": umask, **(process.get("user") or {})}
+        process["user"] = user  # type: ignore[typeddict-item]
+    return process
+
+
+def _checked_cwd(cwd: str) -> str:
+    if cwd and not cwd.startswith("/"):
+        raise Error(f"exec failed: Cwd must be an absolute path, not {cwd!r}")
+    return cwd
+
+
+def _ids(user: str) -> tuple[int, int | None]:
+    uid, _, gid = user.partition(":")
+    try:
+        return int(uid), int(gid) if gid else None
+    except ValueError:
+        raise Error(f"invalid user {user!r}: expected UID or UID:GID in numbers") from None
