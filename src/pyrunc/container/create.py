@@ -11,7 +11,7 @@ import posix
 
 from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
-from pyrunc.container.idmap import user_namespace_with, write_mappings
+from pyrunc.container.idmap import open_source, write_mappings
 from pyrunc.container.interrupts import Interrupted, Interrupts
 from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import RECORD_FORMAT, Store
@@ -20,7 +20,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts, sockets
 from pyrunc.linux import processes as p
 from pyrunc.plan.facts import Facts
-from pyrunc.plan.planner import mapping_lines, needs_cgroup_early, plan, root_path
+from pyrunc.plan.planner import needs_cgroup_early, plan, root_path
 from pyrunc.process import channel
 from pyrunc.process.attributes import set_rlimits
 from pyrunc.process.descriptors import passed
@@ -29,7 +29,6 @@ from pyrunc.process.last_mile import LastMile, session_keyring
 from pyrunc.process.launch import parse_failure
 from pyrunc.process.namespaces import open_namespace
 from pyrunc.process.seal import sealed_init
-from pyrunc.rootfs.mount import open_bind_source
 from pyrunc.security import capabilities
 from pyrunc.spec import json_text
 from pyrunc.spec.load import load
@@ -69,6 +68,8 @@ class CreateOptions:
     ) -> None:
         self.console_socket = console_socket
         self.pidfd_socket = pidfd_socket
+        #: Whether the container's program notifies ($NOTIFY_SOCKET).
+        self.notify_socket = False
         self.pid_file = pid_file
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
@@ -143,6 +144,12 @@ class Creation:
         trace.mark("load and check config.json")
         _check_terminal(self.spec, self.options)
         self.passed = passed(self.options.preserve_fds)
+        if posix.environ.get(b"NOTIFY_SOCKET") and self.spec.get("process"):
+            from pyrunc.process import notify
+
+            mount = notify.mount(f"{self.store.root}/{self.id}")
+            self.spec["mounts"] = [*(self.spec.get("mounts") or ()), mount]
+            self.options.notify_socket = True
         _check_root(root_path(self.spec, self.bundle))
 
     def carry_out(self) -> None:
@@ -291,6 +298,10 @@ class Creation:
         process = spec.get("process")
         handover = Handover(self.plan, self._last_mile(process) if process else None)
         handover.state = self._state_json(0)
+        if self.options.notify_socket:
+            from pyrunc.process.notify import make_directory
+
+            make_directory(self.entry.directory)
         handover.proc = files.open_host_proc()
         handover.init = sealed_init()
         for name in ("exec.fifo", "result.fifo"):
@@ -302,37 +313,19 @@ class Creation:
         for kind, path in self.plan.namespaces.joined.items():
             handover.namespaces[kind] = open_namespace(kind, path)
         for step in self.plan.opened_by_runtime:
-            handover.sources[step.index] = self._open_source(step.source, step.options, step.mapping)
+            user_namespace = handover.namespaces.get("user", -1)
+            handover.sources[step.index] = open_source(step, spec, user_namespace)
         return handover
-
-    def _open_source(self, source: str, options: object, mapping: tuple[tuple[str, str], ...]) -> int:
-        try:
-            tree = open_bind_source(source, options)  # type: ignore[arg-type]
-            if mapping:
-                named = dict(mapping)
-                if "container" in named:
-                    linux = self.spec.get("linux", {})
-                    named = {
-                        "uid_map": mapping_lines(linux.get("uidMappings") or []),
-                        "gid_map": mapping_lines(linux.get("gidMappings") or []),
-                    }
-                holder = user_namespace_with(named)
-                mounts.set_attributes(
-                    tree,
-                    enable=mounts.MOUNT_ATTR_IDMAP,
-                    user_namespace=holder,
-                    recursive=options.recursive_idmap,  # type: ignore[attr-defined]
-                )
-                posix.close(holder)
-        except OSError as error:
-            raise Error(f"cannot bind {source}: {reason(error)}") from None
-        return tree
 
     def _last_mile(self, process: Process) -> LastMile:
         spec = self.spec
         linux = spec.get("linux", {})
         log = self.settings.log
         environment = [*(process.get("env") or ()), *self.passed.environment]
+        if self.options.notify_socket:
+            from pyrunc.process.notify import ENVIRONMENT
+
+            environment.append(ENVIRONMENT)
         last_mile = LastMile(process, "", environment)
         has, last = capabilities.own()
         if self.plan.namespaces.private("user"):
@@ -556,7 +549,7 @@ def _check_terminal(spec: Spec, options: CreateOptions) -> None:
             "cannot allocate tty if pyrunc will detach without setting console socket; "
             "give --console-socket, or set process.terminal to false"
         )
-    if not terminal and options.console_socket:
+    if options.console_socket and (not terminal or options.foreground):
         raise Error(
             "cannot use console socket if pyrunc will not detach or allocate tty; "
             "set process.terminal to true, or leave --console-socket out"

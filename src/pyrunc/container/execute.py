@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
     from pyrunc.process.relay import Relay
-    from pyrunc.spec.types import Process
+    from pyrunc.spec.types import ConsoleSize, Process
 
 __all__ = ["ExecOptions", "execute"]
 
+_NO_SIZE: ConsoleSize = {"height": 0, "width": 0}
 _SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
 #: Stands in the environment for a number that is not known yet.
 _LISTEN_PID = "LISTEN_PID=          "
@@ -312,7 +313,7 @@ class _Execution:
         from pyrunc.process.tty import set_window_size
 
         master, slave = open_terminal(self.root)
-        size = self.process.get("consoleSize") or {}
+        size = self.process.get("consoleSize", _NO_SIZE)
         if size.get("height") or size.get("width"):
             set_window_size(master, size.get("height", 0), size.get("width", 0))
         # We opened it as somebody that the container may not even know.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pyrunc.container.create import CreateOptions, Creation
 from pyrunc.container.delete import remove
-from pyrunc.container.start import start_entry
+from pyrunc.container.start import start_entry, start_notify
 from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
+    from pyrunc.process.notify import Proxy
 
 
 def run(
@@ -49,31 +50,36 @@ def run(
     creation.carry_out()
     try:
         if detach:
-            _start(settings, creation)
+            notify = _start(settings, creation)
+            if notify is not None:
+                notify.wait_until_ready(creation.pid, creation.record["startTime"])
             return 0
         if not no_subreaper:
             p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
         from pyrunc.process.relay import Relay
 
-        with Relay() as relay:
-            _start(settings, creation)
+        with Relay(adopt=not no_subreaper) as relay:
+            notify = _start(settings, creation)
             settings.trace.mark("start")
-            status = relay.wait(creation.pid, creation.pidfd, creation.master)
+            status = relay.wait(creation.pid, creation.pidfd, creation.master, notify)
             settings.trace.mark("wait for the container to end")
-        if not keep:
-            _remove(settings, creation)
-            settings.trace.mark("delete")
+            # Still shielded: the signals were for the container, and it is gone.
+            if not keep:
+                _remove(settings, creation)
+                settings.trace.mark("delete")
         return status
     finally:
         creation.close()
 
 
-def _start(settings: Settings, creation: Creation) -> None:
+def _start(settings: Settings, creation: Creation) -> Proxy | None:
     try:
+        notify = start_notify(creation.entry)
         start_entry(settings, creation.entry, creation.record)
     except Error:
         _remove(settings, creation)
         raise
+    return notify
 
 
 def _remove(settings: Settings, creation: Creation) -> None:

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
+    from pyrunc.process.notify import Proxy
 
 
 def start(settings: Settings, container_id: str) -> None:
@@ -42,9 +43,21 @@ def start(settings: Settings, container_id: str) -> None:
             raise WrongStatus("cannot start a container that is still being created")
         if status == states.PAUSED:
             raise WrongStatus("cannot start a paused container: resume it first")
+        notify = start_notify(entry)
         start_entry(settings, entry, record)
+        if notify is not None:
+            notify.wait_until_ready(record["pid"], record["startTime"])
     finally:
         entry.close()
+
+
+def start_notify(entry: Entry) -> Proxy | None:
+    """Set up the socket between a starting container and $NOTIFY_SOCKET, if both are there."""
+    if not posix.environ.get(b"NOTIFY_SOCKET"):
+        return None
+    from pyrunc.process.notify import proxy_for
+
+    return proxy_for(entry.directory)
 
 
 def start_entry(settings: Settings, entry: Entry, record: Record) -> None:

@@ -17,6 +17,7 @@ from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.process.notify import Proxy
     from pyrunc.process.shown import ShownTerminal
 
 _SIG_BLOCK = 0
@@ -49,6 +50,7 @@ class Relay:
         self.signals = syscall(SYS["signalfd4"], -1, mask, 8, _SFD_FLAGS)
         self._adopt = adopt
         self._shown: ShownTerminal | None = None
+        self._notify: Proxy | None = None
         self._status: int | None = None
 
     def __enter__(self) -> Relay:
@@ -63,11 +65,13 @@ class Relay:
         posix.close(self.signals)
         syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, self._mask, None, 8)
 
-    def wait(self, pid: int, pidfd: int, master: int = -1) -> int:
+    def wait(self, pid: int, pidfd: int, master: int = -1, notify: Proxy | None = None) -> int:
         """Forward until the child ``pid`` ends, and return its exit status (128 + signal).
 
         :param master: the container's terminal, or -1.
+        :param notify: the container's notify socket, if it has one.
         """
+        self._notify = notify
         if master >= 0:
             # Not needed, and so not loaded, for a process without a terminal.
             from pyrunc.process.shown import ShownTerminal
@@ -93,12 +97,16 @@ class Relay:
     def _wait_once(self, pid: int, pidfd: int) -> None:
         watched = {pidfd: p.POLLIN, self.signals: p.POLLIN}
         timeout = None
+        if self._notify is not None:
+            watched[self._notify.socket] = p.POLLIN
         shown = self._shown
         if shown is not None:
             timeout = shown.watch(watched)
         ready = poll_for(watched, timeout)
         if self.signals in ready:
             self._forward_signals(pid, pidfd)
+        if self._notify is not None and self._notify.socket in ready:
+            self._notify.pass_on()
         if shown is not None:
             shown.move(ready)
         if pidfd in ready:
