@@ -17,7 +17,7 @@ from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import RECORD_FORMAT, Store
 from pyrunc.container.timestamps import now
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files, mounts, sockets
+from pyrunc.linux import files, sockets
 from pyrunc.linux import processes as p
 from pyrunc.plan.facts import Facts
 from pyrunc.plan.planner import needs_cgroup_early, plan, root_path

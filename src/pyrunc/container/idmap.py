@@ -6,17 +6,21 @@ import posix
 from errno import ENOENT, EPERM
 
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, mounts
 from pyrunc.linux import processes as p
 from pyrunc.plan.planner import mapping_lines
+from pyrunc.rootfs.mount import open_bind_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyrunc.rootfs.mount import BindMount
     from pyrunc.spec.types import IDMapping, Spec
 
 _HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
+#: A uid_map is written at once, in less than a page (map_write in kernel/user_namespace.c).
+_MOST_BYTES = 4095
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
 
 
@@ -43,10 +47,39 @@ def write_mappings(pid: int, spec: Spec, *, rootless: bool) -> None:
             if rootless and name == "gid_map":
                 # user_namespaces(7): without privilege, giving up setgroups comes first.
                 files.write_file(f"/proc/{pid}/setgroups", b"deny")
-            files.write_file(f"/proc/{pid}/{name}", mapping_lines(mappings).encode())
+            files.write_file(f"/proc/{pid}/{name}", _in_one_page(name, mappings))
         except OSError as error:
             hint = "; are the host ids mapped here?" if error.errno == EPERM else ""
             raise Error(f"cannot write {name} of the container: {reason(error)}{hint}") from None
+
+
+def _in_one_page(name: str, mappings: Sequence[IDMapping]) -> bytes:
+    """Return the mapping as the kernel takes it: in one write of less than a page.
+
+    Ranges that continue each other are joined where they would not fit otherwise.
+    """
+    content = mapping_lines(list(mappings)).encode()
+    if len(content) > _MOST_BYTES:
+        content = mapping_lines(_joined(mappings)).encode()
+    if len(content) > _MOST_BYTES:
+        raise Error(
+            f"{name} of the container has {len(content)} bytes, the kernel takes {_MOST_BYTES}: "
+            "fewer or longer ranges are needed"
+        )
+    return content
+
+
+def _joined(mappings: Sequence[IDMapping]) -> list[IDMapping]:
+    joined: list[IDMapping] = []
+    for mapping in sorted(mappings, key=lambda mapping: mapping["containerID"]):
+        if joined:
+            last = joined[-1]
+            gap = mapping["containerID"] - last["containerID"]
+            if gap == last["size"] == mapping["hostID"] - last["hostID"]:
+                joined[-1] = {**last, "size": last["size"] + mapping["size"]}
+                continue
+        joined.append(mapping)
+    return joined
 
 
 def _is_own_id(mappings: Sequence[IDMapping], own: int) -> bool:
@@ -71,6 +104,45 @@ def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
             )
         return
     raise Error(f"mapping more than one id without root needs {helper} (package uidmap)")
+
+
+def open_source(step: BindMount, spec: Spec, user_namespace: int) -> int:
+    """Open the source of a bind mount for the builder, id-mapped if the config wants that.
+
+    :param user_namespace: descriptor of the user namespace that the container joins, or -1.
+    :raises Error: naming the source.
+    """
+    try:
+        tree = open_bind_source(step.source, step.options)
+        if step.mapping:
+            holder = _mapping_holder(dict(step.mapping), spec, user_namespace)
+            mounts.set_attributes(
+                tree,
+                enable=mounts.MOUNT_ATTR_IDMAP,
+                user_namespace=holder,
+                recursive=step.options.recursive_idmap,
+            )
+            if holder != user_namespace:
+                posix.close(holder)
+    except OSError as error:
+        mapped = " with an id mapping" if step.mapping else ""
+        raise Error(f"cannot bind {step.source}{mapped}: {reason(error)}") from None
+    return tree
+
+
+def _mapping_holder(mapping: dict[str, str], spec: Spec, user_namespace: int) -> int:
+    """Return a user namespace that has the mapping; the container's own may not exist yet."""
+    if "container" not in mapping:
+        return user_namespace_with(mapping)
+    if user_namespace >= 0:
+        return user_namespace
+    linux = spec.get("linux", {})
+    return user_namespace_with(
+        {
+            "uid_map": mapping_lines(linux.get("uidMappings") or []),
+            "gid_map": mapping_lines(linux.get("gidMappings") or []),
+        }
+    )
 
 
 def user_namespace_with(mapping: dict[str, str]) -> int:

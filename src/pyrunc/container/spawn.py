@@ -10,7 +10,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.namespaces import FLAGS, become_root, flags_of, timens_offsets
+from pyrunc.process.namespaces import FLAGS, become_root, flags_of, is_current, timens_offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,10 +106,13 @@ def _run_stage(
         spaces = handover.plan.namespaces
         waiting = dict(handover.namespaces)
         user = waiting.pop("user", -1)
+        if user >= 0 and is_current("user", user):
+            user = -1
         has_user = user >= 0 or "user" in spaces.new
         # What the host owns is entered with the host's rights, the rest with those that
         # the user namespace gives.
-        for kind in list(waiting):
+        # The mount namespace comes last: paths of the host are not found in it.
+        for kind in sorted(waiting, key="mount".__eq__):
             doing = f"join {kind} namespace {spaces.joined[kind]}"
             if _join(waiting[kind], kind, later_on_eperm=has_user):
                 del waiting[kind]
@@ -133,7 +136,7 @@ def _run_stage(
             offsets = spec.get("linux", {}).get("timeOffsets")
             if offsets:
                 doing = "set the clocks of the time namespace"
-                files.write_file("/proc/self/timens_offsets", timens_offsets(offsets))
+                files.write_file("self/timens_offsets", timens_offsets(offsets), handover.proc)
         doing = "make the container's namespaces"
         flags = flags_of(spaces.new - {"user", "cgroup", "time"})
         pid, _ = p.clone(flags | p.CLONE_PARENT)

@@ -196,6 +196,11 @@ def mount_legacy(source: str, target: str, kind: str, flags: int, options: str) 
     )
 
 
+def unmount(path: str) -> None:
+    """Take away the mount at ``path`` and all below it, also while they are in use (MNT_DETACH)."""
+    syscall(SYS["umount2"], cstring(path), MNT_DETACH)
+
+
 def set_root_propagation(flags: int) -> None:
     """Set the propagation (``MS_SLAVE | MS_REC`` …) of the mount at "/"."""
     mount_legacy("", "/", "", flags, "")

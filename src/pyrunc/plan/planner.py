@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.plan.facts import Facts
     from pyrunc.process.namespaces import Namespaces
-    from pyrunc.spec.types import Mount, Spec
+    from pyrunc.spec.types import ConsoleSize, Mount, Spec
     from pyrunc.step import Step
 
 _PROPAGATION = {
@@ -59,12 +59,12 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
             steps.append(namespaces.UnshareCgroupNamespace())
     steps += mount_steps
     if _makes_devices(spec, bundle):
-        steps += _devices(spec, in_user_namespace)
+        steps += _devices(spec, in_user_namespace, spaces.private("mount"))
     steps += _terminal(spec)
     steps += _hooks(spec, state)
     steps += _sysctls(spec)
     steps += _protection(spec, spaces)
-    steps += _new_root(spec, spaces, facts)
+    steps += _new_root(spec, bundle, spaces, facts)
     process = spec.get("process")
     if process:
         steps.append(program.EnterWorkingDirectory(process["cwd"]))
@@ -101,8 +101,12 @@ def _identity(spec: Spec, spaces: Namespaces) -> list[Step]:
 
 def _sysctls(spec: Spec) -> list[Step]:
     """Kernel parameters: after the hooks, which may have brought the interfaces they are about."""
-    sysctls = spec.get("linux", {}).get("sysctl", {})
-    return [namespaces.SetSysctl(name, value) for name, value in sysctls.items()]
+    sysctls = spec.get("linux", {}).get("sysctl")
+    if not sysctls:
+        return []
+    from pyrunc.spec.sysctl import path_of
+
+    return [namespaces.SetSysctl(name, path_of(name), value) for name, value in sysctls.items()]
 
 
 def root_path(spec: Spec, bundle: str) -> str:
@@ -115,21 +119,31 @@ def _root(spec: Spec, bundle: str, spaces: Namespaces) -> list[Step]:
     path = root_path(spec, bundle)
     if not spaces.private("mount"):
         return [root.UseRootInPlace(path)]
-    name = spec.get("linux", {}).get("rootfsPropagation") or "rslave"
-    flags = _PROPAGATION[name] | m.MS_REC
+    flags = _base_propagation(spec)
+    name = next(name for name, flag in _PROPAGATION.items() if flag == flags & ~m.MS_REC)
     return [
-        root.SetPropagation(name.removeprefix("r"), flags),
+        root.SetPropagation(name, flags),
         root.BringRoot(path, parent_is_shared=bool(flags & m.MS_SHARED)),
     ]
 
 
-def _new_root(spec: Spec, spaces: Namespaces, facts: Facts) -> list[Step]:
+def _base_propagation(spec: Spec) -> int:
+    """What all mounts of the new namespace become first: ``rootfsPropagation``, recursively.
+
+    Unbindable mounts could not be bound into the container: that comes last, for the root.
+    """
+    name = spec.get("linux", {}).get("rootfsPropagation") or "slave"
+    flags = _PROPAGATION[name] | m.MS_REC
+    return m.MS_PRIVATE | m.MS_REC if flags & m.MS_UNBINDABLE else flags
+
+
+def _new_root(spec: Spec, bundle: str, spaces: Namespaces, facts: Facts) -> list[Step]:
     steps: list[Step] = []
     if not spaces.private("mount"):
         return [root.ChangeRoot()]
     if spec["root"].get("readonly"):
         steps.append(root.MakeRootReadOnly())
-    steps.append(root.PivotRoot() if facts.pivot else root.MoveRoot())
+    steps.append(root.PivotRoot() if facts.pivot else root.MoveRoot(root_path(spec, bundle)))
     name = spec.get("linux", {}).get("rootfsPropagation")
     if name and name.removeprefix("r") != "private":
         steps.append(root.SetRootPropagation(name, _PROPAGATION[name]))
@@ -144,8 +158,9 @@ def _mounts(
         raise Error("mounts need a mount namespace, but linux.namespaces has none")
     steps: list[Step] = []
     opened: list[mount.BindMount] = []
+    propagation = _base_propagation(spec)
     for index, entry in enumerate(entries):
-        step = _mount(index, entry, bundle, spaces, facts)
+        step = _mount(index, entry, bundle, spaces, facts, propagation=propagation)
         steps.append(step)
         if isinstance(step, mount.BindMount) and (
             step.mapping or (spaces.private("user") and not facts.rootless)
@@ -154,7 +169,9 @@ def _mounts(
     return steps, tuple(opened)
 
 
-def _mount(index: int, entry: Mount, bundle: str, spaces: Namespaces, facts: Facts) -> Step:
+def _mount(
+    index: int, entry: Mount, bundle: str, spaces: Namespaces, facts: Facts, *, propagation: int
+) -> Step:
     target = clean_path(entry["destination"])
     options = parse_options(entry.get("options", ()))
     kind = entry.get("type", "")
@@ -166,8 +183,11 @@ def _mount(index: int, entry: Mount, bundle: str, spaces: Namespaces, facts: Fac
     if options.bind:
         if not source.startswith("/"):
             source = clean_path(f"{bundle}/{source}")
-        return mount.BindMount(index, source, target, options, _mapping(entry, options.idmap))
-    if kind in ("cgroup", "cgroup2"):
+        mapping = _mapping(entry, options.idmap)
+        return mount.BindMount(index, source, target, options, mapping, propagation)
+    if options.idmap or entry.get("uidMappings"):
+        raise Error(f"mounts[{index}] ({target}): only bind mounts can be id-mapped")
+    if kind == "cgroup" or (kind == "cgroup2" and facts.cgroup_version == 2):
         return _cgroup_mount(index, target, options, spaces, facts)
     if not kind:
         raise Error(f"mounts[{index}] ({target}) has no type and is not a bind mount")
@@ -202,7 +222,7 @@ def _cgroup_mount(
 ) -> Step:
     namespaced = spaces.private("cgroup")
     if facts.cgroup_version == 2:
-        directory = facts.cgroup_paths.get("", "") or facts.cgroup_mounts.get("", "/sys/fs/cgroup")
+        directory = facts.cgroup_paths.get("", "")
         return cgroup_mount.MountCgroupV2(index, target, options, directory, namespaced)  # type: ignore[arg-type]
     hierarchies: dict[str, tuple[str, str, str]] = {}
     links: list[tuple[str, str]] = []
@@ -245,9 +265,10 @@ def _makes_devices(spec: Spec, bundle: str) -> bool:
     )
 
 
-def _devices(spec: Spec, in_user_namespace: bool) -> list[Step]:
+def _devices(spec: Spec, in_user_namespace: bool, may_bind: bool) -> list[Step]:
+    how = {"bind": in_user_namespace and may_bind, "may_bind": may_bind}
     steps: list[Step] = [
-        devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, bind=in_user_namespace)
+        devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, **how)
         for path, major, minor in devices.DEFAULT_DEVICES
     ]
     defaults = {path for path, _, _ in devices.DEFAULT_DEVICES}
@@ -264,8 +285,8 @@ def _devices(spec: Spec, in_user_namespace: bool) -> list[Step]:
                 device.get("fileMode", 0o666) & 0o7777,
                 device.get("uid", 0),
                 device.get("gid", 0),
-                bind=in_user_namespace,
                 strict=True,
+                **how,
             )
         )
     steps.append(devices.MakeDeviceLinks())
@@ -276,7 +297,7 @@ def _terminal(spec: Spec) -> list[Step]:
     process = spec.get("process")
     if not process or not process.get("terminal"):
         return []
-    size = process.get("consoleSize") or {}
+    size: ConsoleSize = process.get("consoleSize") or {}
     uid = (process.get("user") or {}).get("uid", 0)
     return [console.OpenTerminal(size.get("height", 0), size.get("width", 0), uid)]
 

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pyrunc.spec.types import TimeOffset
     from pyrunc.step import Build
 
 #: config.json's names in the kernel's terms.
@@ -194,15 +195,16 @@ class SetSysctl(Step):
     """One ``linux.sysctl``, in the namespaces that the builder is in."""
 
     name: str
+    #: Below /proc/sys.
+    path: str
     value: str
 
     def describe(self) -> str:
         return f"set sysctl {self.name} to {self.value!r}"
 
     def apply(self, build: Build) -> None:
-        # Dots separate, unless the name is written with slashes already (sysctl(8)).
-        path = self.name if "/" in self.name else self.name.replace(".", "/")
-        files.write_proc(build.proc, f"sys/{path}", self.value.encode("utf-8", "surrogateescape"))
+        value = self.value.encode("utf-8", "surrogateescape")
+        files.write_proc(build.proc, f"sys/{self.path}", value)
 
 
 class BringLoopbackUp(Step):
@@ -221,7 +223,7 @@ class BringLoopbackUp(Step):
             posix.close(socket)
 
 
-def timens_offsets(offsets: Mapping[str, Mapping[str, int]]) -> bytes:
+def timens_offsets(offsets: Mapping[str, TimeOffset]) -> bytes:
     """Return ``linux.timeOffsets`` in the form of /proc/PID/timens_offsets."""
     lines = [
         f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"

@@ -6,7 +6,7 @@ import posix
 from errno import EBUSY, EPERM
 
 from pyrunc.linux import files, mounts
-from pyrunc.rootfs.options import MountOptions
+from pyrunc.rootfs.options import MountOptions, apply_propagation
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -59,6 +59,7 @@ class MountCgroupV1(Step):
             posix.symlink(destination, link, dir_fd=tmpfs)
         if self.options.read_only:
             mounts.set_attributes(tmpfs, enable=mounts.MOUNT_ATTR_RDONLY)
+        apply_propagation(tmpfs, self.options)
         build.mounts[self.index] = tmpfs
 
 
@@ -68,7 +69,7 @@ class MountCgroupV2(Step):
     index: int
     target: str
     options: MountOptions
-    #: The container's directory on the host, or the hierarchy's root when it has none.
+    #: The container's directory on the host; nothing when it has none of its own.
     host_directory: str
     namespaced: bool
 
@@ -84,6 +85,7 @@ class MountCgroupV2(Step):
         finally:
             posix.close(target)
         mounts.set_attributes(mount, enable=enable)
+        apply_propagation(mount, self.options)
         build.mounts[self.index] = mount
 
     def _mount(self, enable: int) -> int:
@@ -95,4 +97,6 @@ class MountCgroupV2(Step):
             # container's own directory is bound then, never the host's whole tree.
             if error.errno not in (EPERM, EBUSY):
                 raise
+        if not self.host_directory:
+            return mounts.new_filesystem("tmpfs", "tmpfs", ("ro",), mounts.MOUNT_ATTR_RDONLY)
         return mounts.clone_tree(mounts.AT_FDCWD, self.host_directory, recursive=True)

@@ -14,9 +14,7 @@ from pyrunc.linux import files
 
 def copy_tree(source: int, target: int) -> None:
     """Copy the contents of directory ``source`` (a descriptor) into directory ``target``."""
-    reading = posix.open(
-        ".", posix.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC, dir_fd=source
-    )
+    reading = posix.open(".", posix.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC, dir_fd=source)
     try:
         for name in posix.listdir(reading):
             _copy_entry(reading, target, name)

@@ -46,6 +46,8 @@ class MakeDevice(Step):
     bind: bool = False
     #: Of a device that the config asks for, an unfitting file there is an error.
     strict: bool = False
+    #: Without a mount namespace of its own nothing may be mounted: the host would see it.
+    may_bind: bool = True
 
     def describe(self) -> str:
         return f"make device {self.path} ({self.kind} {self.major}:{self.minor})"
@@ -68,13 +70,13 @@ class MakeDevice(Step):
         try:
             posix.mknod(name, _KIND[self.kind] | self.mode, number, dir_fd=parent)
         except OSError as error:
-            if error.errno == EPERM:
+            if error.errno == EPERM and self.may_bind:
                 self._bind(build, parent, name)
                 return
             if error.errno != EEXIST:
                 raise
             if not self._is_it(posix.stat(name, dir_fd=parent, follow_symlinks=False)):
-                if self.strict:
+                if self.strict or not self.may_bind:
                     raise Error(
                         f"a file that is not device {self.kind} {self.major}:{self.minor} "
                         "is there already"

@@ -12,7 +12,12 @@ from errno import EBUSY, EPERM
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts
-from pyrunc.rootfs.options import MountOptions, remount_flags
+from pyrunc.rootfs.options import (
+    MountOptions,
+    apply_propagation,
+    remount_flags,
+    set_recursive_attributes,
+)
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -77,7 +82,8 @@ class MountFilesystem(Step):
                 mount = _reopen(build.root, self.target, target)
         finally:
             posix.close(target)
-        _apply_propagation(mount, options)
+        set_recursive_attributes(mount, options)
+        apply_propagation(mount, options)
         build.mounts[self.index] = mount
 
     def _mount(self, target: int, data: tuple[str, ...], attributes: int) -> int:
@@ -85,7 +91,7 @@ class MountFilesystem(Step):
         flags = self.options.filesystem_flags
         if attributes & mounts.MOUNT_ATTR_RDONLY:
             flags += ("ro",)
-        if any(len(option) > mounts.FSCONFIG_MAXIMUM for option in data):
+        if any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data)):
             mounts.mount_legacy(
                 self.source,
                 f"/proc/self/fd/{target}",
@@ -116,6 +122,9 @@ class BindMount(Step):
     options: MountOptions
     #: Id mapping of the mount, as (file of /proc/PID, content); the runtime applies it.
     mapping: tuple[tuple[str, str], ...] = ()
+    #: ``MS_*`` flags of the container's mounts. A source that the runtime has opened is tied to
+    #: the host's mount as the host has it, and must be brought in line.
+    base_propagation: int = 0
 
     def describe(self) -> str:
         return f"bind {self.source} to {self.target}"
@@ -123,6 +132,7 @@ class BindMount(Step):
     def apply(self, build: Build) -> None:
         options = self.options
         mount = build.opened_sources.pop(self.index, -1)
+        tied_to_host = mount >= 0
         if mount < 0:
             mount = open_bind_source(self.source, options)
         is_directory = posix.stat(mount).st_mode & files.S_IFMT == files.S_IFDIR
@@ -137,16 +147,13 @@ class BindMount(Step):
             mounts.attach(mount, target)
         finally:
             posix.close(target)
+        if tied_to_host and self.base_propagation:
+            flag = self.base_propagation & ~mounts.MS_REC
+            mounts.set_attributes(mount, propagation=flag, recursive=True)
         if options.enable or options.disable:
             mounts.set_attributes(mount, enable=options.enable, disable=options.disable)
-        if options.recursive_enable or options.recursive_disable:
-            mounts.set_attributes(
-                mount,
-                enable=options.recursive_enable,
-                disable=options.recursive_disable,
-                recursive=True,
-            )
-        _apply_propagation(mount, options)
+        set_recursive_attributes(mount, options)
+        apply_propagation(mount, options)
         build.mounts[self.index] = mount
 
 
@@ -169,7 +176,8 @@ class Remount(Step):
             else:
                 where = f"/proc/self/fd/{target}"
                 mounts.mount_legacy("", where, "", flags, ",".join(options.data))
-            _apply_propagation(target, options)
+            set_recursive_attributes(target, options)
+            apply_propagation(target, options)
         finally:
             posix.close(target)
 
@@ -242,8 +250,3 @@ def _reopen(root: int, path: str, covered: int) -> int:
         posix.close(mount)
         raise Error(f"{path} changed while it was being mounted on")
     return mount
-
-
-def _apply_propagation(mount: int, options: MountOptions) -> None:
-    for flag, recursive in options.propagation:
-        mounts.set_attributes(mount, propagation=flag, recursive=recursive)

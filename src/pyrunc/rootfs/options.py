@@ -1,4 +1,7 @@
-"""Mount options of config.json in the kernel's terms (config.md, "Linux mount options")."""
+"""Mount options of config.json in the kernel's terms (config.md, "Linux mount options").
+
+Also the two groups of them that any mount gets in the same way, once it is attached.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
     "strictatime": (m.MOUNT_ATTR_STRICTATIME, m.MOUNT_ATTR_ATIME),
     "nostrictatime": (0, m.MOUNT_ATTR_ATIME),
     "relatime": (0, m.MOUNT_ATTR_ATIME),
-    "norelatime": (m.MOUNT_ATTR_STRICTATIME, m.MOUNT_ATTR_ATIME),
+    # Without relatime the kernel does what it does by default, which is relatime.
+    "norelatime": (0, 0),
 }
 _PROPAGATION = {
     "shared": m.MS_SHARED,
@@ -136,18 +140,19 @@ def parse_options(options: Sequence[str]) -> MountOptions:
 
 
 def _split_data(option: str) -> tuple[str, ...]:
-    """Split at commas outside double quotes, as mount(2)'s data argument is split."""
+    """Split at commas as mount(2)'s data argument is split: not in quotes nor after a backslash."""
     if "," not in option:
         return (option,) if option else ()
     parts = [""]
-    quoted = False
+    quoted = escaped = False
     for character in option:
         if character == '"':
             quoted = not quoted
-        if character == "," and not quoted:
+        if character == "," and not quoted and not escaped:
             parts.append("")
         else:
             parts[-1] += character
+        escaped = character == "\\" and not escaped
     return tuple(part for part in parts if part)
 
 
@@ -162,12 +167,30 @@ def remount_flags(options: MountOptions) -> int:
         (m.MOUNT_ATTR_NODIRATIME, m.MS_NODIRATIME),
         (m.MOUNT_ATTR_NOATIME, m.MS_NOATIME),
         (m.MOUNT_ATTR_STRICTATIME, m.MS_STRICTATIME),
+        (m.MOUNT_ATTR_NOSYMFOLLOW, m.MS_NOSYMFOLLOW),
     ):
         if options.enable & attribute:
             flags |= flag
     for name in options.filesystem_flags:
         flags |= _REMOUNT_FLAGS.get(name, 0)
     return flags
+
+
+def set_recursive_attributes(mount: int, options: MountOptions) -> None:
+    """``rro``, ``rnosuid`` …: the mount and all that is mounted below it."""
+    if options.recursive_enable or options.recursive_disable:
+        m.set_attributes(
+            mount,
+            enable=options.recursive_enable,
+            disable=options.recursive_disable,
+            recursive=True,
+        )
+
+
+def apply_propagation(mount: int, options: MountOptions) -> None:
+    """``shared``, ``rslave`` …, in the order in which they are written."""
+    for flag, recursive in options.propagation:
+        m.set_attributes(mount, propagation=flag, recursive=recursive)
 
 
 #: Every option with a meaning of its own here, for `pyrunc features`.

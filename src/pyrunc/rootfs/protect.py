@@ -1,4 +1,4 @@
-"""``maskedPaths`` and ``readonlyPaths``: parts of /proc and /sys that are kept from the container."""
+"""``maskedPaths`` and ``readonlyPaths``: parts of /proc and /sys kept from the container."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class MaskPath(Step):
 def _cover_directory(build: Build, target: int) -> None:
     """All masked directories show one and the same empty tmpfs: it is made once, then cloned."""
     if build.null < 0:
-        build.null = mounts.new_filesystem(
-            "tmpfs", "tmpfs", ("ro",), mounts.MOUNT_ATTR_RDONLY
-        )
+        build.null = mounts.new_filesystem("tmpfs", "tmpfs", ("ro",), mounts.MOUNT_ATTR_RDONLY)
         mounts.attach(build.null, target)
         return
     clone = mounts.clone_tree(build.null, "", recursive=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import EINVAL
+from errno import EINVAL, EPERM
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts
@@ -112,17 +112,50 @@ class MoveRoot(Step):
     """What ``--no-pivot`` asks for: mount the root over "/" and chroot to it.
 
     Needed where the host's root is the initramfs, which cannot be pivoted away.
-    The host's tree stays reachable for who can leave a chroot: less safe.
+    The host's tree stays reachable for who can leave a chroot: less safe. Its procfs and
+    sysfs must go: while whole ones are in the mount namespace, the kernel lets a user
+    namespace made inside mount new ones, in which nothing is masked (mount_too_revealing).
     """
+
+    path: str
 
     def describe(self) -> str:
         return "move the root file system over / and chroot to it"
 
     def apply(self, build: Build) -> None:
+        for point in _revealing_mounts(build.proc, self.path):
+            _remove_or_cover(point)
         posix.fchdir(build.root)
         mounts.mount_legacy(".", "/", "", mounts.MS_MOVE, "")
         posix.chroot(".")
         posix.chdir("/")
+
+
+def _revealing_mounts(proc: int, root: str) -> list[str]:
+    """Return where the host's own procfs and sysfs are mounted, innermost first."""
+    found: list[str] = []
+    table = files.read_file("self/mountinfo", proc).decode("utf-8", "surrogateescape")
+    for line in table.splitlines():
+        fields, _, kind = line.partition(" - ")
+        if kind.partition(" ")[0] not in ("proc", "sysfs"):
+            continue
+        inside, point = fields.split(" ")[3:5]
+        for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            point = point.replace(code, letter)
+        if inside == "/" and point != root and not point.startswith(root.rstrip("/") + "/"):
+            found.append(point)
+    return found[::-1]
+
+
+def _remove_or_cover(point: str) -> None:
+    try:
+        mounts.mount_legacy("", point, "", mounts.MS_SLAVE | mounts.MS_REC, "")
+        mounts.unmount(point)
+    except OSError as error:
+        # What came with the mount namespace of another user may only be covered.
+        if error.errno not in (EINVAL, EPERM):
+            raise
+        mounts.mount_legacy("tmpfs", point, "tmpfs", 0, "")
 
 
 class ChangeRoot(Step):
