@@ -53,35 +53,33 @@ def rules_for(entries: Iterable[dict[str, Any]] | None) -> list[Rule]:
     A container starts with nothing allowed, whatever its config says or leaves out.
     """
     rules = [_DENY_ALL]
-    rules += [_rule(entry) for entry in entries or ()]
+    for entry in entries or ():
+        rules += _rules(entry)
     rules += ALWAYS_ALLOWED
     return rules
 
 
-def _rule(entry: dict[str, Any]) -> Rule:
+def _rules(entry: dict[str, Any]) -> list[Rule]:
+    """Return the rules for one entry: of all kinds but with numbers, there is one for each kind."""
     major, minor = entry.get("major"), entry.get("minor")
-    return Rule(
-        bool(entry.get("allow")),
-        entry.get("type") or "a",
-        -1 if major is None else major,
-        -1 if minor is None else minor,
-        entry.get("access") or "rwm",
-    )
+    allow, access = bool(entry.get("allow")), entry.get("access") or "rwm"
+    major = -1 if major is None else major
+    minor = -1 if minor is None else minor
+    kind = entry.get("type") or "a"
+    if kind == "a" and (major >= 0 or minor >= 0):
+        return [Rule(allow, each, major, minor, access) for each in "bc"]
+    return [Rule(allow, kind, major, minor, access)]
 
 
 def v1_writes(rules: Iterable[Rule]) -> list[tuple[str, str]]:
-    """Return ``(file, line)`` for the v1 devices cgroup, whose kernel keeps the order's meaning."""
-    writes = []
-    for rule in rules:
-        name = "devices.allow" if rule.allow else "devices.deny"
-        # "a" takes no numbers: it is all devices with all accesses (devices.rst).
-        whole = rule.kind == "a" and rule.major < 0 and rule.minor < 0 and set(rule.access) == set("rwm")
-        if whole:
-            writes.append((name, "a"))
-        elif rule.kind == "a":
-            for kind in "bc":
-                split = Rule(rule.allow, kind, rule.major, rule.minor, rule.access)
-                writes.append((name, split.line()))
-        else:
-            writes.append((name, rule.line()))
-    return writes
+    """Return ``(file, line)`` for the v1 devices cgroup, whose kernel keeps the order's meaning.
+
+    "a" takes neither numbers nor accesses: it is all devices with all accesses (devices.rst).
+    """
+    return [
+        (
+            "devices.allow" if rule.allow else "devices.deny",
+            "a" if rule.kind == "a" else rule.line(),
+        )
+        for rule in rules
+    ]

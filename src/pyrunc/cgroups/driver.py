@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups.host import Layout
     from pyrunc.cgroups.v1 import DriverV1
+    from pyrunc.cgroups.v2 import DriverV2
 
-    Driver = DriverV1
+    Driver = DriverV1 | DriverV2
 
 
 def open_driver(

@@ -28,7 +28,11 @@ _CPUSET_NUMBERS = (
     ("sched_relax_domain_level", "cpuset.sched_relax_domain_level"),
 )
 _BLOCK_IO = (
-    ("ioServiceBytesRecursive", "io_service_bytes_recursive", "throttle.io_service_bytes_recursive"),
+    (
+        "ioServiceBytesRecursive",
+        "io_service_bytes_recursive",
+        "throttle.io_service_bytes_recursive",
+    ),
     ("ioServicedRecursive", "io_serviced_recursive", "throttle.io_serviced_recursive"),
     ("ioQueueRecursive", "io_queued_recursive", ""),
     ("ioServiceTimeRecursive", "io_service_time_recursive", ""),

@@ -1,0 +1,1 @@
+"""The system calls that ``posix`` lacks, thin and typed: no policy here."""

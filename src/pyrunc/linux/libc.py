@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     def _syscall(number: int, *arguments: Argument) -> int:
         raise NotImplementedError
 
+    _Byte: object
+
 else:
     _CDECL = 1
     _PYTHON_API = 4
@@ -66,10 +68,17 @@ else:
 
 
 def buffer_of(content: bytes) -> Buffer:
-    """Return a writable buffer that starts with ``content`` (at most 4096 bytes)."""
-    buffer = Buffer()
-    buffer.raw = content + bytes(4096 - len(content))
+    """Return a writable buffer that starts with ``content``: 4096 bytes, or as many as it takes."""
+    size = len(content)
+    buffer = Buffer() if size <= 4096 else _sized_buffer(size)
+    buffer.raw = content.ljust(4096, b"\0")
     return buffer
+
+
+def _sized_buffer(size: int) -> Buffer:
+    kind = type("LargeBuffer", (_ctypes.Array,), {"_type_": _Byte, "_length_": size})
+    large: Buffer = kind()
+    return large
 
 
 def address_of(buffer: Buffer) -> int:

@@ -1,0 +1,306 @@
+"""The cgroup v2 driver: one directory of the unified hierarchy, files written directly."""
+
+from __future__ import annotations
+
+import posix
+from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
+
+from pyrunc.cgroups import cgroupfs
+from pyrunc.errors import Error, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.cgroups.oom import NoOomWatch
+
+_NOT_ALLOWED = (EACCES, EPERM, EROFS, ENOENT)
+_LONGEST_REMOVAL = 2.0
+_LONGEST_FREEZE = 10.0
+
+
+class DriverV2:
+    """A container's cgroup in the unified hierarchy."""
+
+    __slots__ = ("_directory", "_ignore_errors", "_mount")
+
+    def __init__(
+        self, paths: dict[str, str], *, mount: str = "/sys/fs/cgroup", ignore_errors: bool = False
+    ) -> None:
+        #: Empty when there is none, which only a rootless runtime may live with.
+        self._directory = paths.get("", "")
+        self._mount = mount
+        self._ignore_errors = ignore_errors
+
+    def paths(self) -> dict[str, str]:
+        """Return the container's directory, under the key ""."""
+        return {"": self._directory} if self._directory else {}
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what `from_state` needs to find the cgroup again."""
+        return {
+            "version": 2,
+            "paths": self.paths(),
+            "mount": self._mount,
+            "ignoreErrors": self._ignore_errors,
+        }
+
+    def create(self, resources: Mapping[str, Any]) -> None:
+        """Make the directory, with every controller that there is enabled on the way down.
+
+        :raises Error: when the cgroup exists and has processes in it or is frozen.
+        """
+        try:
+            self._make()
+        except OSError as error:
+            if not self._may_ignore(error) or _has_limits(resources):
+                raise Error(f"cannot make cgroup {self._directory}: {reason(error)}") from None
+            self._directory = ""
+
+    def _make(self) -> None:
+        path = self._mount
+        *parents, last = [x for x in self._directory[len(self._mount) :].split("/") if x]
+        for name in parents:
+            _enable_controllers(path)
+            path = f"{path}/{name}"
+            try:
+                posix.mkdir(path, 0o755)
+            except OSError as error:
+                if error.errno != EEXIST:
+                    raise
+        _enable_controllers(path)
+        try:
+            posix.mkdir(f"{path}/{last}", 0o755)
+        except OSError as error:
+            if error.errno != EEXIST:
+                raise
+            if self.processes():
+                raise Error(
+                    f"container's cgroup is not empty: {self._directory} has processes in it"
+                ) from None
+            if self.frozen():
+                raise Error(
+                    f"container's cgroup is frozen: thaw {self._directory} first, or use another"
+                ) from None
+
+    def attach(self, pid: int) -> None:
+        """Move the process into the cgroup."""
+        if not self._directory:
+            return
+        try:
+            files.write_file(f"{self._directory}/cgroup.procs", b"%d" % pid)
+        except OSError as error:
+            if not self._may_ignore(error):
+                raise Error(
+                    f"cannot add process {pid} to cgroup {self._directory}: {reason(error)}"
+                ) from None
+
+    def apply(self, resources: Mapping[str, Any]) -> None:
+        """Set all limits that are named; the others stay."""
+        self._check_before_update(resources.get("memory") or {})
+        self._apply_early(resources, created=False)
+        self.apply_late(resources)
+
+    def apply_early(self, resources: Mapping[str, Any]) -> None:
+        """Set everything but memory, cpu and pids."""
+        self._apply_early(resources, created=True)
+
+    def _apply_early(self, resources: Mapping[str, Any], *, created: bool) -> None:
+        from pyrunc.cgroups.v2_limits import early_writes
+
+        for name, value in early_writes(resources):
+            self._set(name, value)
+        if self._directory and (created or resources.get("devices") is not None):
+            self._set_devices(resources)
+
+    def apply_late(self, resources: Mapping[str, Any]) -> None:
+        """Set memory, cpu and pids."""
+        from pyrunc.cgroups.v2_limits import late_writes
+
+        failed: list[tuple[str, str]] = []
+        for name, value in late_writes(resources):
+            try:
+                self._set(name, value)
+            except cgroupfs.SettingFailed as error:
+                # A burst must not exceed the quota: raised in one order, lowered in the other.
+                if error.errno != EINVAL:
+                    raise
+                failed.append((name, value))
+        for name, value in failed:
+            self._set(name, value)
+
+    def _check_before_update(self, memory: Mapping[str, Any]) -> None:
+        """``checkBeforeUpdate``: refuse what would have processes killed at once."""
+        limit = memory.get("limit")
+        if not memory.get("checkBeforeUpdate") or limit is None or limit < 0:
+            return
+        usage = int(cgroupfs.read(self._directory, "memory.current"))
+        if limit < usage:
+            raise Error(
+                f"setting cgroup memory.max of {self._directory} to {limit}: it uses {usage} bytes "
+                "now (checkBeforeUpdate)"
+            )
+
+    def _set_devices(self, resources: Mapping[str, Any]) -> None:
+        from pyrunc.cgroups import device_filter
+        from pyrunc.cgroups.devices import rules_for
+
+        code = device_filter.program(device_filter.fold(rules_for(resources.get("devices"))))
+        directory = cgroupfs.open_directory(self._directory)
+        try:
+            device_filter.attach(directory, code)
+        except OSError as error:
+            # In a user namespace nobody may; devices cannot be made there either.
+            if not self._may_ignore(error):
+                raise Error(
+                    f"cannot attach the device filter to {self._directory}: {reason(error)}"
+                ) from None
+        finally:
+            posix.close(directory)
+
+    def _set(self, name: str, value: str) -> None:
+        """Write one value; ``file=value|file`` are ways to try, ``file?`` may be missing."""
+        if not self._directory:
+            raise Error(f"setting {name}: the container has no cgroup of its own here")
+        optional = name.endswith("?")
+        preferred, bar, last = name.rstrip("?").partition("|")
+        if bar:
+            file, _, other = preferred.partition("=")
+            try:
+                cgroupfs.write(self._directory, file, other)
+                return
+            except cgroupfs.SettingFailed as error:
+                if error.errno != ENOENT:
+                    raise
+        file = last or preferred
+        try:
+            cgroupfs.write(self._directory, file, value)
+        except cgroupfs.SettingFailed as error:
+            if error.errno == ENOENT and optional:
+                return
+            if error.errno == ENOENT:
+                controller = file.partition(".")[0]
+                available = cgroupfs.read(self._directory, "cgroup.controllers").split()
+                if controller not in available and controller != "cgroup":
+                    raise Error(f"{error}; the controller {controller} is not enabled") from None
+            raise
+
+    def processes(self) -> list[int]:
+        """Return the pids in the container's cgroup and all below it."""
+        return cgroupfs.processes_below(self._directory) if self._directory else []
+
+    def freeze(self) -> None:
+        """Stop all processes and wait until they are."""
+        self._need_directory("pause")
+        cgroupfs.write(self._directory, "cgroup.freeze", "1")
+        waited, pause = 0.0, 0.0005
+        while "frozen 1" not in cgroupfs.read(self._directory, "cgroup.events"):
+            if waited > _LONGEST_FREEZE:
+                cgroupfs.write(self._directory, "cgroup.freeze", "0")
+                raise Error(f"cannot freeze cgroup {self._directory}: some process does not stop")
+            p.poll((), pause)
+            waited += pause
+            pause = min(pause * 2, 0.02)
+
+    def thaw(self) -> None:
+        """Let all processes go on."""
+        self._need_directory("resume")
+        cgroupfs.write(self._directory, "cgroup.freeze", "0")
+
+    def frozen(self) -> bool:
+        """Tell whether the processes are stopped, or are being stopped."""
+        if not self._directory:
+            return False
+        return cgroupfs.read_optional(self._directory, "cgroup.freeze").strip() == "1"
+
+    def _need_directory(self, doing: str) -> None:
+        if not self._directory:
+            raise Error(f"cannot {doing}: the container has no cgroup of its own")
+
+    def signal_all(self, signal: int) -> None:
+        """Send ``signal`` to every process; SIGKILL in one move, where the kernel can (5.14)."""
+        if not self._directory:
+            return
+        if signal == p.SIGKILL:
+            try:
+                cgroupfs.write(self._directory, "cgroup.kill", "1")
+                return
+            except cgroupfs.SettingFailed as error:
+                if error.errno != ENOENT:
+                    raise
+        was_frozen = self.frozen()
+        self.freeze()
+        try:
+            for pid in self.processes():
+                try:
+                    posix.kill(pid, signal)
+                except ProcessLookupError:
+                    continue
+        finally:
+            if not was_frozen or signal == p.SIGKILL:
+                self.thaw()
+
+    def destroy(self) -> None:
+        """Remove the cgroup and all below it.
+
+        :raises Error: when it stays busy.
+        """
+        waited, pause = 0.0, 0.001
+        while self._directory:
+            try:
+                cgroupfs.remove_tree(self._directory)
+                return
+            except OSError as error:
+                if self._may_ignore(error):
+                    return
+                if error.errno != EBUSY or waited > _LONGEST_REMOVAL:
+                    raise Error(
+                        f"cannot remove cgroup {self._directory}: {reason(error)}"
+                    ) from None
+            p.poll((), pause)
+            waited += pause
+            pause = min(pause * 2, 0.1)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the ``data`` of a stats event."""
+        from pyrunc.cgroups.v2_statistics import statistics
+
+        self._need_directory("read statistics")
+        return statistics(self._directory)
+
+    def watch_oom(self) -> NoOomWatch:
+        """Listen for out-of-memory kills from now on."""
+        from pyrunc.cgroups.oom import NoOomWatch, OomWatchV2
+
+        return OomWatchV2(self._directory) if self._directory else NoOomWatch()
+
+    def _may_ignore(self, error: OSError) -> bool:
+        return self._ignore_errors and error.errno in _NOT_ALLOWED
+
+
+def _has_limits(resources: Mapping[str, Any]) -> bool:
+    return any(value for name, value in resources.items() if name != "devices")
+
+
+def _enable_controllers(path: str) -> None:
+    """Give the children of ``path`` all controllers that it has itself.
+
+    Together if the kernel takes them, else each that it takes: one may be
+    refused since processes are in the cgroup, or bound to v1. What is missing
+    is reported when a limit needs it.
+    """
+    available = cgroupfs.read(path, "cgroup.controllers").split()
+    enabled = cgroupfs.read(path, "cgroup.subtree_control").split()
+    wanted = [f"+{name}" for name in available if name not in enabled]
+    if not wanted:
+        return
+    for names in ([" ".join(wanted)], wanted):
+        try:
+            for name in names:
+                files.write_file(f"{path}/cgroup.subtree_control", name.encode())
+            return
+        except OSError:
+            continue

@@ -1,0 +1,151 @@
+"""Resources of config.json as values for cgroup files: tables, no kernel."""
+
+import pytest
+
+from pyrunc.cgroups import v1_limits, v2_limits
+from pyrunc.cgroups.device_filter import fold, program
+from pyrunc.cgroups.devices import ALWAYS_ALLOWED, rules_for, v1_writes
+from pyrunc.cgroups.host import Layout
+from pyrunc.cgroups.paths import paths_for
+from pyrunc.errors import Error
+
+from ebpf import run
+
+
+@pytest.mark.parametrize(
+    ("resources", "writes"),
+    [
+        ({}, []),
+        ({"memory": {"limit": 1048576}}, [("memory", "memory.limit_in_bytes", "1048576")]),
+        (
+            {"memory": {"limit": -1}},
+            [
+                ("memory", "memory.limit_in_bytes", "-1"),
+                ("memory", "memory.memsw.limit_in_bytes", "-1"),
+            ],
+        ),
+        ({"memory": {"swappiness": 0}}, [("memory", "memory.swappiness", "0")]),
+        ({"memory": {"disableOOMKiller": True}}, [("memory", "memory.oom_control", "1")]),
+        ({"memory": {"disableOOMKiller": False}}, []),
+        ({"pids": {"limit": -1}}, [("pids", "pids.max", "max")]),
+        ({"pids": {"limit": 0}}, [("pids", "pids.max", "0")]),
+        (
+            {"cpu": {"quota": 5000, "period": 10000, "shares": 2}},
+            [
+                ("cpu", "cpu.shares", "2"),
+                ("cpu", "cpu.cfs_period_us", "10000"),
+                ("cpu", "cpu.cfs_quota_us", "5000"),
+            ],
+        ),
+    ],
+)
+def test_v1_late_writes(resources, writes):
+    assert v1_limits.late_writes(resources) == writes
+
+
+def test_v1_refuses_unified():
+    with pytest.raises(Error, match="needs cgroup v2"):
+        v1_limits.early_writes({"unified": {"memory.high": "1"}})
+
+
+@pytest.mark.parametrize(
+    ("resources", "writes"),
+    [
+        ({"memory": {"limit": 100, "swap": 150}}, [("memory.swap.max", "50"), ("memory.max", "100")]),
+        ({"memory": {"limit": 100, "swap": 100}}, [("memory.swap.max", "0"), ("memory.max", "100")]),
+        ({"memory": {"limit": 100, "swap": -1}}, [("memory.swap.max", "max"), ("memory.max", "100")]),
+        ({"memory": {"limit": -1}}, [("memory.swap.max", "max"), ("memory.max", "max")]),
+        ({"memory": {"reservation": 7}}, [("memory.low", "7")]),
+        ({"cpu": {"quota": 5000}}, [("cpu.max", "5000 100000")]),
+        ({"cpu": {"quota": -1, "period": 1000}}, [("cpu.max", "max 1000")]),
+        ({"cpu": {"idle": 1, "shares": 1024}}, [("cpu.idle", "1")]),
+        ({"pids": {"limit": -1}}, [("pids.max", "max")]),
+        (
+            {"unified": {"memory.high": "9", "io.max": "8:0 rbps=1"}},
+            [("memory.high", "9")],
+        ),
+    ],
+)
+def test_v2_late_writes(resources, writes):
+    assert v2_limits.late_writes(resources) == writes
+
+
+def test_v2_writes_each_line_of_a_unified_value():
+    value = "259:0 rbps=1\n253:0 rbps=2"
+    assert v2_limits.early_writes({"unified": {"io.max": value}}) == [
+        ("io.max", "259:0 rbps=1"),
+        ("io.max", "253:0 rbps=2"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["../memory.max", "a/b", "..", ""])
+def test_v2_unified_names_are_files_of_the_cgroup(name):
+    with pytest.raises(Error, match="not the name of a cgroup file"):
+        v2_limits.early_writes({"unified": {name: "1"}})
+
+
+@pytest.mark.parametrize("memory", [{"limit": 100, "swap": 50}, {"swap": 50}, {"limit": -1, "swap": 5}])
+def test_v2_swap_that_cannot_be(memory):
+    with pytest.raises(Error, match="swap"):
+        v2_limits.late_writes({"memory": memory})
+
+
+@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000), (0, 1)])
+def test_weight_of_shares(shares, weight):
+    assert v2_limits.weight_of_shares(shares) == weight
+
+
+@pytest.mark.parametrize(("weight", "converted"), [(10, 1), (1000, 10000)])
+def test_io_weight(weight, converted):
+    assert v2_limits.io_weight_of(weight) == converted
+
+
+def layout(own="/user/me"):
+    return Layout(1, {"cpu": "/cg/cpu", "name=systemd": "/cg/systemd"}, "", {"cpu": own})
+
+
+def test_absolute_paths_lie_below_the_mount_point():
+    assert paths_for(layout(), "/a/b", "id")["cpu"] == "/cg/cpu/a/b"
+
+
+@pytest.mark.parametrize(("wanted", "last"), [("", "id"), ("x/y", "x/y")])
+def test_relative_paths_lie_below_the_callers_cgroup(wanted, last):
+    paths = paths_for(layout(), wanted, "id")
+    assert paths == {"cpu": f"/cg/cpu/user/me/{last}", "name=systemd": f"/cg/systemd/{last}"}
+
+
+def test_a_path_that_leads_upwards_is_refused():
+    with pytest.raises(Error, match="must not contain"):
+        paths_for(layout(), "/a/../../b", "id")
+
+
+def test_every_container_starts_with_nothing_allowed():
+    lines = v1_writes(rules_for([]))
+    assert lines[0] == ("devices.deny", "a")
+    assert len(lines) == 1 + len(ALWAYS_ALLOWED)
+
+
+def verdict(entries, kind, major, minor, access):
+    return run(program(fold(rules_for(entries))), kind, major, minor, access)
+
+
+def test_the_null_device_is_allowed_and_others_are_not():
+    assert verdict(None, "c", 1, 3, "rw") == 1
+    assert verdict(None, "c", 1, 1, "r") == 0
+    assert verdict(None, "b", 8, 0, "r") == 0
+    assert verdict(None, "b", 8, 0, "m") == 1
+
+
+def test_allow_everything_and_deny_one():
+    entries = [{"allow": True}, {"allow": False, "type": "b", "major": 8, "minor": 0, "access": "w"}]
+    assert verdict(entries, "b", 8, 0, "r") == 1
+    assert verdict(entries, "b", 8, 0, "rw") == 0
+    assert verdict(entries, "b", 8, 1, "rw") == 1
+
+
+def test_a_later_rule_for_all_forgets_the_earlier_ones():
+    entries = [
+        {"allow": True, "type": "b", "major": 8, "minor": 0, "access": "rw"},
+        {"allow": False, "access": "rwm"},
+    ]
+    assert verdict(entries, "b", 8, 0, "r") == 0
