@@ -1,0 +1,457 @@
+"""`exec`: what the process is, where it is, and what the caller learns of its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+CAPABILITY_BITS = {"CAP_KILL": 5, "CAP_NET_BIND_SERVICE": 10, "CAP_NET_ADMIN": 12}
+
+
+@pytest.fixture
+def box(make_bundle, pyrunc):
+    """A running container; ``box(**changes)`` for one with another config."""
+
+    def start(*options, **changes):
+        bundle = make_bundle(args=["sleep", "1000"], **changes)
+        container = pyrunc.start(bundle, *options)
+        container.bundle = bundle
+        return container
+
+    return start
+
+
+def status_of(text):
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+def test_output_and_exit_code_are_the_process_s(box, pyrunc):
+    container = box()
+    done = pyrunc.exec(container, "sh", "-c", "echo out; echo err >&2; exit 42")
+    assert (done.code, done.stdout, done.stderr) == (42, "out\n", "err\n")
+
+
+@pytest.mark.parametrize("code", [0, 1, 126, 127, 128, 254, 255])
+def test_every_exit_code_passes(box, pyrunc, code):
+    assert pyrunc.exec(box(), "sh", "-c", f"exit {code}").code == code
+
+
+@pytest.mark.parametrize(("name", "number"), [("KILL", 9), ("TERM", 15), ("SEGV", 11)])
+def test_death_by_signal_is_128_and_the_number(box, pyrunc, name, number):
+    done = pyrunc.exec(box(), "sh", "-c", f"kill -{name} $$")
+    assert done.code == 128 + number
+
+
+def test_defaults_come_from_the_container_s_process(box, pyrunc):
+    container = box(
+        process={
+            "cwd": "/tmp",
+            "user": {"uid": 7, "gid": 8, "additionalGids": [20, 21], "umask": 0o27},
+            "env": ["PATH=/bin", "COLOUR=red"],
+            "rlimits": [{"type": "RLIMIT_CORE", "soft": 5, "hard": 6}],
+            "noNewPrivileges": True,
+        }
+    )
+    script = "pwd; id -u; id -g; id -G; umask; echo $COLOUR; ulimit -c; ulimit -Hc"
+    done = pyrunc.exec(container, "sh", "-c", script)
+    # `ulimit -c` counts blocks of 512 bytes.
+    assert done.stdout.split("\n")[:6] == ["/tmp", "7", "8", "8 20 21", "0027", "red"]
+    status = pyrunc.exec(container, "cat", "/proc/self/status", "/proc/self/limits").stdout
+    assert status_of(status)["NoNewPrivs"] == "1"
+    assert "Max core file size        5                    6 " in status
+
+
+def test_flags_override_them(box, pyrunc):
+    container = box(process={"user": {"uid": 7, "gid": 8, "additionalGids": [20]}})
+    script = "pwd; id -u; id -g; id -G; echo $A $B"
+    done = pyrunc(
+        "exec", "--cwd", "/var", "-u", "11:12", "-g", "30", "-g", "31", "-e", "A=1", "--env", "B=2",
+        "-e", "A=3", container.id, "sh", "-c", script,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:5] == ["/var", "11", "12", "12 20 30 31", "3 2"]
+
+
+def test_a_user_without_a_group_keeps_the_container_s(box, pyrunc):
+    container = box(process={"user": {"uid": 7, "gid": 8}})
+    assert pyrunc("exec", "-u", "9", container.id, "id").stdout.startswith("uid=9 gid=8")
+
+
+def test_home_is_looked_up_in_the_container(box, pyrunc):
+    container = box()
+    (container.bundle.rootfs / "etc/passwd").write_text(
+        "root:x:0:0::/root:/bin/sh\nann:x:33:33::/home/ann:/bin/sh\n"
+    )
+    home = ["sh", "-c", "echo $HOME"]
+    assert pyrunc.exec(container, *home).stdout == "/root\n"
+    assert pyrunc("exec", "-u", "33", container.id, *home).stdout == "/home/ann\n"
+    assert pyrunc("exec", "-u", "44", container.id, *home).stdout == "/\n"
+    assert pyrunc("exec", "-e", "HOME=/h", container.id, *home).stdout == "/h\n"
+
+
+@pytest.mark.parametrize("passwd", ["link", "fifo", "directory", "garbage"])
+def test_home_survives_a_strange_passwd(box, pyrunc, passwd):
+    container = box()
+    path = container.bundle.rootfs / "etc/passwd"
+    path.unlink()
+    if passwd == "link":
+        # Outside there is such a file; inside there is not.
+        path.symlink_to(f"../../../../../../../{__file__}")
+    elif passwd == "fifo":
+        os.mkfifo(path)
+    elif passwd == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes(os.urandom(5000) + b"\n:::::\nx:x:0:0:")
+    assert pyrunc.exec(container, "sh", "-c", "echo $HOME").stdout == "/\n"
+
+
+def test_capabilities_are_the_container_s_and_those_asked_for(box, pyrunc):
+    container = box()
+    plain = status_of(pyrunc.exec(container, "cat", "/proc/self/status").stdout)
+    assert plain["CapEff"] == plain["CapBnd"] == plain["CapPrm"] == "0000000020000420"
+    assert plain["CapInh"] == plain["CapAmb"] == "0000000000000000"
+    more = pyrunc("exec", "--cap", "CAP_NET_ADMIN", container.id, "cat", "/proc/self/status")
+    assert status_of(more.stdout)["CapEff"] == "0000000020001420"
+    assert status_of(more.stdout)["CapInh"] == "0000000000000000"
+    user = pyrunc("exec", "-u", "5", container.id, "cat", "/proc/self/status")
+    assert status_of(user.stdout)["CapEff"] == "0000000000000000"
+
+
+def test_no_new_privileges_on_demand(box, pyrunc):
+    container = box(process={"noNewPrivileges": False})
+    look = ["grep", "NoNewPrivs", "/proc/self/status"]
+    assert pyrunc.exec(container, *look).stdout == "NoNewPrivs:\t0\n"
+    done = pyrunc("exec", "--no-new-privs", container.id, *look)
+    assert done.stdout == "NoNewPrivs:\t1\n"
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+@pytest.mark.parametrize("ptrace", [True, False])
+def test_it_is_under_the_container_s_seccomp_filter(box, pyrunc, no_new_privileges, ptrace):
+    capabilities = ["CAP_SYS_PTRACE", "CAP_KILL"] if ptrace else ["CAP_KILL"]
+    container = box(
+        process={
+            "noNewPrivileges": no_new_privileges,
+            "capabilities": {k: capabilities for k in ("bounding", "effective", "permitted")},
+        },
+        linux={
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+            }
+        },
+    )
+    done = pyrunc.exec(container, "sh", "-c", "grep Seccomp: /proc/self/status; mkdir /tmp/d")
+    assert done.stdout == "Seccomp:\t2\n", done
+    assert "Operation not permitted" in done.stderr
+
+
+def test_it_is_in_all_namespaces_and_cgroups(make_bundle, pyrunc):
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.namespace("cgroup")
+    bundle.namespace("time")
+    container = pyrunc.start(bundle)
+    pid = pyrunc.state(container)["pid"]
+    names = ["ipc", "mnt", "net", "pid", "uts", "cgroup", "time"]
+    done = pyrunc.exec(
+        container, "sh", "-c", "; ".join(f"readlink /proc/self/ns/{n}" for n in names)
+    )
+    assert done.stdout.split() == [os.readlink(f"/proc/{pid}/ns/{n}") for n in names]
+    pyrunc("exec", "-d", "--pid-file", bundle.path / "pid", container.id, "sleep", "1000")
+    other = (bundle.path / "pid").read_text()
+    assert Path(f"/proc/{other}/cgroup").read_text() == Path(f"/proc/{pid}/cgroup").read_text()
+
+
+@pytest.mark.parametrize(
+    "kinds", [("pid",), ("network", "uts"), ("pid", "ipc"), ("pid", "network", "ipc", "uts")]
+)
+def test_namespaces_that_are_the_host_s_are_no_obstacle(make_bundle, pyrunc, kinds):
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.without_namespace(*kinds)
+    if "network" in kinds:
+        # sysfs belongs to whoever owns the network namespace.
+        bundle.config["mounts"] = [m for m in bundle.config["mounts"] if m["type"] != "sysfs"]
+        del bundle.linux["maskedPaths"], bundle.linux["readonlyPaths"]
+    if "uts" in kinds:
+        del bundle.config["hostname"]
+    container = pyrunc.start(bundle)
+    done = pyrunc.exec(container, "sh", "-c", "echo in; exit 3")
+    assert (done.code, done.stdout) == (3, "in\n"), done
+
+
+@pytest.fixture
+def mapped(make_bundle, pyrunc):
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.namespace("user")
+    bundle.linux["uidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 5000}]
+    bundle.linux["gidMappings"] = [{"containerID": 0, "hostID": 200000, "size": 5000}]
+    for directory, _, names in os.walk(bundle.path):
+        for name in [".", *names]:
+            os.chown(f"{directory}/{name}", 100000, 200000, follow_symlinks=False)
+    for parent in bundle.path.parents[:4]:
+        if parent != Path("/tmp") and parent.stat().st_mode & 0o11 != 0o11:
+            parent.chmod(parent.stat().st_mode | 0o11)
+    container = pyrunc.start(bundle)
+    container.bundle = bundle
+    return container
+
+
+def test_user_namespace(mapped, pyrunc):
+    pid = pyrunc.state(mapped)["pid"]
+    script = "id -u; id -g; readlink /proc/self/ns/user; cat /proc/self/uid_map"
+    done = pyrunc.exec(mapped, "sh", "-c", script)
+    assert done.stdout.split() == [
+        "0", "0", os.readlink(f"/proc/{pid}/ns/user"), "0", "100000", "5000",
+    ]  # fmt: skip
+    done = pyrunc("exec", "-u", "12:13", "-g", "14", mapped.id, "id", "-G")
+    assert done.stdout == "13 14\n", done
+
+
+def may_raise_limits():
+    held = status_of(Path("/proc/self/status").read_text())["CapEff"]
+    return int(held, 16) >> 24 & 1
+
+
+@pytest.mark.skipif(not may_raise_limits(), reason="this machine's root lacks CAP_SYS_RESOURCE")
+def test_user_namespace_limits_may_be_raised(mapped, pyrunc):
+    process = {
+        "args": ["grep", "msgqueue", "/proc/self/limits"],
+        "cwd": "/",
+        "env": ["PATH=/bin"],
+        "rlimits": [{"type": "RLIMIT_MSGQUEUE", "soft": 10, "hard": 900000}],
+    }
+    path = mapped.bundle.path / "process.json"
+    path.write_text(json.dumps(process))
+    done = pyrunc("exec", "--process", path, mapped.id)
+    assert done.stdout.split()[3:5] == ["10", "900000"], done
+
+
+def test_user_namespace_terminal_belongs_to_the_user(mapped, pyrunc):
+    done = pyrunc(
+        "exec",
+        "-t",
+        "-u",
+        "12:13",
+        mapped.id,
+        "sh",
+        "-c",
+        'stat -c %u "$(readlink /proc/self/fd/0)"',
+    )
+    assert done.stdout == "12\n", done
+
+
+def test_into_a_created_container(make_bundle, pyrunc):
+    container = pyrunc.create(make_bundle(args=["true"]))
+    done = pyrunc.exec(container, "sh", "-c", "echo $$; hostname; exit 5")
+    assert (done.code, done.stdout.split()[1]) == (5, "box"), done
+    assert pyrunc.state(container)["status"] == "created"
+
+
+def test_refused_by_a_stopped_container(make_bundle, pyrunc):
+    container = pyrunc.start(make_bundle(args=["true"]))
+    pyrunc.wait(container)
+    done = pyrunc.exec(container, "true")
+    assert done.code == 255
+    assert "cannot exec in a stopped container" in done.stderr
+
+
+def test_paused_container(box, pyrunc):
+    container = box()
+    assert pyrunc("pause", container.id).code == 0
+    done = pyrunc.exec(container, "true")
+    assert done.code == 255
+    assert "cannot exec in a paused container" in done.stderr
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(
+            pyrunc("exec", "--ignore-paused", container.id, "sh", "-c", "exit 9")
+        )
+    )
+    thread.start()
+    time.sleep(0.3)
+    assert results == []
+    assert pyrunc("resume", container.id).code == 0
+    thread.join(10)
+    assert [r.code for r in results] == [9]
+
+
+def test_unknown_container(pyrunc):
+    done = pyrunc("exec", "nobody", "true")
+    assert done.code == 255
+    assert "container does not exist" in done.stderr
+
+
+def test_process_file(box, pyrunc):
+    container = box(process={"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 78}]})
+    path = container.bundle.path / "process.json"
+    process = {
+        "args": [
+            "sh",
+            "-c",
+            "pwd; id -u; echo $X; umask; ulimit -n; grep CapEff /proc/self/status",
+        ],
+        "cwd": "/tmp",
+        "env": ["PATH=/bin", "X=y"],
+        "user": {"uid": 0, "gid": 3, "umask": 0o77},
+    }
+    path.write_text(json.dumps(process))
+    done = pyrunc("exec", "-p", path, container.id)
+    assert done.stdout.split("\n")[:5] == ["/tmp", "0", "y", "0077", "77"], done
+    assert "0000000020000420" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"args": []}, "args"),
+        ({"cwd": "relative"}, "cwd"),
+        ({"user": {"uid": -1}}, "uid"),
+        ({"rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}, "RLIMIT_X"),
+        ({"oomScoreAdj": 5000}, "oomScoreAdj"),
+    ],
+)
+def test_process_file_with_a_mistake(box, pyrunc, change, words):
+    container = box()
+    path = container.bundle.path / "process.json"
+    path.write_text(json.dumps({"args": ["true"], "cwd": "/", **change}))
+    done = pyrunc("exec", "-p", path, container.id)
+    assert done.code == 255
+    assert words in done.stderr
+
+
+def test_detached(box, pyrunc):
+    container = box()
+    pid_file = container.bundle.path / "pid"
+    done = pyrunc(
+        "exec", "-d", "--pid-file", pid_file, container.id, "sh", "-c", "echo there; sleep 100"
+    )
+    assert done.code == 0
+    pid = pid_file.read_text()
+    assert pid.isdigit()
+    assert os.readlink(f"/proc/{pid}/exe") == "/bin/busybox"
+    for _ in range(100):
+        if done.stdout:
+            break
+        time.sleep(0.02)
+    assert done.stdout == "there\n"
+
+
+def test_detached_reports_a_missing_program(box, pyrunc):
+    container = box()
+    pid_file = container.bundle.path / "pid"
+    done = pyrunc("exec", "-d", "--pid-file", pid_file, container.id, "nothing")
+    assert done.code == 255
+    assert 'exec: \\"nothing\\": executable file not found in $PATH' in done.stderr
+    assert not pid_file.exists()
+
+
+def test_a_pid_file_that_cannot_be_written_leaves_no_process(box, pyrunc):
+    container = box()
+    done = pyrunc("exec", "-d", "--pid-file", "/nowhere/pid", container.id, "sleep", "12345")
+    assert done.code == 255
+    assert "/nowhere/pid" in done.stderr
+    for _ in range(100):
+        if len(json.loads(pyrunc("ps", "-f", "json", container.id).stdout)) == 1:
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the process lives on")
+
+
+def test_pidfd_socket(box, pyrunc, tmp_path):
+    container = box()
+    path = tmp_path / "pidfd.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        pid_file = tmp_path / "pid"
+        done = pyrunc(
+            "exec",
+            "-d",
+            "--pidfd-socket",
+            path,
+            "--pid-file",
+            pid_file,
+            container.id,
+            "sleep",
+            "99",
+        )
+        assert done.code == 0, done
+        connection, _ = listener.accept()
+        with connection:
+            _, descriptors, _, _ = socket.recv_fds(connection, 100, 1)
+    told = Path(f"/proc/self/fdinfo/{descriptors[0]}").read_text()
+    os.close(descriptors[0])
+    assert f"Pid:\t{pid_file.read_text()}\n" in told
+
+
+def test_oom_score(box, pyrunc):
+    container = box(process={"oomScoreAdj": 321})
+    assert pyrunc.exec(container, "cat", "/proc/self/oom_score_adj").stdout == "321\n"
+    path = container.bundle.path / "process.json"
+    process = {"args": ["cat", "/proc/self/oom_score_adj"], "cwd": "/", "env": ["PATH=/bin"]}
+    path.write_text(json.dumps(process))
+    assert pyrunc("exec", "-p", path, container.id).stdout == "321\n"
+    path.write_text(json.dumps({**process, "oomScoreAdj": 500}))
+    assert pyrunc("exec", "-p", path, container.id).stdout == "500\n"
+
+
+def test_sub_cgroups(box, pyrunc):
+    container = box()
+    pid = pyrunc.state(container)["pid"]
+    own = dict(line.split(":")[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    path = Path(f"/sys/fs/cgroup/pids{own['pids']}/sub")
+    path.mkdir()
+    try:
+        done = pyrunc("exec", "--cgroup", "pids:sub", container.id, "cat", "/proc/self/cgroup")
+        lines = [line.split(":")[1:] for line in done.stdout.splitlines()]
+        assert ["pids", f"{own['pids']}/sub"] in lines, done
+        assert ["memory", own["memory"]] in lines
+        for wanted, words in (
+            ("pids:..", "bad sub cgroup path"),
+            ("../other", "bad sub cgroup path"),
+            ("pids:../../..", "bad sub cgroup path"),
+            ("nonsense:sub", "unknown controller nonsense"),
+            (":sub", "invalid --cgroup argument"),
+            ("pids:missing", "missing"),
+        ):
+            done = pyrunc("exec", "--cgroup", wanted, container.id, "true")
+            assert done.code == 255, wanted
+            assert words in done.stderr
+        done = pyrunc("exec", "--cgroup", "pids:/", "--cgroup", "memory:/", container.id, "true")
+        assert done.code == 0, done
+        done = pyrunc("exec", "--cgroup", "a", "--cgroup", "b", container.id, "true")
+        assert "missing <controller>: prefix" in done.stderr
+    finally:
+        for _ in range(50):
+            try:
+                path.rmdir()
+                break
+            except OSError:
+                time.sleep(0.02)
+
+
+def test_nothing_of_ours_shows_in_the_container(box, pyrunc):
+    """Neither Python nor init: every process that a look from inside finds is the user's."""
+    container = box()
+    watch = (
+        "i=0; while [ $i -lt 400 ]; do for p in /proc/[0-9]*; do readlink $p/exe; done; "
+        "i=$((i+1)); done | sort | uniq -c"
+    )
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(pyrunc.exec(container, "sh", "-c", watch))
+    )
+    thread.start()
+    while not results:
+        assert pyrunc.exec(container, "true").code == 0
+    thread.join()
+    seen = [line.split()[1] for line in results[0].stdout.splitlines()]
+    assert all(name == "/bin/busybox" or "pyrunc-init" in name for name in seen), seen
