@@ -239,11 +239,14 @@ class Runtime:
 
 
 def pyrunc_command() -> list[str]:
-    """Return how to call pyrunc: $PYRUNC, the installed one, or the sources here."""
+    """Return how to call pyrunc: $PYRUNC, the sources here when init is built, the installed one.
+
+    The sources come before the installed one, which would be tested as it was when installed.
+    """
     if os.environ.get("PYRUNC"):
         return [os.environ["PYRUNC"]]
     installed = Path(sys.executable).parent / "pyrunc"
-    if installed.exists():
+    if installed.exists() and not (SOURCES / "pyrunc/init/pyrunc-init").exists():
         return [str(installed)]
     boot = (
         f"import sys; sys.path.insert(0, {str(SOURCES)!r}); sys.argv[0] = 'pyrunc'; "

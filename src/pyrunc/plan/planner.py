@@ -297,9 +297,9 @@ def _terminal(spec: Spec) -> list[Step]:
     process = spec.get("process")
     if not process or not process.get("terminal"):
         return []
-    size: ConsoleSize = process.get("consoleSize") or {}
+    size: ConsoleSize = process.get("consoleSize") or {"height": 0, "width": 0}
     uid = (process.get("user") or {}).get("uid", 0)
-    return [console.OpenTerminal(size.get("height", 0), size.get("width", 0), uid)]
+    return [console.OpenTerminal(size["height"], size["width"], uid)]
 
 
 def _hooks(spec: Spec, state: bytes) -> list[Step]:
@@ -324,6 +324,7 @@ def _protection(spec: Spec, spaces: Namespaces) -> list[Step]:
     steps += [protect.MaskPath(path) for path in masked]
     for index, entry in enumerate(spec.get("mounts", ())):
         options = parse_options(entry.get("options", ()))
-        if entry.get("type") == "tmpfs" and options.read_only and not options.bind:
+        new = not options.bind and not options.remount
+        if entry.get("type") == "tmpfs" and options.read_only and new:
             steps.append(mount.MakeMountReadOnly(index, clean_path(entry["destination"])))
     return steps
