@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 def paths_for(layout: Layout, cgroups_path: str, container_id: str) -> dict[str, str]:
     """Return the container's directory by controller; the key of the v2 hierarchy is "".
 
-    An absolute path lies below the mount point; a relative one, or the id when
-    there is none, below the cgroup that the caller is in.
+    An absolute path lies below the mount point; a relative one, or the id when there is none,
+    below the cgroup that the caller is in. On v2 it lies beside that: a cgroup with processes
+    in it cannot have children with controllers ("no internal processes", cgroup-v2.rst).
 
     :raises Error: for a path that leads upwards.
     """
@@ -24,7 +25,8 @@ def paths_for(layout: Layout, cgroups_path: str, container_id: str) -> dict[str,
     for controller, mount in layout.mounts.items():
         paths[controller] = _below(mount, layout.own.get(controller, "/"), wanted)
     if layout.unified:
-        paths[""] = _below(layout.unified, layout.own.get("", "/"), wanted)
+        own = layout.own.get("", "/")
+        paths[""] = _below(layout.unified, own.rpartition("/")[0] or "/", wanted)
     return paths
 
 

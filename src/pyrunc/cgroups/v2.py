@@ -288,19 +288,23 @@ def _has_limits(resources: Mapping[str, Any]) -> bool:
 def _enable_controllers(path: str) -> None:
     """Give the children of ``path`` all controllers that it has itself.
 
-    Together if the kernel takes them, else each that it takes: one may be
-    refused since processes are in the cgroup, or bound to v1. What is missing
-    is reported when a limit needs it.
+    Together if the kernel takes them, else each that it takes. With processes in the cgroup
+    (EBUSY) none is enabled: some would be taken, and make the children's type invalid. What is
+    missing is reported when a limit needs it.
     """
     available = cgroupfs.read(path, "cgroup.controllers").split()
     enabled = cgroupfs.read(path, "cgroup.subtree_control").split()
     wanted = [f"+{name}" for name in available if name not in enabled]
     if not wanted:
         return
-    for names in ([" ".join(wanted)], wanted):
-        try:
-            for name in names:
-                files.write_file(f"{path}/cgroup.subtree_control", name.encode())
+    try:
+        files.write_file(f"{path}/cgroup.subtree_control", " ".join(wanted).encode())
+        return
+    except OSError as error:
+        if error.errno == EBUSY:
             return
+    for name in wanted:
+        try:
+            files.write_file(f"{path}/cgroup.subtree_control", name.encode())
         except OSError:
             continue
