@@ -33,8 +33,6 @@ def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) 
             return
         if status == states.STOPPED:
             raise WrongStatus("container not running")
-        if signal == p.SIGKILL and record.get("sharedPidNamespace"):
-            signal_all(record, signal)
         pidfd = p.open_process(record["pid"], record["startTime"])
         if pidfd < 0:
             raise WrongStatus("container not running")
@@ -44,6 +42,9 @@ def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) 
             posix.close(pidfd)
         if not sent:
             raise WrongStatus("container not running")
+        if signal == p.SIGKILL and record.get("sharedPidNamespace"):
+            # Init is dead by now, and the kernel kills nobody along with it.
+            signal_all(record, signal)
         if signal == p.SIGKILL and status == states.PAUSED:
             # A process that is frozen by cgroup v1 takes no signal, not even this one.
             thaw(record)

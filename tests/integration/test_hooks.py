@@ -1,0 +1,324 @@
+"""The hooks: when, where, with what on stdin, and what becomes of the container when one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+KINDS = (
+    "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
+)  # fmt: skip
+
+
+@pytest.fixture
+def hook(tmp_path, rootfs_template):
+    """Make a hook that runs a shell script; for startContainer it is put into the bundle."""
+    busybox = rootfs_template / "bin/busybox"
+
+    def make(script, bundle=None, **more):
+        path = "/bin/sh" if bundle else str(busybox)
+        args = ["sh", "-c", script]
+        return {"path": path, "args": args, "env": ["PATH=/bin:/usr/bin"], **more}
+
+    return make
+
+
+def all_kinds(bundle, hook, directory, script):
+    """Give the bundle one hook of each kind; ``$OUT`` is a file of the hook's kind."""
+    bundle.bind(directory, "/out")
+    hooks = {}
+    for kind in KINDS:
+        inside = kind == "startContainer"
+        out = f"/out/{kind}" if inside else f"{directory}/{kind}"
+        hooks[kind] = [hook(f"OUT={out}; {script}", bundle if inside else None)]
+    bundle.config["hooks"] = hooks
+
+
+def whole_life(pyrunc, bundle):
+    container = pyrunc.create(bundle)
+    assert container.code == 0, container
+    created = pyrunc.state(container)
+    assert pyrunc("start", container.id).code == 0
+    pyrunc("kill", container.id, "KILL")
+    pyrunc.wait(container)
+    deleted = pyrunc("delete", container.id)
+    assert (deleted.code, deleted.stderr) == (0, "")
+    return container, created
+
+
+@pytest.fixture
+def out(tmp_path):
+    directory = tmp_path / "out"
+    directory.mkdir()
+    return directory
+
+
+def test_state_on_stdin(make_bundle, pyrunc, hook, out):
+    bundle = make_bundle(args=["sleep", "100"], annotations={"x": 'a "quoted" \u00e9'})
+    all_kinds(bundle, hook, out, "cat > $OUT")
+    container, created = whole_life(pyrunc, bundle)
+    states = {kind: json.loads((out / kind).read_text()) for kind in KINDS}
+    for state in states.values():
+        assert state["ociVersion"] == "1.0.2"
+        assert state["id"] == container.id
+        assert state["bundle"] == str(bundle.path)
+        assert state["annotations"] == {"x": 'a "quoted" \u00e9'}
+    assert {kind: state["status"] for kind, state in states.items()} == {
+        "prestart": "creating",
+        "createRuntime": "creating",
+        "createContainer": "creating",
+        "startContainer": "created",
+        "poststart": "running",
+        "poststop": "stopped",
+    }
+    # The pid is what its reader sees: in the container's pid namespace it is the first.
+    assert {kind: state["pid"] for kind, state in states.items()} == {
+        "prestart": created["pid"],
+        "createRuntime": created["pid"],
+        "createContainer": 1,
+        "startContainer": 1,
+        "poststart": created["pid"],
+        "poststop": 0,
+    }
+
+
+def test_state_follows_the_schema(make_bundle, pyrunc, hook, out):
+    schema = Path(__file__).parents[1] / "data/oci-schema"
+    jsonschema = pytest.importorskip("jsonschema")
+    referencing = pytest.importorskip("referencing")
+    if not (schema / "state-schema.json").exists():
+        pytest.skip("the schema is not there")
+    bundle = make_bundle(args=["sleep", "100"])
+    all_kinds(bundle, hook, out, "cat > $OUT")
+    whole_life(pyrunc, bundle)
+    resources = []
+    for file in schema.glob("*.json"):
+        contents = json.loads(file.read_text())
+        contents.pop("id", None)
+        resource = referencing.jsonschema.DRAFT4.create_resource(contents)
+        resources.append((file.name, resource))
+    registry = referencing.Registry().with_resources(resources)
+    state_schema = registry.contents("state-schema.json")
+    validator = jsonschema.Draft4Validator(state_schema, registry=registry)
+    for kind in KINDS:
+        validator.validate(json.loads((out / kind).read_text()))
+
+
+def test_namespaces_and_roots(make_bundle, pyrunc, hook, out):
+    bundle = make_bundle(args=["sleep", "100"])
+    # Only visible where the mounts of the container are.
+    bundle.mount("/mnt", "tmpfs", "tmpfs", "size=4321k")
+    script = (
+        "readlink /proc/self/ns/uts > $OUT; hostname >> $OUT; "
+        "if test -x /bin/bash || test -d /usr/lib; then echo host; else echo box; fi >> $OUT; "
+        "grep -c size=4324k /proc/self/mounts >> $OUT; true"
+    )
+    all_kinds(bundle, hook, out, script)
+    container = pyrunc.create(bundle)
+    assert container.code == 0, container
+    pid = pyrunc.state(container)["pid"]
+    container_uts = os.readlink(f"/proc/{pid}/ns/uts")
+    pyrunc("start", container.id)
+    pyrunc("delete", "--force", container.id)
+    host_uts = os.readlink("/proc/self/ns/uts")
+    seen = {}
+    for kind in KINDS:
+        uts, _, root, mounts = (out / kind).read_text().split()
+        seen[kind] = (uts, root, int(mounts) > 0)
+    assert seen == {
+        "prestart": (host_uts, "host", False),
+        "createRuntime": (host_uts, "host", False),
+        "createContainer": (container_uts, "host", True),
+        "startContainer": (container_uts, "box", True),
+        "poststart": (host_uts, "host", False),
+        "poststop": (host_uts, "host", False),
+    }
+
+
+def test_create_runtime_hooks_find_the_mounts_and_may_add_some(make_bundle, pyrunc, hook, out):
+    """Engines join the container's mount namespace from here, before the pivot."""
+    bundle = make_bundle()
+    bundle.shell("cat /mnt/added")
+    bundle.mount("/mnt", "tmpfs", "tmpfs")
+    rootfs = bundle.rootfs
+    script = (
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); "
+        f"nsenter -t $pid -m sh -c 'echo from the hook > {rootfs}/mnt/added'"
+    )
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script],
+                                                 "env": ["PATH=/usr/bin:/bin"]}]}  # fmt: skip
+    done = pyrunc.run(bundle)
+    assert (done.code, done.stdout) == (0, "from the hook\n"), done
+
+
+def test_only_its_own_environment_and_arguments(make_bundle, pyrunc, hook, out, monkeypatch):
+    monkeypatch.setenv("SECRET", "of the caller")
+    bundle = make_bundle(args=["sleep", "100"])
+    all_kinds(bundle, hook, out, "env > $OUT; echo $0 $1 >> $OUT")
+    for kind in KINDS:
+        entry = bundle.config["hooks"][kind][0]
+        entry["env"] = ["PATH=/bin:/usr/bin", "A=1=2", "EMPTY="]
+        entry["args"] = [*entry["args"], "zero", "one two"]
+    whole_life(pyrunc, bundle)
+    for kind in KINDS:
+        lines = (out / kind).read_text().splitlines()
+        assert lines[-1] == "zero one two"
+        names = {line.partition("=")[0] for line in lines[:-1]}
+        # The shell itself adds PWD, SHLVL and _.
+        assert names - {"PWD", "SHLVL", "OLDPWD", "_"} == {"PATH", "A", "EMPTY"}
+        assert "A=1=2" in lines
+
+
+def test_no_descriptor_leaks_into_hooks(make_bundle, pyrunc, hook, out):
+    """Neither ours nor the caller's; taking `_close_on_exec` out makes this fail."""
+    bundle = make_bundle(args=["sleep", "100"])
+    all_kinds(bundle, hook, out, "ls -l /proc/self/fd > $OUT")
+    leaked = os.open("/etc", os.O_RDONLY)
+    os.set_inheritable(leaked, True)
+    try:
+        container = pyrunc.create(bundle, pass_fds=(leaked,))
+        assert container.code == 0, container
+        pyrunc("start", container.id, pass_fds=(leaked,))
+        pyrunc("delete", "--force", container.id, pass_fds=(leaked,))
+    finally:
+        os.close(leaked)
+    for kind in KINDS:
+        shown = (out / kind).read_text().splitlines()
+        # 0 to 2, and the directory that ls reads.
+        numbers = sorted(int(line.split()[8]) for line in shown if line[0] != "t")
+        assert numbers == [0, 1, 2, 3], (kind, shown)
+        assert not any("/etc" in line for line in shown)
+
+
+def test_preserved_descriptors_survive_hooks(make_bundle, pyrunc, hook, tmp_path):
+    bundle = make_bundle(args=["sh", "-c", "cat <&3"])
+    bundle.config["hooks"] = {"createContainer": [hook("true")], "createRuntime": [hook("true")]}
+    (tmp_path / "given").write_text("given\n")
+    descriptor = os.open(tmp_path / "given", os.O_RDONLY)
+    bundle.save()
+    words = [*pyrunc.command, "run", "--bundle", str(bundle.path), "--preserve-fds", "1"]
+    script = f'exec 3<&{descriptor}; exec "$@"'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *words, pyrunc.new_id()],
+        pass_fds=(descriptor,), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    os.close(descriptor)
+    assert done.stdout == "given\n", done
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+def test_a_failing_hook_of_create_undoes_it(make_bundle, pyrunc, hook, out, kind):
+    bundle = make_bundle()
+    bundle.config["hooks"] = {
+        kind: [hook("true"), hook("echo first; echo why >&2; exit 3"), hook(f"echo > {out}/next")],
+        "poststop": [hook(f"cat > {out}/poststop")],
+    }
+    container = pyrunc.create(bundle)
+    assert container.code == 1
+    assert f"error running {kind} hook #1: " in container.stderr
+    assert "exit status 3, output: first; why" in container.stderr
+    assert container.stderr.count("\n") == 1
+    assert not (out / "next").exists()
+    assert json.loads((out / "poststop").read_text())["status"] == "stopped"
+    assert pyrunc("state", container.id).code == 1
+
+
+def test_a_failing_start_hook_fails_the_start(make_bundle, pyrunc, hook):
+    bundle = make_bundle()
+    bundle.shell("echo > /tmp/ran")
+    bundle.config["hooks"] = {"startContainer": [hook("exit 4", bundle)]}
+    container = pyrunc.create(bundle)
+    started = pyrunc("start", container.id)
+    assert started.code == 1
+    assert "error running startContainer hook #0: /bin/sh: exit status 4" in started.stderr
+    pyrunc.wait(container)
+    assert not (bundle.rootfs / "tmp/ran").exists()
+
+
+def test_a_failing_poststart_hook_stops_the_container(make_bundle, pyrunc, hook):
+    bundle = make_bundle(args=["sleep", "100"])
+    bundle.config["hooks"] = {"poststart": [hook("exit 5")]}
+    container = pyrunc.create(bundle)
+    started = pyrunc("start", container.id)
+    assert started.code == 1
+    assert "error running poststart hook #0: " in started.stderr
+    pyrunc.wait(container)
+
+
+def test_a_failing_poststop_hook_only_warns(make_bundle, pyrunc, hook, out):
+    bundle = make_bundle()
+    bundle.config["hooks"] = {"poststop": [hook("exit 6"), hook(f"cat > {out}/second")]}
+    container = pyrunc.create(bundle)
+    deleted = pyrunc("delete", container.id)
+    assert deleted.code == 0
+    assert "level=warning" in deleted.stderr
+    assert "error running poststop hook #0: " in deleted.stderr
+    assert (out / "second").exists()
+
+
+def test_poststop_hooks_run_after_a_foreground_run(make_bundle, pyrunc, hook, out):
+    bundle = make_bundle()
+    bundle.config["hooks"] = {"poststop": [hook(f"cat > {out}/poststop")]}
+    assert pyrunc.run(bundle).code == 0
+    assert json.loads((out / "poststop").read_text())["status"] == "stopped"
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+def test_timeout_kills_the_whole_group(make_bundle, pyrunc, hook, out, kind):
+    bundle = make_bundle()
+    bundle.bind(out, "/out")
+    inside = kind == "startContainer"
+    where = "/out" if inside else out
+    script = f"(sleep 2; echo > {where}/survived) & sleep 1000"
+    bundle.config["hooks"] = {kind: [hook(script, bundle if inside else None, timeout=1)]}
+    before = time.monotonic()
+    container = pyrunc.create(bundle)
+    failed = pyrunc("start", container.id) if inside else container
+    assert failed.code == 1
+    assert f"error running {kind} hook #0: " in failed.stderr
+    assert "timed out" in failed.stderr
+    assert time.monotonic() - before < 8
+    time.sleep(1.5)
+    assert not (out / "survived").exists()
+
+
+def test_hooks_that_misbehave_do_not_block(make_bundle, pyrunc, hook, out):
+    bundle = make_bundle()
+    bundle.config["annotations"] = {f"k{i}": "x" * 1000 for i in range(200)}
+    bundle.config["hooks"] = {
+        "createRuntime": [
+            # A state larger than a pipe that nobody reads; more output than a pipe holds.
+            hook("exit 0"),
+            hook("head -c 1000000 /dev/zero; exit 0"),
+            # A daemon that keeps the output open.
+            hook("(sleep 3; true) & exit 0"),
+        ]
+    }
+    before = time.monotonic()
+    assert pyrunc.create(bundle).code == 0
+    assert time.monotonic() - before < 2.5
+
+
+def test_a_missing_hook_is_named(make_bundle, pyrunc):
+    bundle = make_bundle()
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/nonexistent/hook"}]}
+    container = pyrunc.create(bundle)
+    assert container.code == 1
+    words = "error running createRuntime hook #0: /nonexistent/hook: no such file or directory"
+    assert words in container.stderr
+
+
+def test_hooks_without_arguments_get_their_path(make_bundle, pyrunc, tmp_path):
+    script = tmp_path / "hook"
+    script.write_text(f'#!/bin/sh\necho "$0 $#" > {tmp_path}/seen\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    bundle = make_bundle()
+    bundle.config["hooks"] = {"prestart": [{"path": str(script)}]}
+    assert pyrunc.create(bundle).code == 0
+    assert (tmp_path / "seen").read_text() == f"{script} 0\n"
