@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pyrunc.errors import Error
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from pyrunc.cgroups.host import Layout
+    from pyrunc.cgroups.systemd import DriverSystemd
     from pyrunc.cgroups.v1 import DriverV1
     from pyrunc.cgroups.v2 import DriverV2
 
-    Driver = DriverV1 | DriverV2
+    Driver = DriverV1 | DriverV2 | DriverSystemd
 
 
 def open_driver(
@@ -22,13 +22,20 @@ def open_driver(
     *,
     systemd: bool = False,
     ignore_errors: bool = False,
+    annotations: Mapping[str, str] | None = None,
 ) -> Driver:
     """Return the driver for a new container's cgroups; nothing is made yet.
 
     :raises Error: when the path is refused or the host lacks what is asked for.
     """
     if systemd:
-        raise Error("the systemd cgroup driver is not available yet; leave --systemd-cgroup out")
+        from pyrunc.cgroups.systemd import open_systemd_driver
+
+        driver = open_systemd_driver(
+            layout, cgroups_path, container_id, user=ignore_errors, ignore_errors=ignore_errors
+        )
+        driver.add_properties(annotations or {})
+        return driver
     from pyrunc.cgroups.paths import paths_for
 
     paths = paths_for(layout, cgroups_path, container_id)
@@ -43,12 +50,21 @@ def open_driver(
 
 def from_state(saved: dict[str, Any]) -> Driver:
     """Return the driver for a container's cgroups from what its record holds."""
+    driver = _files_driver(saved)
+    scope = saved.get("systemd")
+    if scope:
+        from pyrunc.cgroups.systemd import DriverSystemd
+
+        return DriverSystemd(driver, scope["unit"], scope["slice"], user=scope["user"])
+    return driver
+
+
+def _files_driver(saved: dict[str, Any]) -> DriverV1 | DriverV2:
+    ignore_errors = saved.get("ignoreErrors", False)
     if saved.get("version") == 2:
         from pyrunc.cgroups.v2 import DriverV2
 
-        return DriverV2(
-            saved["paths"], mount=saved["mount"], ignore_errors=saved.get("ignoreErrors", False)
-        )
+        return DriverV2(saved["paths"], mount=saved["mount"], ignore_errors=ignore_errors)
     from pyrunc.cgroups.v1 import DriverV1
 
-    return DriverV1(saved["paths"], ignore_errors=saved.get("ignoreErrors", False))
+    return DriverV1(saved["paths"], ignore_errors=ignore_errors)

@@ -200,6 +200,7 @@ class Creation:
             self.id,
             systemd=self.settings.systemd_cgroup,
             ignore_errors=self.settings.rootless,
+            annotations=spec.get("annotations"),
         )
         self.record = {
             "format": RECORD_FORMAT,
@@ -363,8 +364,9 @@ class Creation:
     def _make_cgroup(self) -> None:
         resources = self.spec.get("linux", {}).get("resources") or {}
         self.driver.create(resources)
-        self.driver.apply_early(resources)
+        # A scope of systemd's is there only once it has its first process.
         self.driver.attach(self.pid)
+        self.driver.apply_early(resources)
 
     def _converse(self, up: int, down: int) -> None:
         """Answer the builder until it has become an init that is ready."""

@@ -1,0 +1,244 @@
+"""The systemd cgroup driver: systemd makes the cgroup, as a transient scope.
+
+On a machine that systemd manages it owns the tree of cgroups; engines ask for
+this driver with ``--systemd-cgroup`` and a cgroupsPath of the form
+``SLICE:PREFIX:NAME``. The scope has ``Delegate=yes``, so what is below it is
+ours; limits are set both as unit properties (so that systemd knows them, and
+keeps them across a daemon-reload) and in the files, by the ordinary driver.
+"""
+
+from __future__ import annotations
+
+import posix
+from errno import EEXIST
+
+from pyrunc.cgroups import cgroupfs
+from pyrunc.errors import Error, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.cgroups.host import Layout
+    from pyrunc.cgroups.oom import NoOomWatch
+    from pyrunc.cgroups.systemd_bus import Bus, Property
+    from pyrunc.cgroups.v1 import DriverV1
+    from pyrunc.cgroups.v2 import DriverV2
+
+_UNLIMITED = (1 << 64) - 1
+_DEFAULT_PREFIX = "pyrunc"
+
+
+class DriverSystemd:
+    """A scope of systemd's, and the ordinary driver for what is in it."""
+
+    def __init__(
+        self, files_driver: DriverV1 | DriverV2, unit: str, slice_: str, *, user: bool
+    ) -> None:
+        self._files = files_driver
+        self._unit = unit
+        self._slice = slice_
+        self._user = user
+        self._resources: Mapping[str, Any] = {}
+        self._extra: list[Property] = []
+
+    def paths(self) -> dict[str, str]:
+        """Return the container's directory by controller."""
+        return self._files.paths()
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what `from_state` needs to find scope and cgroups again."""
+        scope = {"unit": self._unit, "slice": self._slice, "user": self._user}
+        return {**self._files.to_state(), "systemd": scope}
+
+    def add_properties(self, annotations: Mapping[str, str]) -> None:
+        """Take over ``org.systemd.property.NAME`` annotations."""
+        from pyrunc.cgroups.systemd_properties import from_annotations
+
+        self._extra = from_annotations(annotations)
+
+    def create(self, resources: Mapping[str, Any]) -> None:
+        """Make sure that the cgroup is free; the scope needs its first process to start."""
+        self._resources = resources
+        for path in self.paths().values():
+            if cgroupfs.processes_below(path):
+                raise Error(f"container's cgroup is not empty: {path} has processes in it")
+
+    def attach(self, pid: int) -> None:
+        """Start the scope with its first process, or add another to it."""
+        if any(cgroupfs.processes_below(path) for path in self.paths().values()):
+            self._files.attach(pid)
+            return
+        from pyrunc.cgroups.systemd_properties import from_resources
+
+        properties: list[Property] = [
+            ("Description", "s", f"pyrunc container {self._unit}"),
+            ("Slice", "s", self._slice),
+            ("PIDs", "au", [pid]),
+            ("Delegate", "b", True),
+            ("DefaultDependencies", "b", False),
+            ("MemoryAccounting", "b", True),
+            ("CPUAccounting", "b", True),
+            ("IOAccounting", "b", True),
+            ("TasksAccounting", "b", True),
+            *self._extra,
+        ]
+        bus = self._bus()
+        try:
+            # The name may be taken by a scope of an earlier container that failed.
+            bus.reset_failed(self._unit)
+            bus.start_scope(self._unit, properties)
+            late = from_resources(self._resources, self._version())
+            if late:
+                bus.set_properties(self._unit, late)
+        finally:
+            bus.close()
+        self._join_the_rest(pid)
+
+    def _join_the_rest(self, pid: int) -> None:
+        """Of the v1 hierarchies systemd uses only some: make and join the others ourselves."""
+        for path in self.paths().values():
+            _make_directories(path)
+        self._files.attach(pid)
+
+    def _version(self) -> int:
+        return int(self._files.to_state()["version"])
+
+    def _bus(self) -> Bus:
+        from pyrunc.cgroups.systemd_bus import Bus
+
+        return Bus(user=self._user)
+
+    def apply(self, resources: Mapping[str, Any]) -> None:
+        """Set limits, for systemd and in the files."""
+        from pyrunc.cgroups.systemd_properties import from_resources
+
+        properties = from_resources(resources, self._version())
+        if properties:
+            bus = self._bus()
+            try:
+                bus.set_properties(self._unit, properties)
+            finally:
+                bus.close()
+        self._files.apply(resources)
+
+    def apply_early(self, resources: Mapping[str, Any]) -> None:
+        """Set everything but memory, cpu and pids."""
+        self._files.apply_early(resources)
+
+    def apply_late(self, resources: Mapping[str, Any]) -> None:
+        """Set memory, cpu and pids."""
+        self._files.apply_late(resources)
+
+    def destroy(self) -> None:
+        """Stop the scope and remove what is left of the cgroups."""
+        bus = self._bus()
+        try:
+            bus.stop_unit(self._unit)
+            bus.reset_failed(self._unit)
+        finally:
+            bus.close()
+        self._files.destroy()
+
+    def processes(self) -> list[int]:
+        """Return the pids in the container's cgroup and all below it."""
+        return self._files.processes()
+
+    def freeze(self) -> None:
+        """Stop all processes and wait until they are."""
+        self._files.freeze()
+
+    def thaw(self) -> None:
+        """Let all processes go on."""
+        self._files.thaw()
+
+    def frozen(self) -> bool:
+        """Tell whether the processes are stopped, or are being stopped."""
+        return self._files.frozen()
+
+    def signal_all(self, signal: int) -> None:
+        """Send ``signal`` to every process."""
+        self._files.signal_all(signal)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the ``data`` of a stats event."""
+        return self._files.statistics()
+
+    def watch_oom(self) -> NoOomWatch:
+        """Listen for out-of-memory kills from now on."""
+        return self._files.watch_oom()
+
+
+def scope_of(cgroups_path: str, container_id: str, *, user: bool) -> tuple[str, str]:
+    """Return the slice and the unit that ``SLICE:PREFIX:NAME`` stands for.
+
+    :raises Error: for any other form.
+    """
+    if not cgroups_path:
+        parts = ["", _DEFAULT_PREFIX, container_id]
+    else:
+        parts = cgroups_path.split(":")
+        if len(parts) != 3:
+            raise Error(
+                f"cgroupsPath {cgroups_path!r} is not of the form slice:prefix:name, "
+                "which --systemd-cgroup takes"
+            )
+    slice_, prefix, name = parts
+    slice_ = slice_ or ("user.slice" if user else "system.slice")
+    if not slice_.endswith(".slice") or "/" in slice_:
+        raise Error(f"cgroupsPath {cgroups_path!r}: {slice_!r} is not the name of a slice")
+    if name.endswith(".slice"):
+        raise Error(f"cgroupsPath {cgroups_path!r}: a container's unit is a scope, not a slice")
+    return slice_, f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+
+
+def expand_slice(slice_: str) -> str:
+    """Return where a slice lies: ``a-b.slice`` is below ``a.slice`` (systemd.slice(5))."""
+    if slice_ == "-.slice":
+        return ""
+    path, prefix = "", ""
+    for part in slice_.removesuffix(".slice").split("-"):
+        if not part:
+            raise Error(f"{slice_!r} is not the name of a slice")
+        prefix = f"{prefix}-{part}" if prefix else part
+        path += f"/{prefix}.slice"
+    return path
+
+
+def open_systemd_driver(
+    layout: Layout, cgroups_path: str, container_id: str, *, user: bool, ignore_errors: bool
+) -> DriverSystemd:
+    """Return the driver for a new container; nothing is made yet."""
+    slice_, unit = scope_of(cgroups_path, container_id, user=user)
+    base = ""
+    if user:
+        from pyrunc.cgroups.systemd_bus import Bus
+
+        bus = Bus(user=True)
+        try:
+            base = bus.control_group()
+        finally:
+            bus.close()
+    inside = f"{base}{expand_slice(slice_)}/{unit}"
+    if layout.version == 2:
+        from pyrunc.cgroups.v2 import DriverV2
+
+        paths = {"": f"{layout.unified}{inside}"}
+        driver = DriverV2(paths, mount=layout.unified, ignore_errors=ignore_errors)
+        return DriverSystemd(driver, unit, slice_, user=user)
+    from pyrunc.cgroups.v1 import DriverV1
+
+    paths = {controller: f"{mount}{inside}" for controller, mount in layout.mounts.items()}
+    return DriverSystemd(DriverV1(paths, ignore_errors=ignore_errors), unit, slice_, user=user)
+
+
+def _make_directories(path: str) -> None:
+    try:
+        posix.mkdir(path, 0o755)
+    except FileNotFoundError:
+        _make_directories(path.rpartition("/")[0])
+        posix.mkdir(path, 0o755)
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
