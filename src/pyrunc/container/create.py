@@ -426,10 +426,10 @@ class Creation:
     def _finish(self) -> None:
         """Init waits: set the limits that the builder was too big for, and write things down."""
         spec = self.spec
-        process = spec.get("process") or {}
-        if (score := process.get("oomScoreAdj")) is not None:
+        process = spec.get("process")
+        if process and (score := process.get("oomScoreAdj")) is not None:
             self._set_oom_score(score)
-        if self._sets_rlimits and process.get("rlimits"):
+        if self._sets_rlimits and process and process.get("rlimits"):
             set_rlimits(self.pid, process["rlimits"])
         self.driver.apply_late(spec.get("linux", {}).get("resources") or {})
         self.record["phase"] = states.CREATED
@@ -545,7 +545,8 @@ def write_pid_file(path: str, pid: int) -> None:
 
 
 def _check_terminal(spec: Spec, options: CreateOptions) -> None:
-    terminal = bool((spec.get("process") or {}).get("terminal"))
+    process = spec.get("process")
+    terminal = bool(process and process.get("terminal"))
     if terminal and not options.console_socket and not options.foreground:
         raise Error(
             "cannot allocate tty if pyrunc will detach without setting console socket; "

@@ -199,7 +199,7 @@ def wanted(
 
 
 def ambient_not_raised(
-    capabilities: Mapping[str, Sequence[str]] | None, sets: CapabilitySets
+    capabilities: Mapping[str, Any] | None, sets: CapabilitySets
 ) -> str:
     """Return a line about ambient capabilities that ``sets`` leave out, or nothing.
 
