@@ -137,6 +137,12 @@ class Bundle:
         kept = [n for n in self.linux["namespaces"] if n["type"] not in kinds]
         self.linux["namespaces"] = kept
 
+    def user_namespace(self, host: int = 0, size: int = 65536) -> None:
+        """Ask for a user namespace whose ids from 0 on are the host's from ``host`` on."""
+        mapping = {"containerID": 0, "hostID": host, "size": size}
+        self.linux.update(uidMappings=[mapping], gidMappings=[mapping])
+        self.namespace("user")
+
     def shell(self, script: str) -> None:
         """Let the container run a shell script."""
         self.process["args"] = ["sh", "-c", script]
