@@ -6,7 +6,7 @@ made so far to `delete --force`. An exception lets it clean up after itself.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Interrupts:
 
     def hold(self) -> None:
         """Put signals off, for what must not be torn apart; a fork inherits that."""
-        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _NAMES)  # type: ignore[assignment]
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _NAMES)
 
     def let_through(self) -> None:
         """Deliver the signals that were put off."""
@@ -60,7 +60,7 @@ class Interrupts:
     def end(self) -> None:
         """Give the signals back their meaning."""
         for signal, handler in self._before.items():
-            _signal.signal(signal, handler)  # type: ignore[arg-type]
+            _signal.signal(signal, handler)
         self._before.clear()
 
 
