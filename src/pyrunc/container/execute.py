@@ -124,7 +124,7 @@ class _Execution:
         from pyrunc.process.relay import Relay
 
         with Relay() as relay:
-            pid, pidfd, master = self._spawn(relay)
+            pid, pidfd = self._spawn(relay)
             try:
                 self._announce(pid, pidfd)
             except (OSError, Error):
@@ -133,10 +133,10 @@ class _Execution:
                 raise
             if options.detach:
                 return 0
-            return relay.wait(pid, pidfd, master)
+            return relay.wait(pid, pidfd)
 
-    def _spawn(self, relay: Relay) -> tuple[int, int, int]:
-        """Return pid and pidfd of the process, which runs the program by now, and its terminal."""
+    def _spawn(self, relay: Relay) -> tuple[int, int]:
+        """Return pid and pidfd of the process, which runs the program by now."""
         up, up_write = posix.pipe2(files.O_CLOEXEC)
         down_read, down = posix.pipe2(files.O_CLOEXEC)
         self._descriptors += [up, down]
@@ -166,14 +166,14 @@ class _Execution:
                     posix.close(descriptor)
         try:
             if master >= 0:
-                master = self._hand_over_terminal(master)
+                self._hand_over_terminal(master, relay)
             self._attach(stage)
         except BaseException:
             posix.kill(stage, p.SIGKILL)
             posix.waitpid(stage, 0)
             raise
         pid = self._follow(stage, up, down, relay)
-        return pid, self._keep(p.pidfd_open(pid)), master
+        return pid, self._keep(p.pidfd_open(pid))
 
     def _follow(self, stage: int, up: int, down: int, relay: Relay) -> int:
         """Answer the stage until the program is executed; return its pid."""
@@ -327,16 +327,16 @@ class _Execution:
         )
         return master, slave
 
-    def _hand_over_terminal(self, master: int) -> int:
-        """Send the terminal to whoever asked for it; return it when that is our own caller."""
+    def _hand_over_terminal(self, master: int, relay: Relay) -> None:
+        """Send the terminal to whoever asked for it, or show it to our own caller."""
         path = self.options.console_socket
         if not path:
-            return self._keep(master)
+            relay.show(self._keep(master))
+            return
         try:
             send_to_socket(path, master, b"/dev/ptmx", "the terminal")
         finally:
             posix.close(master)
-        return -1
 
     def _chosen_cgroup(self) -> dict[str, object]:
         """Return the state of a driver for the cgroups that the process goes to."""

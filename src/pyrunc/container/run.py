@@ -59,9 +59,11 @@ def run(
         from pyrunc.process.relay import Relay
 
         with Relay(adopt=not no_subreaper) as relay:
+            if creation.master >= 0:
+                relay.show(creation.master)
             notify = _start(settings, creation)
             settings.trace.mark("start")
-            status = relay.wait(creation.pid, creation.pidfd, creation.master, notify)
+            status = relay.wait(creation.pid, creation.pidfd, notify)
             settings.trace.mark("wait for the container to end")
             # Still shielded: the signals were for the container, and it is gone.
             if not keep:

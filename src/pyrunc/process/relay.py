@@ -65,18 +65,22 @@ class Relay:
         posix.close(self.signals)
         syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, self._mask, None, 8)
 
-    def wait(self, pid: int, pidfd: int, master: int = -1, notify: Proxy | None = None) -> int:
+    def show(self, master: int) -> None:
+        """Show the container's terminal ``master`` on the caller's.
+
+        To be called before the program starts: it may look at the size at once.
+        """
+        # Not needed, and so not loaded, for a process without a terminal.
+        from pyrunc.process.shown import ShownTerminal
+
+        self._shown = ShownTerminal(master)
+
+    def wait(self, pid: int, pidfd: int, notify: Proxy | None = None) -> int:
         """Forward until the child ``pid`` ends, and return its exit status (128 + signal).
 
-        :param master: the container's terminal, or -1.
         :param notify: the container's notify socket, if it has one.
         """
         self._notify = notify
-        if master >= 0:
-            # Not needed, and so not loaded, for a process without a terminal.
-            from pyrunc.process.shown import ShownTerminal
-
-            self._shown = ShownTerminal(master)
         try:
             while self._status is None:
                 self._wait_once(pid, pidfd)

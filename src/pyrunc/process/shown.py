@@ -18,8 +18,9 @@ POLLOUT = 0x4
 _CHUNK = 65536
 #: As much as poll(2) promises room for in a pipe (pipe(7), PIPE_BUF).
 _SAFE_CHUNK = 4096
-#: How often to look whether a terminal that everybody closed was opened again.
-_REOPENED = 0.5
+#: How often to look, in seconds, for what nobody tells us: whether a terminal that everybody
+#: closed was opened again, whether a shell has put us into the foreground.
+_LOOK_AGAIN = 0.5
 #: Of a terminal that a left-over process still prints to, read no more after the end than this.
 _MOST_AFTER_END = 1 << 20
 #: /dev/ptmx: opening it again would make another terminal.
@@ -54,7 +55,6 @@ class ShownTerminal:
         except OSError:
             return
         self._is_raw = True
-        self._input_open = True
         self.resize()
 
     def restore(self) -> None:
@@ -75,17 +75,25 @@ class ShownTerminal:
 
     def watch(self, watched: dict[int, int]) -> float | None:
         """Add what to wait for; return after how many seconds to look again anyway."""
-        if self._input_open and not self._typed:
+        timeout = None
+        if self._in_background:
+            timeout = _LOOK_AGAIN
+        elif self._input_open and not self._typed:
             watched[0] = p.POLLIN
         self.watch_output(watched)
         if self._hung_up:
-            return _REOPENED
+            return _LOOK_AGAIN
         events = 0 if self._printed else p.POLLIN
         if self._typed:
             events |= POLLOUT
         if events:
             watched[self._master] = events
-        return None
+        return timeout
+
+    @property
+    def _in_background(self) -> bool:
+        """Whether the caller's terminal is another job's: it is not ours to read or change."""
+        return self._before is not None and not self._is_raw
 
     def watch_output(self, watched: dict[int, int]) -> None:
         """Add the caller's stdout, when there is something for it."""
@@ -94,6 +102,8 @@ class ShownTerminal:
 
     def move(self, ready: dict[int, int]) -> None:
         """Move what can be moved."""
+        if self._in_background:
+            self.take_over()
         if ready.get(0) and self._input_open and not self._typed:
             self._read_typed()
         if self._typed and not self._hung_up:
@@ -143,8 +153,10 @@ class ShownTerminal:
         try:
             self._typed = posix.read(0, _SAFE_CHUNK)
         except OSError as error:
-            if error.errno != EAGAIN:
-                # Hung up; or we are in the background, and SIGCONT will bring us back.
+            if error.errno == EIO and self._is_raw and not tty.in_foreground(0):
+                self._is_raw = False
+            elif error.errno != EAGAIN:
+                # It hung up.
                 self._input_open = False
             return
         if self._typed:

@@ -1,0 +1,504 @@
+"""Terminals: what a person at a keyboard gets, driven through real ptys."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import hashlib
+import os
+import pty
+import select
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+import time
+
+import pexpect
+import pytest
+
+
+class Keyboard:
+    """A terminal with the command on it, and what was shown."""
+
+    def __init__(self, command, rows=24, columns=80, **options):
+        self.master, self.slave = pty.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(self.slave)
+        options.setdefault("preexec_fn", self._take_terminal)
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=self.slave, stdout=self.slave, stderr=self.slave, **options,
+        )  # fmt: skip
+        self.shown = b""
+
+    def _take_terminal(self):
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def read(self, seconds=0.1):
+        ready, _, _ = select.select([self.master], [], [], seconds)
+        if ready:
+            self.shown += os.read(self.master, 65536)
+        return bool(ready)
+
+    def expect(self, text, seconds=10):
+        end = time.monotonic() + seconds
+        while text.encode() not in self.shown:
+            assert time.monotonic() < end, (text, self.shown)
+            self.read()
+        self.shown = self.shown[self.shown.index(text.encode()) + len(text) :]
+
+    def end(self, seconds=10):
+        """Wait for the command's end, reading all the while; return its exit code."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, ("still there", self.shown)
+            self.read(0.02)
+        while self.read(0.02):
+            pass
+        return self.process.returncode
+
+    @property
+    def attributes(self):
+        return termios.tcgetattr(self.slave)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def keyboard():
+    with contextlib.ExitStack() as stack:
+
+        def open_keyboard(command, **options):
+            made = Keyboard(command, **options)
+            stack.callback(made.close)
+            return made
+
+        yield open_keyboard
+
+
+@pytest.fixture
+def run_command(make_bundle, pyrunc):
+    """Return how to run a program with a terminal in the foreground."""
+
+    def command(*args, **changes):
+        bundle = make_bundle(args=list(args), **changes)
+        bundle.process["terminal"] = True
+        bundle.save()
+        name = pyrunc.new_id()
+        words = [*pyrunc.command, "run", "--bundle", bundle.path, name]
+        return words, name
+
+    return command
+
+
+@pytest.fixture
+def exec_command(make_bundle, pyrunc):
+    def command(*args, **changes):
+        container = pyrunc.start(make_bundle(args=["sleep", "1000"], **changes))
+        return [*pyrunc.command, "exec", "-t", container.id, *args], container.id
+
+    return command
+
+
+@pytest.fixture(params=["run", "exec"])
+def in_terminal(request, run_command, exec_command):
+    return run_command if request.param == "run" else exec_command
+
+
+def test_a_shell_can_be_used(in_terminal, keyboard):
+    command, _ = in_terminal("sh")
+    screen = keyboard(command)
+    screen.expect("# ")
+    screen.type("tty; test -t 0 && test -t 1 && test -t 2 && echo all-$((20+3))\r")
+    screen.expect("/dev/pts/0")
+    screen.expect("all-23")
+    screen.type("exit 6\r")
+    assert screen.end() == 6
+    assert screen.attributes == screen.before
+
+
+def test_the_terminal_is_raw_meanwhile(in_terminal, keyboard):
+    command, _ = in_terminal("sh", "-c", "echo ready; exec cat")
+    screen = keyboard(command)
+    screen.expect("ready")
+    local = screen.attributes[3]
+    assert not local & (termios.ECHO | termios.ICANON | termios.ISIG)
+    screen.type("\x04")
+    assert screen.end() == 0
+    assert screen.attributes == screen.before
+
+
+def test_interrupt_reaches_the_program(in_terminal, keyboard):
+    command, _ = in_terminal(
+        "sh", "-c", "trap 'echo caught; exit 12' INT; echo ready; while :; do sleep 0.05; done"
+    )
+    screen = keyboard(command)
+    screen.expect("ready")
+    screen.type("\x03")
+    screen.expect("caught")
+    assert screen.end() == 12
+
+
+def test_jobs_can_be_stopped_and_continued(in_terminal, keyboard):
+    command, _ = in_terminal("sh")
+    screen = keyboard(command)
+    screen.expect("# ")
+    screen.type("sleep 100\r")
+    time.sleep(0.3)
+    screen.type("\x1a")
+    screen.expect("Stopped")
+    screen.type("jobs\r")
+    screen.expect("Stopped")
+    screen.type("kill %1; exit\r")
+    screen.expect("#")
+    screen.type("exit\r")
+    screen.end()
+
+
+def test_resizing(in_terminal, keyboard):
+    command, _ = in_terminal("sh")
+    screen = keyboard(command, rows=31, columns=97)
+    screen.expect("# ")
+    screen.type("stty size\r")
+    screen.expect("31 97")
+    screen.resize(50, 132)
+    time.sleep(0.2)
+    screen.type("stty size\r")
+    screen.expect("50 132")
+    screen.type("exit\r")
+    screen.end()
+
+
+def test_resizing_tells_the_program(in_terminal, keyboard):
+    command, _ = in_terminal(
+        "sh", "-c", "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done"
+    )
+    screen = keyboard(command)
+    screen.expect("ready")
+    screen.resize(41, 43)
+    screen.expect("41 43")
+    assert screen.end() == 0
+
+
+def test_a_password_is_not_echoed(in_terminal, keyboard):
+    script = "printf 'Password: '; stty -echo; read p; stty echo; echo; echo length ${#p}"
+    command, _ = in_terminal("sh", "-c", script)
+    screen = keyboard(command)
+    screen.expect("Password: ")
+    time.sleep(0.2)
+    screen.type("secret\r")
+    screen.expect("length 6")
+    screen.end()
+    assert b"secret" not in screen.shown
+
+
+def test_a_full_screen_program(in_terminal, keyboard):
+    command, _ = in_terminal("vi", "/tmp/file")
+    screen = keyboard(command, rows=10, columns=40)
+    screen.expect("\x1b[")
+    screen.expect("/tmp/file")
+    screen.type("ihello")
+    screen.expect("hello")
+    screen.type("\x1b")
+    time.sleep(0.3)
+    screen.type(":wq\r")
+    assert screen.end() == 0
+    assert screen.attributes == screen.before
+
+
+@pytest.mark.parametrize("how", ["kill the container", "terminate", "hang up", "kill the program"])
+def test_attributes_are_back_however_it_ends(in_terminal, keyboard, pyrunc, how):
+    program = ["sh", "-c", "echo ready; exec sleep 1000"]
+    if how == "terminate":
+        program = ["sh", "-c", "trap 'exit 3' TERM HUP; echo ready; while :; do sleep 0.05; done"]
+    command, name = in_terminal(*program)
+    screen = keyboard(command)
+    screen.expect("ready")
+    assert screen.attributes != screen.before
+    if how == "kill the container":
+        assert pyrunc("kill", name, "KILL").code == 0
+    elif how == "terminate":
+        screen.process.terminate()
+    elif how == "hang up":
+        screen.process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+        pyrunc("kill", name, "KILL")
+    else:
+        children = f"/proc/{screen.process.pid}/task/{screen.process.pid}/children"
+        with open(children) as file:
+            os.kill(int(file.read().split()[0]), signal.SIGKILL)
+    code = screen.end()
+    assert code in ((3,) if how == "terminate" else (137, 129))
+    assert screen.attributes == screen.before
+
+
+def test_a_program_that_is_missing_leaves_the_terminal_as_it_was(in_terminal, keyboard):
+    command, _ = in_terminal("nothing-of-that-name")
+    screen = keyboard(command)
+    assert screen.end() in (1, 255)
+    assert screen.attributes == screen.before
+    assert b"executable file not found in $PATH" in screen.shown
+
+
+def test_much_output_is_complete(in_terminal, tmp_path):
+    """64 MiB through a terminal, to a pipe, with a reader that pauses now and then."""
+    count = 64 << 20
+    command, _ = in_terminal("sh", "-c", f"stty raw; yes 0123456789abcde | head -c {count}")
+    process = subprocess.Popen(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    digest, length, pauses = hashlib.sha256(), 0, 0
+    while piece := process.stdout.read1(1 << 16):
+        digest.update(piece)
+        length += len(piece)
+        if length > (pauses + 1) * 8 << 20:
+            pauses += 1
+            time.sleep(0.05)
+    assert process.wait(10) == 0
+    assert length == count
+    assert digest.digest() == hashlib.sha256(b"0123456789abcde\n" * (count // 16)).digest()
+
+
+def test_a_slow_reader_gets_everything_that_was_printed_before_the_end(in_terminal):
+    command, _ = in_terminal("sh", "-c", "stty raw; head -c 200000 /dev/zero; echo the-end")
+    process = subprocess.Popen(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    time.sleep(1)
+    output = b""
+    while piece := os.read(process.stdout.fileno(), 1000):
+        output += piece
+        if len(output) % 50000 == 0:
+            time.sleep(0.05)
+    assert process.wait(10) == 0
+    assert output == bytes(200000) + b"the-end\n"
+
+
+def test_much_input_while_nobody_reads_output(in_terminal):
+    """Neither direction holds up the other."""
+    command, _ = in_terminal("sh", "-c", "stty raw -echo; echo go; head -c 300000 | wc -c")
+    process = subprocess.Popen(
+        [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert os.read(process.stdout.fileno(), 3) == b"go\n"
+    process.stdin.write(b"x" * 300000)
+    process.stdin.flush()
+    assert process.stdout.read() == b"300000\n"
+    assert process.wait(10) == 0
+
+
+def test_the_end_of_piped_input_is_an_end_of_file(in_terminal):
+    command, _ = in_terminal("cat")
+    done = subprocess.run(
+        [str(word) for word in command], input=b"one\ntwo", capture_output=True, timeout=20
+    )
+    assert done.returncode == 0
+    assert done.stdout.replace(b"\r\n", b"\n").endswith(b"one\ntwo")
+
+
+def test_a_reader_that_goes_away_does_not_hold_up_the_container(in_terminal):
+    command, _ = in_terminal("sh", "-c", "stty raw; head -c 1000000 /dev/zero; exit 5")
+    process = subprocess.Popen(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.wait(20) == 5
+
+
+def test_the_flags_of_stdio_stay_as_they_are(in_terminal):
+    """Others share stdin and stdout: they must not find them non-blocking."""
+    read, write = os.pipe()
+    command, _ = in_terminal("sh", "-c", "echo x; sleep 0.5")
+    process = subprocess.Popen(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=write
+    )
+    os.read(read, 1)
+    assert not fcntl.fcntl(write, fcntl.F_GETFL) & os.O_NONBLOCK
+    process.wait()
+    os.close(read)
+    os.close(write)
+
+
+def test_output_appended_to_a_file_stays_in_order(in_terminal, tmp_path):
+    path = tmp_path / "output"
+    path.write_bytes(b"before\n")
+    command, _ = in_terminal("sh", "-c", "stty raw; echo inside")
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        subprocess.run([str(w) for w in command], stdin=subprocess.DEVNULL, stdout=file, check=True)
+    assert path.read_bytes() == b"before\ninside\n"
+
+
+def test_a_job_in_the_background_leaves_the_terminal_alone(run_command):
+    """A shell with job control puts it there, and brings it back."""
+    command, _ = run_command("sh", "-c", "read line; echo got $line; stty size")
+    shell = pexpect.spawn("bash", ["--norc", "-i"], timeout=10, dimensions=(30, 90))
+    shell.sendline("PS1='pro''mpt> '")
+    shell.expect("prompt> ")
+    shell.sendline(shlex.join(str(word) for word in command) + " &")
+    shell.expect("prompt> ")
+    time.sleep(0.7)
+    shell.sendline("echo still-$((40+2))")
+    shell.expect("still-42")
+    shell.expect("prompt> ")
+    shell.sendline("fg")
+    time.sleep(0.5)
+    shell.sendline("words")
+    shell.expect("got words")
+    shell.expect("30 90")
+    shell.expect("prompt> ")
+    shell.sendline("exit")
+    shell.expect(pexpect.EOF)
+
+
+def test_the_size_of_the_config_counts_where_the_caller_has_none(make_bundle, pyrunc):
+    bundle = make_bundle(args=["stty", "size"])
+    bundle.process["terminal"] = True
+    bundle.process["consoleSize"] = {"height": 33, "width": 111}
+    assert pyrunc.run(bundle).stdout == "33 111\n"
+
+
+def test_a_terminal_that_everybody_closed_can_be_opened_again(run_command):
+    script = "exec <&- >&- 2>&-; sleep 0.7; echo back >/dev/console; sleep 0.2"
+    command, _ = run_command("sh", "-c", script)
+    done = subprocess.run(
+        [str(w) for w in command], stdin=subprocess.DEVNULL, capture_output=True, timeout=20
+    )
+    assert done.stdout == b"back\r\n"
+
+
+class Listener:
+    """What an engine does with a console socket."""
+
+    def __init__(self, path):
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        self._socket.settimeout(10)
+
+    def take(self):
+        connection, _ = self._socket.accept()
+        with connection:
+            size = socket.CMSG_LEN(array.array("i", [0]).itemsize)
+            message, ancillary, _, _ = connection.recvmsg(4096, size * 4)
+            assert len(ancillary) == 1
+            (level, kind, data) = ancillary[0]
+            assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            descriptors = array.array("i", data)
+            assert len(descriptors) == 1
+            assert message
+            return descriptors[0]
+
+    def close(self):
+        self._socket.close()
+
+
+@pytest.fixture
+def listener(tmp_path):
+    made = Listener(tmp_path / "console.sock")
+    yield made
+    made.close()
+
+
+def read_until(descriptor, text, seconds=10):
+    shown = b""
+    end = time.monotonic() + seconds
+    while text not in shown:
+        assert time.monotonic() < end, shown
+        if select.select([descriptor], [], [], 0.1)[0]:
+            shown += os.read(descriptor, 4096)
+    return shown
+
+
+def test_console_socket_of_create(make_bundle, pyrunc, listener):
+    bundle = make_bundle(args=["sh"])
+    bundle.process["terminal"] = True
+    container = pyrunc.create(bundle, "--console-socket", str(listener.path))
+    assert container.code == 0, container
+    terminal = listener.take()
+    assert pyrunc("start", container.id).code == 0
+    os.write(terminal, b"tty; ls -l /dev/console; echo done-$((1+1))\r")
+    shown = read_until(terminal, b"done-2")
+    assert b"/dev/pts/0" in shown
+    assert b"/dev/console" in shown
+    os.write(terminal, b"exit\r")
+    pyrunc.wait(container)
+    os.close(terminal)
+
+
+def test_console_socket_of_exec(make_bundle, pyrunc, listener):
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    done = pyrunc("exec", "-d", "-t", "--console-socket", listener.path, container.id, "sh")
+    assert done.code == 0, done
+    terminal = listener.take()
+    os.write(terminal, b"tty; echo done-$((1+1))\r")
+    assert b"/dev/pts/0" in read_until(terminal, b"done-2")
+    os.close(terminal)
+
+
+def test_terminal_of_another_user_is_that_user_s(exec_command, make_bundle, pyrunc):
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    script = (
+        'stat -c "%u %a" $(readlink /proc/self/fd/0); echo x >/dev/tty; echo y >/proc/self/fd/1'
+    )
+    done = pyrunc("exec", "-t", "-u", "55", container.id, "sh", "-c", script)
+    assert done.stdout.split() == ["55", "620", "x", "y"], done
+
+
+def test_what_makes_no_sense_is_refused(make_bundle, pyrunc, tmp_path):
+    bundle = make_bundle(args=["true"])
+    bundle.process["terminal"] = True
+    for command in (pyrunc.create, lambda b: pyrunc.run(b, "-d")):
+        done = command(bundle)
+        assert done.code == 1
+        assert "cannot allocate tty if" in done.stderr
+        assert "--console-socket" in done.stderr
+    bundle.process["terminal"] = False
+    done = pyrunc.create(bundle, "--console-socket", str(tmp_path / "s"))
+    assert done.code == 1
+    assert "cannot use console socket if" in done.stderr
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    done = pyrunc("exec", "-t", "-d", container.id, "true")
+    assert done.code == 255
+    assert "cannot allocate tty if" in done.stderr
+    done = pyrunc("exec", "--console-socket", tmp_path / "s", container.id, "true")
+    assert "cannot use console socket if" in done.stderr
+    done = pyrunc("exec", "-d", "-t", "--console-socket", tmp_path / "s", container.id, "true")
+    assert done.code == 255
+    assert f"cannot send the terminal to socket {tmp_path / 's'}: no such file" in done.stderr
+    bundle.process["terminal"] = True
+    done = pyrunc.create(bundle, "--console-socket", str(tmp_path / "s"))
+    assert done.code == 1
+    assert "no such file or directory" in done.stderr
+
+
+def test_a_signal_ends_an_exec_that_waits_for_a_paused_container(make_bundle, pyrunc):
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    pyrunc("pause", container.id)
+    process = subprocess.Popen(
+        [*pyrunc.command, "exec", "--ignore-paused", container.id, "true"], stderr=subprocess.PIPE
+    )
+    timer = threading.Timer(0.5, process.terminate)
+    timer.start()
+    assert process.wait(10) == 255
+    assert b"interrupted by signal 15" in process.stderr.readline()
+    pyrunc("resume", container.id)
