@@ -14,6 +14,8 @@ from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
 
@@ -76,34 +78,37 @@ def _delete_by_force(settings: Settings, entry: Entry) -> None:
 def _salvage(settings: Settings, entry: Entry) -> Record:
     """Return what can still be told of a container whose record cannot be read."""
     record = entry.salvage()
-    record.setdefault("id", entry.id)
-    record.setdefault("ociVersion", "")
-    record.setdefault("bundle", "")
-    if entry.has("state.json") and not record.get("cgroup"):
-        # The config, which is kept as well, tells where its processes must be.
-        from pyrunc.cgroups import driver, host
-
-        try:
-            path = entry.load_config().get("linux", {}).get("cgroupsPath", "")
-            record["cgroup"] = driver.open_driver(
-                host.detect(),
-                path,
-                entry.id,
-                systemd=settings.systemd_cgroup,
-                ignore_errors=settings.rootless,
-            ).to_state()
-        except (OSError, Error, AttributeError) as error:
-            settings.log.debug(f"the cgroup of {entry.id} cannot be found: {reason(error)}")
-    if cgroup := record.get("cgroup"):
+    for name in ("id", "ociVersion", "bundle"):
+        record[name] = entry.id if name == "id" else ""  # type: ignore[literal-required]
+    if "cgroup" in record:
         from pyrunc.cgroups.driver import from_state
 
         try:
-            from_state(cgroup).processes()
+            from_state(record["cgroup"]).processes()
         except Exception as error:
             # Of another version, or damaged in a way that is still JSON: it may be anything.
             settings.log.debug(f"the cgroup of {entry.id} is unknown: {reason(error)}")
             del record["cgroup"]
+    if "cgroup" not in record and entry.has("state.json"):
+        record["cgroup"] = _cgroup_by_config(settings, entry)
     return record
+
+
+def _cgroup_by_config(settings: Settings, entry: Entry) -> dict[str, Any]:
+    """Return where the processes must be by the config, which is kept beside the record."""
+    from pyrunc.cgroups import driver, host
+
+    try:
+        return driver.open_driver(
+            host.detect(),
+            entry.load_config().get("linux", {}).get("cgroupsPath", ""),
+            entry.id,
+            systemd=settings.systemd_cgroup,
+            ignore_errors=settings.rootless,
+        ).to_state()
+    except (OSError, Error, AttributeError) as error:
+        settings.log.debug(f"the cgroup of {entry.id} cannot be found: {reason(error)}")
+        return {}
 
 
 def remove(settings: Settings, entry: Entry, record: Record) -> None:
