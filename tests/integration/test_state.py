@@ -70,7 +70,7 @@ def test_delete_force_removes_what_a_damaged_record_is_about(damaged, pyrunc, st
 
 @pytest.mark.parametrize("damage", ["missing", "no config either"])
 def test_a_directory_without_a_record(damaged, pyrunc, state_root, damage):
-    container, pid = damaged(lambda path: None)
+    container, _ = damaged(lambda path: None)
     pyrunc("kill", container.id, "KILL")
     pyrunc.wait(container)
     pyrunc("delete", container.id)

@@ -6,8 +6,7 @@ import posix
 import time
 
 from pyrunc.container import state as states
-from pyrunc.container.create import remove_cgroup, run_poststop
-from pyrunc.container.start import hook_state
+from pyrunc.container.removal import remove_cgroup, run_poststop
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, NotFound, WrongStatus, reason
 from pyrunc.linux import processes as p
@@ -79,7 +78,7 @@ def _salvage(settings: Settings, entry: Entry) -> Record:
     """Return what can still be told of a container whose record cannot be read."""
     record = entry.salvage()
     for name in ("id", "ociVersion", "bundle"):
-        record[name] = entry.id if name == "id" else ""  # type: ignore[literal-required]
+        record[name] = entry.id if name == "id" else ""
     if "cgroup" in record:
         from pyrunc.cgroups.driver import from_state
 
@@ -118,7 +117,7 @@ def remove(settings: Settings, entry: Entry, record: Record) -> None:
     entry.remove()
     hooks = (record.get("hooks") or {}).get("poststop")
     if hooks:
-        run_poststop(settings, hooks, hook_state(record, states.STOPPED, 0))
+        run_poststop(settings, hooks, states.hook_state(record, states.STOPPED, 0))
 
 
 def _remove_cgroup(record: Record) -> None:
