@@ -12,7 +12,9 @@ code. All in the marshal format of the interpreter.
 """
 
 from __future__ import annotations
+import __future__
 
+import ast
 import marshal
 import sys
 from pathlib import Path
@@ -41,7 +43,15 @@ def make_image(source: Path) -> bytes:
 
 
 def _compile(path: Path, shown: str) -> object:
-    return compile(path.read_bytes(), shown, "exec", dont_inherit=True, optimize=2)
+    """Compile a module; annotations stay text without a run-time import of ``__future__``."""
+    tree = ast.parse(path.read_bytes())
+    tree.body = [node for node in tree.body if not _is_future_import(node)]
+    flags = __future__.annotations.compiler_flag
+    return compile(tree, shown, "exec", flags=flags, dont_inherit=True, optimize=2)
+
+
+def _is_future_import(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 if __name__ == "__main__":

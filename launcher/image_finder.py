@@ -2,21 +2,22 @@
 
 Looking up, opening and checking sixty small files takes longer than what is in
 them. This code is stored, compiled, at the head of the image that
-``launcher/image.py`` makes; the launcher's bootstrap executes it with ``data``
-(the image), ``base`` (where the modules begin) and ``home`` (the directory that
-holds the package).
+``launcher/image.py`` makes; the launcher's bootstrap executes it with ``file``
+(the open image), ``base`` (where the index begins) and ``home`` (the directory
+that holds the package).
 """
 
 import gc
 import marshal
 import sys
 from _frozen_importlib import ModuleSpec
+from posix import pread
 
 # A command lives for milliseconds: collecting garbage would cost more than it frees.
 gc.disable()
 
-start = base + 4 + int.from_bytes(data[base : base + 4], "little")  # noqa: F821
-index = marshal.loads(data[base + 4 : start])  # noqa: F821
+start = base + 4 + int.from_bytes(pread(file, 4, base), "little")  # noqa: F821
+index = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
 
 
 class ImageFinder:
@@ -43,8 +44,7 @@ class ImageFinder:
     def exec_module(module):
         """Run the module's code."""
         _, _, offset, size = index[module.__name__]
-        begin = start + offset
-        exec(marshal.loads(data[begin : begin + size]), module.__dict__)  # noqa: F821
+        exec(marshal.loads(pread(file, size, start + offset)), module.__dict__)  # noqa: F821
 
 
 sys.meta_path.insert(0, ImageFinder)

@@ -1,6 +1,7 @@
 """Resources of config.json as values for cgroup files: tables, no kernel."""
 
 import pytest
+from ebpf import run
 
 from pyrunc.cgroups import v1_limits, v2_limits
 from pyrunc.cgroups.device_filter import fold, program
@@ -8,8 +9,6 @@ from pyrunc.cgroups.devices import ALWAYS_ALLOWED, rules_for, v1_writes
 from pyrunc.cgroups.host import Layout
 from pyrunc.cgroups.paths import paths_for
 from pyrunc.errors import Error
-
-from ebpf import run
 
 
 @pytest.mark.parametrize(
@@ -51,9 +50,18 @@ def test_v1_refuses_unified():
 @pytest.mark.parametrize(
     ("resources", "writes"),
     [
-        ({"memory": {"limit": 100, "swap": 150}}, [("memory.swap.max", "50"), ("memory.max", "100")]),
-        ({"memory": {"limit": 100, "swap": 100}}, [("memory.swap.max", "0"), ("memory.max", "100")]),
-        ({"memory": {"limit": 100, "swap": -1}}, [("memory.swap.max", "max"), ("memory.max", "100")]),
+        (
+            {"memory": {"limit": 100, "swap": 150}},
+            [("memory.swap.max", "50"), ("memory.max", "100")],
+        ),
+        (
+            {"memory": {"limit": 100, "swap": 100}},
+            [("memory.swap.max", "0"), ("memory.max", "100")],
+        ),
+        (
+            {"memory": {"limit": 100, "swap": -1}},
+            [("memory.swap.max", "max"), ("memory.max", "100")],
+        ),
         ({"memory": {"limit": -1}}, [("memory.swap.max", "max"), ("memory.max", "max")]),
         ({"memory": {"reservation": 7}}, [("memory.low", "7")]),
         ({"cpu": {"quota": 5000}}, [("cpu.max", "5000 100000")]),
@@ -84,7 +92,9 @@ def test_v2_unified_names_are_files_of_the_cgroup(name):
         v2_limits.early_writes({"unified": {name: "1"}})
 
 
-@pytest.mark.parametrize("memory", [{"limit": 100, "swap": 50}, {"swap": 50}, {"limit": -1, "swap": 5}])
+@pytest.mark.parametrize(
+    "memory", [{"limit": 100, "swap": 50}, {"swap": 50}, {"limit": -1, "swap": 5}]
+)
 def test_v2_swap_that_cannot_be(memory):
     with pytest.raises(Error, match="swap"):
         v2_limits.late_writes({"memory": memory})
@@ -137,7 +147,10 @@ def test_the_null_device_is_allowed_and_others_are_not():
 
 
 def test_allow_everything_and_deny_one():
-    entries = [{"allow": True}, {"allow": False, "type": "b", "major": 8, "minor": 0, "access": "w"}]
+    entries = [
+        {"allow": True},
+        {"allow": False, "type": "b", "major": 8, "minor": 0, "access": "w"},
+    ]
     assert verdict(entries, "b", 8, 0, "r") == 1
     assert verdict(entries, "b", 8, 0, "rw") == 0
     assert verdict(entries, "b", 8, 1, "rw") == 1

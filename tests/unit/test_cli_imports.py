@@ -34,6 +34,7 @@ ALLOWED = {
     "pyrunc.linux.libc": "raw system calls",
     "pyrunc.linux.numbers": "their numbers",
     "pyrunc.linux.processes": "whether a process is still the one recorded",
+    "pyrunc.trace": "the stand-in that makes --trace cost nothing when it is off",
     "pyrunc.spec": "the room",
     "pyrunc.spec.json_text": "the record is JSON, and so is the answer",
 }

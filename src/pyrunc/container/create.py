@@ -11,22 +11,22 @@ import posix
 
 from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
-from pyrunc.container.idmap import open_source, write_mappings
 from pyrunc.container.interrupts import Interrupted, Interrupts
+from pyrunc.container.removal import remove_cgroup, run_poststop
 from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import RECORD_FORMAT, Store
 from pyrunc.container.timestamps import now
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files, sockets
+from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.plan.facts import Facts
 from pyrunc.plan.planner import needs_cgroup_early, plan, root_path
 from pyrunc.process import channel
 from pyrunc.process.attributes import set_rlimits
 from pyrunc.process.descriptors import passed
+from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import run_hooks, with_pid
 from pyrunc.process.last_mile import LastMile, session_keyring
-from pyrunc.process.launch import parse_failure
 from pyrunc.process.namespaces import open_namespace
 from pyrunc.process.seal import sealed_init
 from pyrunc.security import capabilities
@@ -262,6 +262,8 @@ class Creation:
         builders += handover.sources.values()
 
         def mappings(pid: int) -> None:
+            from pyrunc.container.idmap import write_mappings
+
             write_mappings(pid, self.spec, rootless=self.settings.rootless)
 
         # A signal between the birth and the moment when we know of it would leave a stray
@@ -281,15 +283,13 @@ class Creation:
         if not self.plan.namespaces.needs_stage and "user" in self.plan.namespaces.new:
             _go_on(down)
         try:
-            self._make_cgroup()
+            self._make_cgroup(down)
         except (OSError, Error):
             # A builder that failed in the meantime knows better what went wrong.
             if p.poll((up,), 0):
                 self._converse(up, down)
             raise
         trace.mark("make the cgroup, set the first limits, move the builder in")
-        if needs_cgroup_early(self.spec, self.plan.namespaces):
-            _go_on(down)
         self._converse(up, down)
         trace.mark("wait for the builder to become init")
 
@@ -315,6 +315,8 @@ class Creation:
             handover.namespaces[kind] = open_namespace(kind, path)
         for step in self.plan.opened_by_runtime:
             user_namespace = handover.namespaces.get("user", -1)
+            from pyrunc.container.idmap import open_source
+
             handover.sources[step.index] = open_source(step, spec, user_namespace)
         return handover
 
@@ -361,11 +363,13 @@ class Creation:
             last_mile.rlimits = ()
         return last_mile
 
-    def _make_cgroup(self) -> None:
+    def _make_cgroup(self, down: int) -> None:
         resources = self.spec.get("linux", {}).get("resources") or {}
         self.driver.create(resources)
         # A scope of systemd's is there only once it has its first process.
         self.driver.attach(self.pid)
+        if needs_cgroup_early(self.spec, self.plan.namespaces):
+            _go_on(down)
         self.driver.apply_early(resources)
 
     def _converse(self, up: int, down: int) -> None:
@@ -387,9 +391,7 @@ class Creation:
 
     def _failure(self, message: bytes) -> Error:
         if message[:1] == channel.FAILED:
-            return Error(
-                f"unable to start container process: {channel.failure_text(message)}"
-            )
+            return Error(f"unable to start container process: {channel.failure_text(message)}")
         failure = parse_failure(message)
         if failure is None:
             return channel.dead("the container's init")
@@ -407,6 +409,8 @@ class Creation:
             self.master = master
             return
         try:
+            from pyrunc.linux import sockets
+
             socket = sockets.connect_unix(self.options.console_socket)
             sockets.send_descriptor(socket, master, b"/dev/ptmx")
             posix.close(socket)
@@ -438,11 +442,15 @@ class Creation:
         if self.options.pidfd_socket:
             self._send_pidfd(self.options.pidfd_socket)
         if self.options.pid_file:
+            from pyrunc.container.pid_file import write_pid_file
+
             write_pid_file(self.options.pid_file, self.pid)
             self._wrote_pid_file = True
         self.settings.trace.mark("set the last limits, write the record")
 
     def _send_pidfd(self, path: str) -> None:
+        from pyrunc.linux import sockets
+
         try:
             socket = sockets.connect_unix(path)
             try:
@@ -499,49 +507,6 @@ def _go_on(down: int) -> None:
         posix.write(down, channel.GO_ON)
     except BrokenPipeError:
         pass
-
-
-def remove_cgroup(driver: Driver) -> None:
-    """Kill what is left in a container's cgroup, and remove it."""
-    if driver.processes():
-        driver.signal_all(p.SIGKILL)
-    driver.destroy()
-
-
-def run_poststop(settings: Settings, hooks: list[Hook] | None, state: bytes) -> None:
-    """Run the poststop hooks; one that fails is warned about and the next is run."""
-    for hook in hooks or ():
-        try:
-            run_hooks("poststop", [hook], state)
-        except Error as error:
-            settings.log.warn(str(error))
-
-
-def describe_failure(failure: tuple[int, int, int, str]) -> str:
-    """Turn a failure record of init's into words."""
-    _, code, detail, label = failure
-    if code:
-        return f"{label}: {posix.strerror(code).lower()}"
-    if detail:
-        ending = p.exit_status(detail)
-        return f"{label}: exit status {ending}"
-    return label
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write the pid, without a newline, so that the file is there whole or not at all."""
-    directory, _, name = path.rpartition("/")
-    temporary = f"{directory or '.'}/.{name}"
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | files.O_CLOEXEC
-    try:
-        descriptor = posix.open(temporary, flags, 0o644)
-        try:
-            files.write_all(descriptor, b"%d" % pid)
-        finally:
-            posix.close(descriptor)
-        posix.rename(temporary, path)
-    except OSError as error:
-        raise Error(f"cannot write pid file {path}: {reason(error)}") from None
 
 
 def _check_terminal(spec: Spec, options: CreateOptions) -> None:

@@ -13,8 +13,8 @@ import posix
 from _struct import unpack
 
 from pyrunc.container import state as states
-from pyrunc.container.create import describe_failure, write_pid_file
 from pyrunc.container.exec_process import ExecOptions, process_of
+from pyrunc.container.pid_file import write_pid_file
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
@@ -23,8 +23,9 @@ from pyrunc.process import channel
 from pyrunc.process.attributes import add_cpu_affinity
 from pyrunc.process.console import open_terminal, send_to_socket
 from pyrunc.process.descriptors import passed
+from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile, session_keyring
-from pyrunc.process.launch import LaunchProgram, parse_failure
+from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.namespaces import FILES, FLAGS
 from pyrunc.process.program import find_program, stdio_to_give, with_home
 from pyrunc.process.seal import launch_fd, sealed_init
@@ -220,14 +221,13 @@ class _Execution:
 
     def _send_listener(self, stage: int, number: int) -> None:
         from pyrunc.container.listener import send_listener
-        from pyrunc.container.start import hook_state
 
         pidfd = p.pidfd_open(stage)
         try:
             listener = p.pidfd_getfd(pidfd, number)
         finally:
             posix.close(pidfd)
-        state = hook_state(self.record, states.RUNNING, self.record["pid"])
+        state = states.hook_state(self.record, states.RUNNING, self.record["pid"])
         try:
             send_listener(self.spec, stage, state, listener)
         except Error:

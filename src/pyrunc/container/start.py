@@ -6,15 +6,12 @@ import posix
 from errno import ENOENT, ENXIO
 
 from pyrunc.container import state as states
-from pyrunc.container.create import describe_failure
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process.channel import EXECUTING, GO_ON
-from pyrunc.process.hooks import run_hooks, with_pid
-from pyrunc.process.launch import parse_failure
-from pyrunc.spec import json_text
+from pyrunc.process.failure import describe_failure, parse_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,8 +66,10 @@ def start_entry(settings: Settings, entry: Entry, record: Record) -> None:
     entry.unlock()
     hooks = (record.get("hooks") or {}).get("poststart")
     if hooks:
+        from pyrunc.process.hooks import run_hooks
+
         try:
-            run_hooks("poststart", hooks, hook_state(record, states.RUNNING, record["pid"]))
+            run_hooks("poststart", hooks, states.hook_state(record, states.RUNNING, record["pid"]))
         except Error:
             _kill(record)
             raise
@@ -110,19 +109,6 @@ def release(entry: Entry) -> None:
         )
     entry.unlink("exec.fifo")
     entry.unlink("result.fifo")
-
-
-def hook_state(record: Record, status: str, pid: int) -> bytes:
-    """Return the state JSON for the hooks of a container that exists."""
-    state = {
-        "ociVersion": record["ociVersion"],
-        "id": record["id"],
-        "status": status,
-        "pid": 0,
-        "bundle": record["bundle"],
-        "annotations": record.get("annotations") or {},
-    }
-    return with_pid(json_text.encode(state).encode(), pid)
 
 
 def _kill(record: Record) -> None:

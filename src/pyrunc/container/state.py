@@ -7,6 +7,7 @@ import posix
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes
+from pyrunc.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,19 @@ def describe(entry: Entry, record: Record) -> dict[str, Any]:
     if record.get("annotations"):
         state["annotations"] = record["annotations"]
     return state
+
+
+def hook_state(record: Record, status: str, pid: int) -> bytes:
+    """Return the state JSON for the hooks of a container that exists."""
+    state = {
+        "ociVersion": record["ociVersion"],
+        "id": record["id"],
+        "status": status,
+        "pid": pid,
+        "bundle": record["bundle"],
+        "annotations": record.get("annotations") or {},
+    }
+    return json_text.encode(state).encode()
 
 
 def query(settings: Settings, container_id: str) -> dict[str, Any]:

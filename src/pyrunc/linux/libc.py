@@ -13,10 +13,9 @@ that still holds it.
 
 from __future__ import annotations
 
+import _ctypes
 import posix
 from errno import EINTR
-
-import _ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

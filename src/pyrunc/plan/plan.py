@@ -1,4 +1,4 @@
-"""The plan: everything that will be done to make a container, in order, before any of it is done."""
+"""The plan: all that will be done to make a container, in order, before any of it is done."""
 
 from __future__ import annotations
 

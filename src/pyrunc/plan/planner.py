@@ -53,11 +53,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
             steps.append(namespaces.BecomeRoot(facts.rootless))
     steps += _identity(spec, spaces)
     steps += _root(spec, bundle, spaces)
-    if needs_cgroup_early(spec, spaces):
-        steps.append(channel.AwaitRuntime("the container's cgroup"))
-        if "cgroup" in spaces.new:
-            steps.append(namespaces.UnshareCgroupNamespace())
-    steps += mount_steps
+    steps += _after_cgroup(spec, spaces, mount_steps)
     if _makes_devices(spec, bundle):
         steps += _devices(spec, in_user_namespace, spaces.private("mount"))
     steps += _terminal(spec)
@@ -73,6 +69,18 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
         else:
             steps.append(program.GiveStdio((process.get("user") or {}).get("uid", 0)))
     return Plan(spaces, tuple(steps), opened)
+
+
+def _after_cgroup(spec: Spec, spaces: Namespaces, mount_steps: list[Step]) -> list[Step]:
+    """Let the builder wait for its cgroup as late as it can: the runtime makes it meanwhile."""
+    if not needs_cgroup_early(spec, spaces):
+        return mount_steps
+    waiting: list[Step] = [channel.AwaitRuntime("the container's cgroup")]
+    if "cgroup" in spaces.new:
+        waiting.append(namespaces.UnshareCgroupNamespace())
+    kinds = (cgroup_mount.MountCgroupV1, cgroup_mount.MountCgroupV2)
+    first = next((i for i, s in enumerate(mount_steps) if isinstance(s, kinds)), len(mount_steps))
+    return [*mount_steps[:first], *waiting, *mount_steps[first:]]
 
 
 def plan_namespaces(spec: Spec) -> Namespaces:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from _struct import Struct
 
 from pyrunc.linux.numbers import SYS
+from pyrunc.process.failure import MAGIC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAGIC = 0x31676E4C
 _CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM, _SPAWN, _CHECK_CWD, _HOOK, _EXEC = range(
     9
 )
@@ -23,7 +23,6 @@ _IGNORE = 1
 _HEADER = Struct("<IIIIIi8x")
 _ENTRY = Struct("<IIQQQQQQQQQ")
 _CELL = Struct("<Q")
-_FAILURE = Struct("<5I")
 _FIRST_ARGUMENT = 16
 _STORE = 64
 _LABEL = 72
@@ -203,9 +202,7 @@ class LaunchProgram:
                 target = at + _ENTRY.size + _FIRST_ARGUMENT if store == -2 else store + blobs_at
                 relocations.append(at + _STORE)
             relocations.append(at + _LABEL)
-            entries.append(
-                _ENTRY.pack(kind, flags, number, *values, target, label + blobs_at)
-            )
+            entries.append(_ENTRY.pack(kind, flags, number, *values, target, label + blobs_at))
             at += _ENTRY.size
         blobs = self._blobs
         for cell in self._blob_relocations:
@@ -220,17 +217,3 @@ class LaunchProgram:
     def describe(self) -> list[str]:
         """Return the label of each entry, in order."""
         return list(self._labels)
-
-
-def parse_failure(record: bytes) -> tuple[int, int, int, str] | None:
-    """Take a failure record of init's apart: ``(index, errno, wait status, label)``.
-
-    None when it is not one.
-    """
-    if len(record) < _FAILURE.size:
-        return None
-    magic, index, code, detail, length = _FAILURE.unpack_from(record)
-    if magic != MAGIC or len(record) < _FAILURE.size + length:
-        return None
-    label = record[_FAILURE.size : _FAILURE.size + length].decode("utf-8", "replace")
-    return index, code, detail, label

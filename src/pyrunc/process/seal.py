@@ -6,7 +6,6 @@ there is a copy that lasts as long as the process (CVE-2019-5736).
 
 from __future__ import annotations
 
-import posix
 from errno import EACCES, EINVAL, ENOENT
 
 from pyrunc.errors import Error, reason

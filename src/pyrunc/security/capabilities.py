@@ -13,7 +13,7 @@ from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     Call = tuple[str | int | bytes, ...]
@@ -198,9 +198,7 @@ def wanted(
     )
 
 
-def ambient_not_raised(
-    capabilities: Mapping[str, Any] | None, sets: CapabilitySets
-) -> str:
+def ambient_not_raised(capabilities: Mapping[str, Any] | None, sets: CapabilitySets) -> str:
     """Return a line about ambient capabilities that ``sets`` leave out, or nothing.
 
     No warning: the default config of runc lists some that are not inheritable, and nobody
