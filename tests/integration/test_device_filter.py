@@ -45,7 +45,7 @@ def random_rules(source: random.Random) -> list[Rule]:
 
 
 def kernel_verdicts(cgroup: Path, nodes: Path) -> dict[tuple[str, int, int, str], bool]:
-    """Ask the kernel from a child in the cgroup: access(2) checks like open, mknod(2) for itself."""
+    """Ask the kernel from a child in the cgroup: access(2) checks as open does, mknod(2) itself."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

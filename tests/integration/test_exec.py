@@ -138,7 +138,7 @@ def test_it_is_under_the_container_s_seccomp_filter(box, pyrunc, no_new_privileg
     container = box(
         process={
             "noNewPrivileges": no_new_privileges,
-            "capabilities": {k: capabilities for k in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         },
         linux={
             "seccomp": {
