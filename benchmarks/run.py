@@ -286,11 +286,6 @@ def _crowd(bench: Bench, true: str, sleeper: str) -> None:
 
     bench.case("smallest memory limit for true (KiB)", smallest_limit, rounds=1)
 
-    def peak(*arguments: str) -> Callable[[Runtime], float]:
-        return lambda r: float(r.spawn(*arguments, bench.name())[1])
-
-    bench.case("peak RSS of run (KiB)", peak("run", "-b", true), rounds=3)
-
     def init_rss(runtime: Runtime) -> float:
         container = bench.name()
         runtime.must("create", "-b", sleeper, container)

@@ -1,8 +1,8 @@
 """Talking to systemd: sd-bus(3) of libsystemd through ctypes.
 
 libsystemd is there wherever systemd is, speaks the protocol completely, and
-costs a package none of its own. Loaded only for ``--systemd-cgroup``: the
-import of ctypes takes 3 ms, opening the bus and a call some 2 ms.
+needs no package. Loaded only for ``--systemd-cgroup``: the import of ctypes
+takes 3 ms.
 """
 
 from __future__ import annotations
