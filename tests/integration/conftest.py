@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,11 @@ class Bundle:
         self.linux.update(uidMappings=[mapping], gidMappings=[mapping])
         self.namespace("user")
 
+    def give_to(self, uid: int) -> None:
+        """Make user and group ``uid`` of the host the owners of the root file system."""
+        for path in (self.rootfs, *self.rootfs.rglob("*")):
+            os.chown(path, uid, uid, follow_symlinks=False)
+
     def shell(self, script: str) -> None:
         """Let the container run a shell script."""
         self.process["args"] = ["sh", "-c", script]
@@ -180,6 +186,7 @@ class Runtime:
         self.command = [*command, "--root", str(directory / f"{name}-state")]
         self.directory = directory
         self.ids: list[str] = []
+        self.roots: set[tuple[int, int] | None] = set()
 
     def __call__(self, *arguments: str | Path, id: str = "", **options: Any) -> Result:
         """Run the command with ``arguments``; ``options`` go to subprocess.run."""
@@ -217,6 +224,7 @@ class Runtime:
 
     def _from_bundle(self, command: str, bundle: Bundle, *options: str, **how: Any) -> Result:
         bundle.save()
+        self.roots.add(identity(bundle.rootfs))
         name = self.new_id()
         return self(command, "--bundle", bundle.path, *options, name, id=name, **how)
 
@@ -287,6 +295,15 @@ def rootfs_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (template / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (template / "etc/group").write_text("root:x:0:\n")
     return template
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A directory like ``tmp_path``, but every user of the machine is let in."""
+    path = Path(tempfile.mkdtemp(prefix="pyrunc-test-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture
@@ -370,7 +387,7 @@ def mount_missing_controllers() -> list[str]:
 
 def leftovers(runtime: Runtime, directory: Path) -> list[str]:
     """Name everything of the containers that is still on the machine."""
-    roots = {identity(path) for path in directory.glob("*/rootfs")}
+    roots = runtime.roots - {None}
     found: list[str] = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and identity(process / "root") in roots:

@@ -1,0 +1,193 @@
+"""Runs inside the virtual machine: cgroup v2 with cgroupfs and with systemd, as root or not."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = os.geteuid() == 0
+FILES = ("memory.max", "memory.swap.max", "memory.low", "cpu.max", "cpu.weight", "pids.max",
+         "cpuset.cpus")  # fmt: skip
+BOOTSTRAP = (
+    "import sys; sys.path.append('/src/src'); sys.argv[0] = 'pyrunc'\n"
+    "from pyrunc.cli.main import main; main()"
+)
+SYSTEMCTL = ["systemctl"] if ROOT else ["systemctl", "--user"]
+
+
+def run(*words, check=True):
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
+    return done
+
+
+@pytest.fixture(scope="session")
+def pyrunc(tmp_path_factory):
+    """The command, as one executable file."""
+    path = tmp_path_factory.mktemp("bin") / "pyrunc"
+    path.write_text(f'#!/bin/sh\nexec python3 -I -S -X utf8 -c "{BOOTSTRAP}" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def bundle(tmp_path, pyrunc):
+    binaries = tmp_path / "rootfs" / "bin"
+    binaries.mkdir(parents=True)
+    shutil.copy(shutil.which("busybox"), binaries / "busybox")
+    for name in ("sh", "sleep", "cat", "true", "dd", "mknod"):
+        (binaries / name).symlink_to("busybox")
+    (tmp_path / "rootfs" / "tmp").mkdir()
+    run(pyrunc, "spec", "--bundle", str(tmp_path), *([] if ROOT else ["--rootless"]))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["ociVersion"] = "1.0.2"
+    config["process"] |= {"terminal": False, "args": ["sleep", "1000"]}
+    config["linux"].setdefault("resources", {}).update(
+        memory={"limit": 64 << 20, "swap": 128 << 20, "reservation": 32 << 20},
+        cpu={"shares": 1024, "quota": 50000, "cpus": "0"},
+        pids={"limit": 20},
+    )
+    return tmp_path, config
+
+
+def start(bundle, name, *command):
+    path, config = bundle
+    (path / "config.json").write_text(json.dumps(config))
+    # Not through pipes: the container keeps them open, and nobody would see their end.
+    with open(path / "stderr", "w+") as log:
+        subprocess.run(
+            [*command, "run", "--detach", "--bundle", str(path), name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            check=False,
+        )
+    assert (path / "stderr").read_text() == ""
+
+
+def cgroup_of(pid):
+    return Path("/sys/fs/cgroup") / Path(f"/proc/{pid}/cgroup").read_text().strip()[4:]
+
+
+def values(program, name):
+    pid = json.loads(run(program, "state", name).stdout)["pid"]
+    return {f: (cgroup_of(pid) / f).read_text().strip() for f in FILES}
+
+
+def managers():
+    return ["cgroupfs", "systemd"] if ROOT else ["systemd"]
+
+
+@pytest.mark.parametrize("manager", managers())
+def test_limits_and_their_update_equal_runcs(bundle, pyrunc, manager):
+    flags = ["--systemd-cgroup"] if manager == "systemd" else []
+    seen = {}
+    for program in ("runc", pyrunc):
+        name = f"limits-{Path(program).name}-{manager}"
+        start(bundle, name, program, *flags)
+        try:
+            before = values(program, name)
+            run(program, *flags, "update", "--memory", "50331648", "--memory-swap", "50331648",
+                "--cpu-share", "512", "--pids-limit", "30", name)  # fmt: skip
+            seen[program] = before, values(program, name)
+        finally:
+            run(program, *flags, "delete", "--force", name)
+    assert seen["runc"] == seen[pyrunc]
+
+
+@pytest.mark.parametrize("manager", managers())
+def test_pause_kill_and_delete_leave_nothing(bundle, pyrunc, manager):
+    flags = ["--systemd-cgroup"] if manager == "systemd" else []
+    start(bundle, "life", pyrunc, *flags)
+    pid = json.loads(run(pyrunc, "state", "life").stdout)["pid"]
+    cgroup = cgroup_of(pid)
+    run(pyrunc, "pause", "life")
+    assert json.loads(run(pyrunc, "state", "life").stdout)["status"] == "paused"
+    assert run(pyrunc, "exec", "life", "true", check=False).returncode == 255
+    run(pyrunc, "resume", "life")
+    assert run(pyrunc, "exec", "life", "true").returncode == 0
+    run(pyrunc, "pause", "life")
+    run(pyrunc, "delete", "--force", "life")
+    assert not cgroup.exists()
+
+
+def test_a_scope_has_the_properties_and_goes(bundle, pyrunc):
+    _, config = bundle
+    config["linux"]["cgroupsPath"] = ":test:scope"
+    config["annotations"] = {"org.systemd.property.TimeoutStopSec": "uint64 5"}
+    start(bundle, "scope", pyrunc, "--systemd-cgroup")
+    properties = "MemoryMax,TasksMax,CPUWeight,Delegate,TimeoutStopUSec,ActiveState"
+    try:
+        shown = run(*SYSTEMCTL, "show", "test-scope.scope", "-p", properties).stdout.split()
+        assert sorted(shown) == [
+            "ActiveState=active", "CPUWeight=39", "Delegate=yes", "MemoryMax=67108864",
+            "TasksMax=20", "TimeoutStopUSec=5s",
+        ]  # fmt: skip
+    finally:
+        run(pyrunc, "delete", "--force", "scope")
+    shown = run(*SYSTEMCTL, "show", "test-scope.scope", "-P", "LoadState").stdout.strip()
+    assert shown == "not-found"
+
+
+@pytest.mark.skipif(not ROOT, reason="attaching a device filter needs root")
+def test_the_device_filter_is_in_force(bundle, pyrunc):
+    _, config = bundle
+    config["process"]["capabilities"] = {
+        k: ["CAP_MKNOD"] for k in ("bounding", "effective", "permitted")
+    }
+    config["root"]["readonly"] = False
+    start(bundle, "devices", pyrunc)
+    try:
+        script = "mknod /dev/m c 1 1; mknod /dev/n c 1 3; cat /dev/n; cat /dev/m"
+        done = run(pyrunc, "exec", "devices", "sh", "-c", script, check=False)
+        assert done.returncode == 1
+        assert "/dev/m': Operation not permitted" in done.stderr
+        assert "/dev/n'" not in done.stderr
+    finally:
+        run(pyrunc, "delete", "--force", "devices")
+
+
+def test_statistics_have_what_runcs_have(bundle, pyrunc):
+    flags = ["--systemd-cgroup"]
+    shapes = {}
+    for program in ("runc", pyrunc):
+        start(bundle, "stats", program, *flags)
+        try:
+            event = json.loads(run(program, *flags, "events", "--stats", "stats").stdout)
+        finally:
+            run(program, *flags, "delete", "--force", "stats")
+        data = event["data"]
+        shapes[program] = {k: type(v).__name__ for k, v in data.items()}
+        shapes[program]["memory"] = sorted(data["memory"]["usage"].keys() - {"max"})
+    assert shapes["runc"].items() <= shapes[pyrunc].items()
+
+
+@pytest.mark.skipif(not ROOT or not shutil.which("podman"), reason="podman as root")
+def test_podman_with_the_systemd_manager(bundle, pyrunc):
+    path, _ = bundle
+    words = ["podman", "--runtime", pyrunc, "run", "--rm", "--network", "none", "--memory", "32m"]
+    done = run(*words, "--rootfs", str(path / "rootfs"), "cat", "/sys/fs/cgroup/memory.max")
+    assert done.stdout.strip() == str(32 << 20)
+
+
+@pytest.mark.skipif(not ROOT, reason="loading a profile needs root")
+def test_an_apparmor_profile_is_applied(bundle, pyrunc, tmp_path):
+    if not Path("/sys/kernel/security/apparmor/profiles").exists():
+        pytest.skip("AppArmor is not active")
+    profile = tmp_path / "profile"
+    profile.write_text("profile pyrunc-test flags=(attach_disconnected) { file, signal, }\n")
+    run("apparmor_parser", "--replace", str(profile))
+    _, config = bundle
+    config["process"]["apparmorProfile"] = "pyrunc-test"
+    start(bundle, "apparmor", pyrunc)
+    try:
+        seen = run(pyrunc, "exec", "apparmor", "cat", "/proc/1/attr/current",
+                   "/proc/self/attr/current").stdout  # fmt: skip
+        assert seen.count("pyrunc-test (enforce)") == 2, seen
+    finally:
+        run(pyrunc, "delete", "--force", "apparmor")

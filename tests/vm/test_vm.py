@@ -1,0 +1,47 @@
+"""cgroup v2, systemd and AppArmor in a throw-away virtual machine (machine/README.md).
+
+The images must be there already: making them takes minutes and the distribution's archive.
+Run ``tests/vm/machine/build`` once for that.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+CACHE = Path(os.environ.get("VM_CACHE") or Path.home() / ".cache/oci-vm")
+
+
+def why_not() -> str:
+    if os.geteuid() != 0:
+        return "the virtual machine needs root"
+    if shutil.which("qemu-system-x86_64") is None:
+        return "qemu-system-x86_64 (package qemu-system-x86) is not installed"
+    if not CACHE.is_dir() or not any(CACHE.iterdir()):
+        return f"no images in {CACHE}: tests/vm/machine/build makes them"
+    return ""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("user", ["root", "tester"])
+def test_guest(user):
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    subprocess.run(["make", "-s", "-C", TOP / "init"], check=True)
+    done = subprocess.run(
+        [
+            HERE / "machine/run", "--timeout", "240", "--share", TOP, "--user", user, "--",
+            "python3", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
+            "tests/vm/guest/guest_cgroups.py",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode in (124, 125):
+        # Its own failure, or an emulation too slow for the time: no word about pyrunc.
+        pytest.skip(f"the virtual machine gave no result: {done.stderr[-500:]}")
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
