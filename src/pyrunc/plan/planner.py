@@ -42,6 +42,9 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     :param state: the state JSON for createContainer hooks, compact, with ``"pid":0``.
     :raises Error: when the config asks for what cannot be planned.
     """
+    for member in ("netDevices", "intelRdt"):
+        if spec.get("linux", {}).get(member):
+            raise Error(f"linux.{member} is not supported by this version; leave it out")
     spaces = plan_namespaces(spec)
     in_user_namespace = spaces.private("user")
     mount_steps, opened = _mounts(spec, bundle, spaces, facts)

@@ -38,7 +38,13 @@ class BringRoot(Step):
         return f"bind the root file system {self.path}"
 
     def apply(self, build: Build) -> None:
-        target = posix.open(self.path, files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
+        try:
+            target = posix.open(self.path, files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
+        except PermissionError as error:
+            raise Error(
+                f"{reason(error)}; root of the container's user namespace must be let through "
+                "every directory that leads there"
+            ) from None
         try:
             if self.parent_is_shared:
                 _make_mount_private(target)
