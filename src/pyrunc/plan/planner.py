@@ -46,6 +46,8 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
         if spec.get("linux", {}).get(member):
             raise Error(f"linux.{member} is not supported by this version; leave it out")
     spaces = plan_namespaces(spec)
+    if "user" in spaces.new:
+        _check_root_is_mapped(spec)
     in_user_namespace = spaces.private("user")
     mount_steps, opened = _mounts(spec, bundle, spaces, facts)
     steps: list[Step] = []
@@ -84,6 +86,20 @@ def _after_cgroup(spec: Spec, spaces: Namespaces, mount_steps: list[Step]) -> li
     kinds = (cgroup_mount.MountCgroupV1, cgroup_mount.MountCgroupV2)
     first = next((i for i, s in enumerate(mount_steps) if isinstance(s, kinds)), len(mount_steps))
     return [*mount_steps[:first], *waiting, *mount_steps[first:]]
+
+
+def _check_root_is_mapped(spec: Spec) -> None:
+    """Without a root of its own, nobody could make the container: execve takes the capabilities.
+
+    :raises Error: when id 0 is not among the mapped ones.
+    """
+    linux = spec.get("linux", {})
+    for name, mappings in (
+        ("uidMappings", linux.get("uidMappings")),
+        ("gidMappings", linux.get("gidMappings")),
+    ):
+        if not any(mapping["containerID"] == 0 for mapping in mappings or ()):
+            raise Error(f"a new user namespace needs an id of the host for id 0 in linux.{name}")
 
 
 def plan_namespaces(spec: Spec) -> Namespaces:
