@@ -192,7 +192,11 @@ class Runtime:
         """Run the command with ``arguments``; ``options`` go to subprocess.run."""
         number = next(_ids)
         out, err = (self.directory / f"{self.name}-{number}.{end}" for end in ("out", "err"))
-        options.setdefault("stdin", subprocess.DEVNULL)
+        if self.name == "crun":
+            # crun gives its stdin to the container's user, even if that is the host's /dev/null.
+            options.setdefault("input", b"")
+        else:
+            options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("timeout", 60)
         with out.open("wb") as stdout, err.open("wb") as stderr:
             done = subprocess.run(

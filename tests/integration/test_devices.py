@@ -84,9 +84,15 @@ def test_a_default_device_hides_whatever_the_image_has_in_its_place(make_bundle,
     (bundle.rootfs / "dev/null").write_text("")
     (bundle.rootfs / "dev/zero").symlink_to(outside)
     os.mknod(bundle.rootfs / "dev/full", 0o666 | 0o020000, os.makedev(1, 5))
-    bundle.shell("echo x > /dev/null; stat -L -c %t:%T /dev/null /dev/zero /dev/full")
+    bundle.shell(
+        "echo x > /dev/null; chmod 0 /dev/zero; stat -L -c %t:%T /dev/null /dev/zero /dev/full"
+    )
+    for names in bundle.process["capabilities"].values():
+        names.append("CAP_FOWNER")
+    before = os.stat("/dev/zero")
     assert pyrunc.run(bundle).stdout.split() == ["1:3", "1:5", "1:7"]
     assert outside.read_text() == "mine\n"
+    assert os.stat("/dev/zero") == before
 
 
 def test_ptmx_of_the_image_is_replaced(make_bundle, pyrunc):

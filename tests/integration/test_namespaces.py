@@ -230,8 +230,10 @@ def test_a_new_user_namespace_with_a_network_of_the_host(make_bundle, pyrunc, ho
     container, pid = running(make_bundle, pyrunc, change)
     assert "network" in shared_with(pid, other)
     assert "user" not in shared_with(pid)
-    # A new sysfs is not allowed there: the host's stands in, read-only as asked for.
+    # A new sysfs is not allowed there: the host's stands in, read-only as asked for, and
+    # without the host's cgroups.
     assert pyrunc.exec(container, "ls", "/sys/class").code == 0
+    assert pyrunc.exec(container, "ls", "/sys/fs/cgroup").stdout == ""
 
 
 @pytest.mark.parametrize("kinds", [("pid",), ("time",), ("network", "pid", "time")])

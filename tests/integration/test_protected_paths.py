@@ -16,6 +16,17 @@ def test_masked_file_is_the_null_device(make_bundle, pyrunc):
     assert (bundle.rootfs / "secret").read_text() == "secret\n"
 
 
+def test_the_host_s_null_device_is_out_of_reach_behind_a_mask(make_bundle, pyrunc):
+    bundle = make_bundle(args=["sh", "-c", "chmod 600 /secret; chown 5 /secret"])
+    for names in bundle.process["capabilities"].values():
+        names += ["CAP_FOWNER", "CAP_CHOWN"]
+    (bundle.rootfs / "secret").write_text("secret")
+    bundle.linux["maskedPaths"] = ["/secret"]
+    before = os.stat("/dev/null")
+    assert pyrunc.run(bundle).stderr.count("Read-only file system") == 2
+    assert os.stat("/dev/null") == before
+
+
 def test_masked_directory_is_empty_and_read_only(make_bundle, pyrunc):
     bundle = make_bundle(args=["sh", "-c", "ls -a /one /two; touch /one/new; touch /two/new"])
     for name in ("one", "two"):

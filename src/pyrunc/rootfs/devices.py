@@ -109,6 +109,10 @@ class MakeDevice(Step):
             )
             mount = mounts.clone_tree(source, "", recursive=False)
             mounts.attach(mount, target)
+            if not self.bind:
+                # Root of the container is root of the host: it may use the host's device, but
+                # not give it another owner or mode. The device itself stays writable.
+                mounts.set_attributes(mount, enable=mounts.MOUNT_ATTR_RDONLY)
             posix.close(mount)
             posix.close(target)
         finally:

@@ -8,7 +8,7 @@ comes after. A name is never resolved twice.
 from __future__ import annotations
 
 import posix
-from errno import EBUSY, EPERM
+from errno import EBUSY, ENOENT, EPERM
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts
@@ -78,6 +78,8 @@ class MountFilesystem(Step):
                 self.fill(target, mount)
             if mount >= 0:
                 mounts.attach(mount, target)
+                if self.kind == "sysfs":
+                    _hide_cgroups_of_the_host(mount)
             else:
                 mount = _reopen(build.root, self.target, target)
         finally:
@@ -198,6 +200,27 @@ class MakeMountReadOnly(Step):
 def open_bind_source(source: str, options: MountOptions) -> int:
     """Copy the mount tree at ``source`` on the host, for a bind mount (attached nowhere yet)."""
     return mounts.clone_tree(mounts.AT_FDCWD, source, recursive=options.recursive_bind)
+
+
+def _hide_cgroups_of_the_host(sysfs: int) -> None:
+    """Cover what came along with the host's /sys where it stands in for a new one.
+
+    Its cgroups may be the container's user's to write (CVE-2023-25809). In a new sysfs the
+    directory is empty, and left alone.
+    """
+    try:
+        place = files.openat2(sysfs, "fs/cgroup", files.O_PATH, files.RESOLVE_BENEATH)
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+        return
+    try:
+        if files.filesystem_magic(place) != files.SYSFS_MAGIC:
+            cover = mounts.new_filesystem("tmpfs", "tmpfs", ("ro",), mounts.MOUNT_ATTR_RDONLY)
+            mounts.attach(cover, place)
+            posix.close(cover)
+    finally:
+        posix.close(place)
 
 
 def check_not_inside_proc(target: int, path: str, *, allow_root: bool) -> None:

@@ -51,7 +51,8 @@ def _cover_directory(build: Build, target: int) -> None:
 def _cover_file(target: int) -> None:
     """The host's /dev/null is the cover; its identity is checked on the descriptor.
 
-    The container's own /dev/null could be anything (CVE-2025-31133).
+    The container's own /dev/null could be anything (CVE-2025-31133). The cover is read-only,
+    which a device does not mind: else chmod(2) and chown(2) of it would reach the host's.
     """
     null = posix.open("/dev/null", files.O_PATH | files.O_CLOEXEC)
     try:
@@ -60,6 +61,7 @@ def _cover_file(target: int) -> None:
             raise Error("the host's /dev/null is not the null device")
         cover = mounts.clone_tree(null, "", recursive=False)
         mounts.attach(cover, target)
+        mounts.set_attributes(cover, enable=mounts.MOUNT_ATTR_RDONLY)
         posix.close(cover)
     finally:
         posix.close(null)
