@@ -196,7 +196,8 @@ for options in (
 ):  # fmt: skip
     case(f"mount {options}", bind(*options.split()))
 case("mount rbind rshared", both(bind("rbind", "rshared"), linux(rootfsPropagation="shared")))
-case("recursive ro", bind("rbind", "rro"), others="crun")
+case("recursive ro", bind("rbind", "rro"))
+case("nosymfollow", bind("bind", "nosymfollow"), others="runc")
 case("bind of a file", lambda bundle: bundle.bind("/dev/null", "/volume/file"))
 case(
     "target behind a link",
