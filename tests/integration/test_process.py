@@ -1,0 +1,377 @@
+"""Properties of ``process`` as the kernel and the program itself see them; bad values refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+# man 2 ioprio_set, as `ionice` of busybox prints it.
+IO_CLASSES = {"IOPRIO_CLASS_BE": "best-effort", "IOPRIO_CLASS_IDLE": "idle"}
+
+
+@pytest.fixture(params=["run", "exec", "process file"])
+def inside(request, make_bundle, pyrunc):
+    """Run a command in a container whose process (or exec'd process) has these properties."""
+
+    def carry_out(command, process, linux=None):
+        bundle = make_bundle(linux=linux or {})
+        wanted = {**bundle.process, "args": command, **process}
+        if request.param == "run":
+            bundle.config["process"] = wanted
+            return pyrunc.run(bundle)
+        if request.param == "exec":
+            bundle.config["process"] = {**wanted, "args": ["sleep", "1000"]}
+        else:
+            bundle.process["args"] = ["sleep", "1000"]
+        container = pyrunc.create(bundle)
+        if container.code:
+            return container
+        assert pyrunc("start", container.id).code == 0
+        if request.param == "exec":
+            return pyrunc.exec(container, *command)
+        path = bundle.path / "process.json"
+        path.write_text(json.dumps(wanted))
+        return pyrunc("exec", "--process", path, container.id)
+
+    carry_out.how = request.param
+    return carry_out
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "soft", "hard"),
+    [
+        ("RLIMIT_AS", "Max address space", 1 << 40, (1 << 40) + 5),
+        ("RLIMIT_CORE", "Max core file size", 0, 12345),
+        ("RLIMIT_CPU", "Max cpu time", 1000, 2000),
+        ("RLIMIT_DATA", "Max data size", 1 << 39, 1 << 39),
+        ("RLIMIT_FSIZE", "Max file size", 1 << 20, 1 << 21),
+        ("RLIMIT_LOCKS", "Max file locks", 3, 4),
+        ("RLIMIT_MEMLOCK", "Max locked memory", 4096, 8192),
+        ("RLIMIT_MSGQUEUE", "Max msgqueue size", 10, 20),
+        ("RLIMIT_NICE", "Max nice priority", 0, 0),
+        ("RLIMIT_NOFILE", "Max open files", 9, 99),
+        ("RLIMIT_NPROC", "Max processes", 500, 600),
+        ("RLIMIT_RSS", "Max resident set", 1 << 30, 1 << 31),
+        ("RLIMIT_RTPRIO", "Max realtime priority", 0, 0),
+        ("RLIMIT_RTTIME", "Max realtime timeout", 7, 8),
+        ("RLIMIT_SIGPENDING", "Max pending signals", 5, 6),
+        ("RLIMIT_STACK", "Max stack size", 1 << 22, 1 << 23),
+    ],
+)
+def test_each_limit(make_bundle, pyrunc, kind, label, soft, hard):
+    bundle = make_bundle(args=["cat", "/proc/self/limits"])
+    bundle.process["rlimits"] = [{"type": kind, "soft": soft, "hard": hard}]
+    done = pyrunc.run(bundle)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(label)]
+    assert line[len(label) :].split()[:2] == [str(soft), str(hard)]
+
+
+def test_no_limit_at_all(inside):
+    unlimited = {"type": "RLIMIT_CPU", "soft": 2**64 - 1, "hard": 2**64 - 1}
+    done = inside(["grep", "cpu", "/proc/self/limits"], {"rlimits": [unlimited]})
+    assert done.stdout.split()[3:5] == ["unlimited", "unlimited"], done
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"type": "RLIMIT_WRONG", "soft": 1, "hard": 1},
+        {"type": "RLIMIT_CPU", "soft": 2, "hard": 1},
+        {"type": "RLIMIT_CPU", "soft": -1, "hard": 1},
+        {"type": "RLIMIT_CPU", "hard": 1},
+    ],
+)
+def test_wrong_limits(inside, limit):
+    done = inside(["true"], {"rlimits": [limit]})
+    assert done.code != 0
+    assert "rlimits[0]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0, "666"), (0o77, "600"), (0o27, "640"), (None, "644")]
+)
+def test_umask(inside, umask, mode):
+    user = {"uid": 0, "gid": 0} | ({} if umask is None else {"umask": umask})
+    done = inside(["sh", "-c", "umask; echo >/tmp/f; stat -c %a /tmp/f"], {"user": user})
+    assert done.stdout.split() == [f"{0o22 if umask is None else umask:04o}", mode], done
+
+
+def test_umask_that_is_none(inside):
+    done = inside(["true"], {"user": {"uid": 0, "gid": 0, "umask": "077"}})
+    assert done.code != 0
+    assert "umask" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "policy"),
+    [
+        ({"policy": "SCHED_OTHER", "nice": 5}, "0"),
+        ({"policy": "SCHED_BATCH", "nice": 3}, "3"),
+        ({"policy": "SCHED_IDLE"}, "5"),
+        ({"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, "3"),
+    ],
+)
+def test_scheduler(inside, scheduler, policy):
+    done = inside(["cat", "/proc/self/stat"], {"scheduler": scheduler})
+    fields = done.stdout.rpartition(")")[2].split()
+    # proc_pid_stat(5): policy is field 41, nice 19; the state is the third.
+    assert fields[38] == policy, done
+    assert fields[16] == str(scheduler.get("nice", 0))
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"policy": "SCHED_WRONG"},
+        {"policy": "SCHED_OTHER", "nice": 20},
+        {"policy": "SCHED_OTHER", "priority": 3},
+        {"policy": "SCHED_FIFO", "priority": 100},
+        {"policy": "SCHED_BATCH", "runtime": 100},
+        {"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_WRONG"]},
+        {},
+    ],
+)
+def test_wrong_scheduler(inside, scheduler):
+    done = inside(["true"], {"scheduler": scheduler})
+    assert done.code != 0
+    assert "scheduler" in done.stderr
+
+
+@pytest.mark.parametrize("kind", IO_CLASSES)
+def test_io_priority(inside, kind):
+    done = inside(["ionice"], {"ioPriority": {"class": kind, "priority": 6}})
+    assert done.stdout.startswith(IO_CLASSES[kind]), done
+    if kind == "IOPRIO_CLASS_BE":
+        assert done.stdout.split()[-1] == "6"
+
+
+@pytest.mark.parametrize(
+    "priority",
+    [{"class": "IOPRIO_CLASS_WRONG", "priority": 1}, {"class": "IOPRIO_CLASS_BE", "priority": 8}, {}],
+)  # fmt: skip
+def test_wrong_io_priority(inside, priority):
+    done = inside(["true"], {"ioPriority": priority})
+    assert done.code != 0
+    assert "ioPriority" in done.stderr
+
+
+def test_personality(make_bundle, pyrunc):
+    bundle = make_bundle(args=["uname", "-m"], linux={"personality": {"domain": "LINUX32"}})
+    shown = pyrunc.run(bundle).stdout.strip()
+    assert shown in ("i686", "armv8l")
+    bundle.process["args"] = ["sleep", "1000"]
+    assert pyrunc.exec(pyrunc.start(bundle), "uname", "-m").stdout.strip() == shown
+
+
+@pytest.mark.parametrize("personality", [{"domain": "LINUX64"}, {}, {"domain": 8}])
+def test_wrong_personality(make_bundle, pyrunc, personality):
+    done = pyrunc.create(make_bundle(linux={"personality": personality}))
+    assert done.code == 1
+    assert "personality" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="a kernel without NUMA")
+def test_memory_policy(make_bundle, pyrunc):
+    policy = {"mode": "MPOL_BIND", "nodes": "0"}
+    bundle = make_bundle(args=["head", "-n", "1", "/proc/self/numa_maps"])
+    bundle.linux["memoryPolicy"] = policy
+    assert "bind:0" in pyrunc.run(bundle).stdout
+    bundle.process["args"] = ["sleep", "1000"]
+    container = pyrunc.start(bundle)
+    assert "bind:0" in pyrunc.exec(container, "head", "-n", "1", "/proc/self/numa_maps").stdout
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"mode": "MPOL_WRONG", "nodes": "0"},
+        {"mode": "MPOL_BIND", "nodes": "x"},
+        {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_WRONG"]},
+    ],
+)
+def test_wrong_memory_policy(make_bundle, pyrunc, policy):
+    done = pyrunc.create(make_bundle(linux={"memoryPolicy": policy}))
+    assert done.code == 1
+    assert "memoryPolicy" in done.stderr
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_exec_cpu_affinity(make_bundle, pyrunc):
+    look = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.process["execCPUAffinity"] = {"initial": str(second), "final": str(first)}
+    container = pyrunc.start(bundle)
+    assert pyrunc.exec(container, *look).stdout.split()[1] == str(first)
+    path = bundle.path / "process.json"
+    for affinity, seen in (
+        ({"initial": str(second)}, str(second)),
+        ({"final": f"{first},{second}"}, f"{first}-{second}"),
+        ({"initial": str(first), "final": str(second)}, str(second)),
+    ):
+        process = {"args": look, "cwd": "/", "env": ["PATH=/bin"], "execCPUAffinity": affinity}
+        path.write_text(json.dumps(process))
+        done = pyrunc("exec", "--process", path, container.id)
+        assert done.stdout.split()[1:] == [seen], (affinity, done)
+    # It is about exec: the container's first process goes where it likes.
+    pid = pyrunc.state(container)["pid"]
+    assert os.sched_getaffinity(pid) >= {first, second}
+
+
+@pytest.mark.parametrize("affinity", [{"initial": "x"}, {"final": "3-1"}, {"final": "999999"}])
+def test_wrong_exec_cpu_affinity(inside, affinity):
+    done = inside(["true"], {"execCPUAffinity": affinity})
+    assert done.code != 0
+    assert "execCPUAffinity" in done.stderr
+
+
+def test_cpus_that_are_not_there(make_bundle, pyrunc):
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.process["execCPUAffinity"] = {"final": "8000"}
+    done = pyrunc.exec(pyrunc.start(bundle), "true")
+    assert done.code == 255
+    assert "set CPU affinity to 8000: invalid argument" in done.stderr
+
+
+@pytest.mark.parametrize("score", [0, 500, 1000])
+def test_oom_score(inside, score):
+    done = inside(["cat", "/proc/self/oom_score_adj"], {"oomScoreAdj": score})
+    assert done.stdout == f"{score}\n", done
+
+
+@pytest.mark.parametrize("score", [1001, -1001, "5", 1.5])
+def test_wrong_oom_score(inside, score):
+    done = inside(["true"], {"oomScoreAdj": score})
+    assert done.code != 0
+    assert "oomScoreAdj" in done.stderr
+
+
+def test_missing_cwd_is_made(make_bundle, pyrunc):
+    bundle = make_bundle(args=["pwd"])
+    bundle.process["cwd"] = "/new/deep/directory"
+    assert pyrunc.run(bundle).stdout == "/new/deep/directory\n"
+
+
+def test_missing_cwd_of_exec_is_an_error(make_bundle, pyrunc):
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    done = pyrunc("exec", "--cwd", "/nothing", container.id, "true")
+    assert done.code == 255
+    assert "chdir to cwd ('/nothing') set in config.json: no such file" in done.stderr.replace(
+        "\\", ""
+    )
+
+
+@pytest.mark.parametrize("cwd", ["", "relative", "./x"])
+def test_wrong_cwd(make_bundle, pyrunc, cwd):
+    bundle = make_bundle()
+    bundle.process["cwd"] = cwd
+    done = pyrunc.run(bundle)
+    assert done.code == 1
+    assert "cwd" in done.stderr
+
+
+def test_cwd_that_only_the_user_may_enter(make_bundle, pyrunc):
+    bundle = make_bundle(args=["pwd"])
+    (bundle.rootfs / "own").mkdir(mode=0o700)
+    os.chown(bundle.rootfs / "own", 44, 44)
+    bundle.process["cwd"] = "/own"
+    bundle.process["user"] = {"uid": 44, "gid": 44}
+    assert pyrunc.run(bundle).stdout == "/own\n"
+    bundle.process["user"] = {"uid": 45, "gid": 45}
+    done = pyrunc.run(bundle)
+    assert done.code == 1
+    assert "permission denied" in done.stderr
+
+
+def test_groups(inside):
+    user = {"uid": 5, "gid": 6, "additionalGids": [7, 8, 4294967294]}
+    done = inside(["grep", "-E", "^(Uid|Gid|Groups)", "/proc/self/status"], {"user": user})
+    uid, gid, groups = (line.split()[1:] for line in done.stdout.splitlines())
+    assert uid == ["5"] * 4
+    assert gid == ["6"] * 4
+    assert sorted(groups) == ["4294967294", "7", "8"]
+
+
+def test_no_group_of_the_caller_stays(inside):
+    done = inside(["grep", "Groups", "/proc/self/status"], {"user": {"uid": 0, "gid": 0}})
+    assert done.stdout.split() == ["Groups:"]
+
+
+@pytest.mark.parametrize(
+    "user", [{"uid": -1}, {"gid": 4294967295}, {"additionalGids": [-1]}, {"uid": "0"}]
+)
+def test_wrong_users(inside, user):
+    done = inside(["true"], {"user": {"uid": 0, "gid": 0, **user}})
+    assert done.code != 0
+    assert "user" in done.stderr
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_no_new_privileges(inside, value):
+    done = inside(["grep", "NoNewPrivs", "/proc/self/status"], {"noNewPrivileges": value})
+    assert done.stdout.split() == ["NoNewPrivs:", str(int(value))]
+
+
+def test_capability_sets_are_exactly_those_asked_for(inside):
+    sets = {
+        "bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_NET_RAW"],
+        "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        "effective": ["CAP_KILL"],
+        "inheritable": ["CAP_CHOWN"],
+        "ambient": ["CAP_CHOWN"],
+    }
+    user = {"uid": 9, "gid": 9}
+    done = inside(
+        ["grep", "Cap", "/proc/self/status"],
+        {"capabilities": sets, "user": user, "noNewPrivileges": False},
+    )
+    seen = dict(line.split() for line in done.stdout.splitlines())
+    # capabilities(7): execve by another than root keeps the ambient ones.
+    assert int(seen["CapBnd:"], 16) == 1 << 5 | 1 << 0 | 1 << 13
+    assert int(seen["CapAmb:"], 16) == int(seen["CapInh:"], 16) == 1 << 0
+    assert int(seen["CapEff:"], 16) == int(seen["CapPrm:"], 16) == 1 << 0
+
+
+def test_no_capabilities(inside):
+    done = inside(["grep", "Cap", "/proc/self/status"], {"capabilities": {}})
+    if inside.how == "process file":
+        return  # what the file leaves out is the container's
+    assert {line.split()[1] for line in done.stdout.splitlines()} == {"0" * 16}, done
+
+
+def test_environment(inside):
+    env = ["PATH=/bin", "A=1", "EMPTY=", "EQUALS=a=b", "A=2", "UNI=gr\u00fc\u00df", "SPACE=a b\nc"]
+    done = inside(["sh", "-c", 'echo "$A|$EMPTY|$EQUALS|$UNI|$SPACE"'], {"env": env})
+    assert done.stdout == "2||a=b|gr\u00fc\u00df|a b\nc\n"
+
+
+def test_nothing_of_the_caller_s_environment(make_bundle, pyrunc, monkeypatch):
+    monkeypatch.setenv("OF_THE_CALLER", "1")
+    bundle = make_bundle(args=["env"])
+    lines = pyrunc.run(bundle).stdout.split()
+    assert sorted(lines) == ["HOME=/root", "PATH=/bin", "TERM=xterm"]
+
+
+def test_session_keyring(make_bundle, pyrunc):
+    """A new one for the container, shared by what is executed in it; the caller's if so asked."""
+    look = ["sh", "-c", "cat /proc/keys"]
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.linux["maskedPaths"] = []
+    if not Path("/proc/keys").exists():
+        pytest.skip("a kernel without keys")
+    container = pyrunc.start(bundle)
+    assert f"_ses.{container.id}" in pyrunc.exec(container, *look).stdout
+    container = pyrunc.create(bundle, "--no-new-keyring")
+    assert pyrunc("start", container.id).code == 0
+    assert f"_ses.{container.id}" not in pyrunc.exec(container, *look).stdout
+
+
+def test_it_leads_a_session_of_its_own(inside):
+    done = inside(["sh", "-c", "cat /proc/$$/stat; echo $$"], {})
+    fields = done.stdout.partition(")")[2].split()
+    # Process group and session are its own number, and there is no terminal.
+    assert fields[2] == fields[3] == done.stdout.split()[-1]
+    assert fields[4] == "0"
