@@ -70,6 +70,7 @@ class Build:
     __slots__ = (
         "console_peer",
         "down",
+        "entered_cwd",
         "mounts",
         "namespaces",
         "null",
@@ -78,7 +79,6 @@ class Build:
         "root",
         "terminal",
         "up",
-        "working_directory",
     )
 
     def __init__(self, up: int, down: int) -> None:
@@ -101,4 +101,5 @@ class Build:
         self.console_peer = -1
         #: A descriptor of the read-only empty tmpfs that masks directories, once there is one.
         self.null = -1
-        self.working_directory = -1
+        #: Whether ``process.cwd`` is the working directory already.
+        self.entered_cwd = False

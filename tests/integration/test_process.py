@@ -150,8 +150,12 @@ def test_io_priority(inside, kind):
 
 @pytest.mark.parametrize(
     "priority",
-    [{"class": "IOPRIO_CLASS_WRONG", "priority": 1}, {"class": "IOPRIO_CLASS_BE", "priority": 8}, {}],
-)  # fmt: skip
+    [
+        {"class": "IOPRIO_CLASS_WRONG", "priority": 1},
+        {"class": "IOPRIO_CLASS_BE", "priority": 8},
+        {},
+    ],
+)
 def test_wrong_io_priority(inside, priority):
     done = inside(["true"], {"ioPriority": priority})
     assert done.code != 0
@@ -280,10 +284,21 @@ def test_cwd_that_only_the_user_may_enter(make_bundle, pyrunc):
     bundle.process["cwd"] = "/own"
     bundle.process["user"] = {"uid": 44, "gid": 44}
     assert pyrunc.run(bundle).stdout == "/own\n"
+
+
+def test_cwd_that_the_user_may_not_enter(make_bundle, pyrunc):
+    """Root has entered it; the user may be there, but not come back."""
+    bundle = make_bundle(args=["sh", "-c", "pwd; ls"])
+    (bundle.rootfs / "closed").mkdir(mode=0o700)
+    bundle.process["cwd"] = "/closed"
     bundle.process["user"] = {"uid": 45, "gid": 45}
     done = pyrunc.run(bundle)
-    assert done.code == 1
-    assert "permission denied" in done.stderr
+    assert done.stdout == "/closed\n", done
+    assert "Permission denied" in done.stderr
+    bundle.process["args"] = ["sleep", "1000"]
+    bundle.process["cwd"] = "/"
+    done = pyrunc("exec", "--cwd", "/closed", pyrunc.start(bundle).id, "sh", "-c", "pwd; ls")
+    assert done.stdout == "/closed\n", done
 
 
 def test_groups(inside):

@@ -104,7 +104,7 @@ def build_container(handover: Handover) -> NoReturn:
             if trace.on:
                 trace.mark(step.describe())
         doing = "launch init"
-        _become_init(handover)
+        _become_init(handover, entered_cwd=build.entered_cwd)
     except (OSError, Error, ValueError) as error:
         text = reason(error) if isinstance(error, Error) else f"cannot {doing}: {reason(error)}"
         _fail(handover.up, text)
@@ -121,7 +121,7 @@ def _fail(up: int, text: str) -> None:
     posix._exit(1)
 
 
-def _become_init(handover: Handover) -> None:
+def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
     """Compile the launch program, now that the program can be found, and execute init with it."""
     launch = LaunchProgram(handover.up)
     last_mile = handover.last_mile
@@ -130,6 +130,7 @@ def _become_init(handover: Handover) -> None:
         _compile_without_process(launch, handover)
     else:
         process = last_mile.process
+        last_mile.entered_cwd = entered_cwd
         root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
         last_mile.program = find_program(
             root, process["args"][0], last_mile.environment, process["cwd"]

@@ -27,7 +27,7 @@ from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile, session_keyring
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.namespaces import FILES, FLAGS
-from pyrunc.process.program import find_program, stdio_to_give, with_home
+from pyrunc.process.program import can_enter, find_program, stdio_to_give, with_home
 from pyrunc.process.seal import launch_fd, sealed_init
 from pyrunc.security import capabilities
 
@@ -250,6 +250,8 @@ class _Execution:
             flags |= FLAGS[kind]
         if flags:
             launch.call("join the container's namespaces", "setns", self.pidfd, flags)
+        if can_enter(self.root, self.process["cwd"]):
+            last_mile.add_cwd(launch)
         last_mile.add_preparation(launch)
         last_mile.add_privileges(launch, up, down)
         if "pid" in self.namespaces:

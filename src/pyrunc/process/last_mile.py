@@ -47,6 +47,7 @@ class LastMile:
     __slots__ = (
         "capability_calls",
         "cpu_affinity",
+        "entered_cwd",
         "environment",
         "filter_early",
         "give_stdio",
@@ -90,6 +91,8 @@ class LastMile:
         self.personality: Personality | None = None
         self.memory_policy: MemoryPolicy | None = None
         self.cpu_affinity = ""
+        #: Whether it is in ``process.cwd`` already.
+        self.entered_cwd = False
         #: Descriptors from 3 on that the program gets.
         self.preserved = 0
         #: Whether some are announced with $LISTEN_FDS, so that $LISTEN_PID is wanted.
@@ -194,10 +197,17 @@ class LastMile:
         # waits, init must not be, whoever it runs as now.
         program.call("stay undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
 
-    def add_checks(self, program: LaunchProgram) -> None:
-        """As the user it will be: is the working directory inside, can the program be executed?"""
+    def add_cwd(self, program: LaunchProgram) -> None:
+        """Enter the working directory: as root of the container if that may, else as the user."""
         cwd = self.process.get("cwd") or "/"
         program.call(f"chdir to cwd ({cwd!r}) set in config.json", "chdir", cwd)
+        self.entered_cwd = True
+
+    def add_checks(self, program: LaunchProgram) -> None:
+        """As the user it will be: is the working directory inside, can the program be executed?"""
+        if not self.entered_cwd:
+            self.add_cwd(program)
+        cwd = self.process.get("cwd") or "/"
         program.check_cwd(f"find the cwd {cwd!r} inside the root file system")
 
     def add_permission_check(self, program: LaunchProgram) -> None:

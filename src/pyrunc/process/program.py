@@ -7,7 +7,7 @@ words that engines turn into exit codes 126 and 127.
 from __future__ import annotations
 
 import posix
-from errno import EACCES, ENOENT, ENOTDIR, EPERM
+from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM
 
 from pyrunc.errors import Error, ExecFailed, reason
 from pyrunc.linux import files
@@ -96,6 +96,22 @@ def _why_not_executable(root: int, path: str, cwd: str) -> str:
     return ""
 
 
+def can_enter(root: int, path: str) -> bool:
+    """Tell whether this process, whoever it is, may enter the directory below ``root``.
+
+    The user that the program will run as may or may not: either way it gets its working
+    directory. Magic links of /proc are left for init to fail on (CVE-2024-21626).
+    """
+    try:
+        directory = files.open_in_root(root, path, files.O_PATH | files.O_DIRECTORY)
+    except OSError as error:
+        return error.errno not in (EACCES, EPERM, ELOOP)
+    try:
+        return posix.access(f"/proc/self/fd/{directory}", posix.X_OK, effective_ids=True)
+    finally:
+        posix.close(directory)
+
+
 class EnterWorkingDirectory(Step):
     """``process.cwd``: made when missing, entered, and found to lie inside the root."""
 
@@ -106,12 +122,14 @@ class EnterWorkingDirectory(Step):
 
     def apply(self, build: Build) -> None:
         if self.path in ("/", ""):
+            build.entered_cwd = True
             return
         root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
         try:
             directory = _open_or_make(root, self.path)
             try:
                 posix.fchdir(directory)
+                build.entered_cwd = True
             except OSError as error:
                 # The user that the process will be may be let in where root is not
                 # (FUSE, NFS): init tries again as that user.
