@@ -150,7 +150,9 @@ def _open_or_make(root: int, path: str) -> int:
             raise Error("not a directory") from None
         if error.errno != ENOENT:
             raise
-    return files.ensure_directory(root, path)
+    posix.close(files.ensure_directory(root, path))
+    # Opened anew: below /proc/self/fd a directory may have appeared by being looked for.
+    return files.open_in_root(root, path, files.O_PATH | files.O_DIRECTORY)
 
 
 class GiveStdio(Step):
