@@ -27,6 +27,11 @@ def box(make_bundle, pyrunc):
     return start
 
 
+@pytest.fixture
+def shared(box):
+    return box()
+
+
 def status_of(text):
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
@@ -455,3 +460,79 @@ def test_nothing_of_ours_shows_in_the_container(box, pyrunc):
     thread.join()
     seen = [line.split()[1] for line in results[0].stdout.splitlines()]
     assert all(name == "/bin/busybox" or "pyrunc-init" in name for name in seen), seen
+
+
+@pytest.mark.parametrize("number", range(3, 31))
+def test_a_working_directory_behind_a_descriptor_is_refused(shared, pyrunc, number):
+    """CVE-2024-21626, through exec."""
+    done = pyrunc("exec", "--cwd", f"/proc/self/fd/{number}", shared.id, "pwd")
+    assert done.code == 255
+    assert "chdir to cwd" in done.stderr, done
+
+
+def test_a_working_directory_that_is_a_link_to_one_is_refused(shared, pyrunc):
+    for number in range(3, 31):
+        link = shared.bundle.rootfs / f"link{number}"
+        link.symlink_to(f"/proc/self/fd/{number}")
+        done = pyrunc("exec", "--cwd", f"/link{number}", shared.id, "pwd")
+        assert done.code == 255, done
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_a_seccomp_agent_gets_a_listener_for_each_process(
+    make_bundle, pyrunc, tmp_path, no_new_privileges
+):
+    path = tmp_path / "agent.sock"
+    bundle = make_bundle(
+        args=["sleep", "1000"],
+        process={"noNewPrivileges": no_new_privileges},
+        linux={
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "listenerPath": str(path),
+                "listenerMetadata": "of-the-test",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+            }
+        },
+    )
+    told = []
+
+    def take(listener):
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                message, descriptors, _, _ = socket.recv_fds(connection, 65536, 1)
+            told.append(json.loads(message))
+            # Without anybody who answers the call is not there (seccomp_unotify(2)).
+            os.close(descriptors[0])
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=take, args=(listener,))
+        thread.start()
+        container = pyrunc.start(bundle)
+        done = pyrunc.exec(container, "sh", "-c", "mkdir /tmp/d; echo went on")
+        thread.join(10)
+    assert done.stdout == "went on\n", done
+    assert "Function not implemented" in done.stderr
+    init = pyrunc.state(container)["pid"]
+    assert [t["state"]["id"] for t in told] == [container.id] * 2
+    assert [t["metadata"] for t in told] == ["of-the-test"] * 2
+    assert told[0]["pid"] == init
+    assert told[1]["pid"] != init
+    assert told[1]["state"]["pid"] == init
+    assert [t["fds"] for t in told] == [["seccompFd"]] * 2
+
+
+def test_a_seccomp_agent_that_is_not_there(make_bundle, pyrunc, tmp_path):
+    path = tmp_path / "agent.sock"
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(path),
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    done = pyrunc.create(bundle)
+    assert done.code == 1
+    assert "cannot send the seccomp listener to" in done.stderr
