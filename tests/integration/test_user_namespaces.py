@@ -309,3 +309,29 @@ def test_rootless_volume_must_be_the_user_s_to_read(rootless, public_path):
     result = rootless(bundle)
     assert result.code == 1
     assert "permission denied" in result.stderr
+
+
+@pytest.mark.parametrize("whole_range", [True, False])
+def test_rootless_exec(rootless, pyrunc, user, whole_range):
+    who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
+    bundle = rootless.bundle("sleep", "1000", whole_range=whole_range)
+    container = rootless(bundle, "create")
+    assert container.code == 0, container
+    # Before its start, too: init is not to be looked into, but to be joined.
+    script = "id -u; id -g; cat /proc/self/setgroups; hostname; exit 7"
+    for status in ("created", "running"):
+        done = pyrunc("exec", container.id, "sh", "-c", script, **who)
+        assert done.code == 7, (status, done)
+        setgroups = "allow" if whole_range else "deny"
+        assert done.stdout.split() == ["0", "0", setgroups, "box"], (status, done)
+        if status == "created":
+            assert pyrunc("start", container.id, **who).code == 0
+    done = pyrunc("exec", "-t", container.id, "sh", "-c", "tty; stat -c %u $(tty)", **who)
+    assert done.stdout.split() == ["/dev/pts/0", "0"], done
+    done = pyrunc("exec", "-u", "3:4", "-g", "5", container.id, "id", **who)
+    if whole_range:
+        assert done.stdout == "uid=3 gid=4 groups=5\n", done
+    else:
+        assert done.code == 255
+        assert "operation not permitted" in done.stderr or "invalid argument" in done.stderr
+    assert pyrunc("delete", "--force", container.id, **who).code == 0
