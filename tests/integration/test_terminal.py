@@ -260,7 +260,7 @@ def test_a_program_that_is_missing_leaves_the_terminal_as_it_was(in_terminal, ke
 def test_much_output_is_complete(in_terminal, tmp_path):
     """64 MiB through a terminal, to a pipe, with a reader that pauses now and then."""
     count = 64 << 20
-    command, _ = in_terminal("sh", "-c", f"stty raw; yes 0123456789abcde | head -c {count}")
+    command, _ = in_terminal("sh", "-c", f"stty raw -echo; yes 0123456789abcde | head -c {count}")
     process = subprocess.Popen(
         [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
@@ -277,7 +277,7 @@ def test_much_output_is_complete(in_terminal, tmp_path):
 
 
 def test_a_slow_reader_gets_everything_that_was_printed_before_the_end(in_terminal):
-    command, _ = in_terminal("sh", "-c", "stty raw; head -c 200000 /dev/zero; echo the-end")
+    command, _ = in_terminal("sh", "-c", "stty raw -echo; head -c 200000 /dev/zero; echo the-end")
     process = subprocess.Popen(
         [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
@@ -313,7 +313,7 @@ def test_the_end_of_piped_input_is_an_end_of_file(in_terminal):
 
 
 def test_a_reader_that_goes_away_does_not_hold_up_the_container(in_terminal):
-    command, _ = in_terminal("sh", "-c", "stty raw; head -c 1000000 /dev/zero; exit 5")
+    command, _ = in_terminal("sh", "-c", "stty raw -echo; head -c 1000000 /dev/zero; exit 5")
     process = subprocess.Popen(
         [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
@@ -339,7 +339,7 @@ def test_the_flags_of_stdio_stay_as_they_are(in_terminal):
 def test_output_appended_to_a_file_stays_in_order(in_terminal, tmp_path):
     path = tmp_path / "output"
     path.write_bytes(b"before\n")
-    command, _ = in_terminal("sh", "-c", "stty raw; echo inside")
+    command, _ = in_terminal("sh", "-c", "stty raw -echo; echo inside")
     with path.open("r+b") as file:
         file.seek(0, os.SEEK_END)
         subprocess.run([str(w) for w in command], stdin=subprocess.DEVNULL, stdout=file, check=True)
