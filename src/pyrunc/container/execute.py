@@ -21,7 +21,6 @@ from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
 from pyrunc.process.attributes import add_cpu_affinity
-from pyrunc.process.console import open_terminal, send_to_socket
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile, session_keyring
@@ -312,6 +311,7 @@ class _Execution:
         return last_mile
 
     def _open_terminal(self) -> tuple[int, int]:
+        from pyrunc.process.console import open_terminal
         from pyrunc.process.tty import set_window_size
 
         master, slave = open_terminal(self.root)
@@ -335,6 +335,8 @@ class _Execution:
         if not path:
             relay.show(self._keep(master))
             return
+        from pyrunc.process.console import send_to_socket
+
         try:
             send_to_socket(path, master, b"/dev/ptmx", "the terminal")
         finally:
@@ -365,6 +367,8 @@ class _Execution:
     def _announce(self, pid: int, pidfd: int) -> None:
         options = self.options
         if options.pidfd_socket:
+            from pyrunc.process.console import send_to_socket
+
             send_to_socket(options.pidfd_socket, pidfd, b"pidfd", "the pidfd")
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
