@@ -15,6 +15,7 @@ from _struct import unpack
 from pyrunc.container import state as states
 from pyrunc.container.exec_process import ExecOptions, process_of
 from pyrunc.container.pid_file import write_pid_file
+from pyrunc.container.seen import differing_namespaces, id_mapping, outside, own_pid
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
@@ -25,7 +26,7 @@ from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile, session_keyring
 from pyrunc.process.launch import LaunchProgram
-from pyrunc.process.namespaces import FILES, FLAGS
+from pyrunc.process.namespaces import FLAGS
 from pyrunc.process.program import can_enter, find_program, stdio_to_give, with_home
 from pyrunc.process.seal import launch_fd, sealed_init
 from pyrunc.security import capabilities
@@ -99,9 +100,9 @@ class _Execution:
         try:
             directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
             self.root = self._keep(posix.open(f"/proc/{pid}/root", directory))
-            self.namespaces = _differing_namespaces(pid)
-            self.uid_map = _mapping(pid, "uid_map")
-            self.gid_map = _mapping(pid, "gid_map")
+            self.namespaces = differing_namespaces(pid)
+            self.uid_map = id_mapping(pid, "uid_map")
+            self.gid_map = id_mapping(pid, "gid_map")
         except OSError as error:
             if p.is_running(pid, record["startTime"]):
                 raise Error(f"cannot see the container's process: {reason(error)}") from None
@@ -179,7 +180,7 @@ class _Execution:
         """Answer the stage until the program is executed; return its pid."""
         spawns = "pid" in self.namespaces
         # Its number is the second thing that a process without a pid namespace waits for.
-        told = b"" if spawns or not self.passed.announced else _own_pid(stage)
+        told = b"" if spawns or not self.passed.announced else own_pid(stage)
         leave = channel.GO_ON + told
         _answer(down, channel.GO_ON if self.last_mile.notifies else leave)
         message = self._next(up, stage, relay)
@@ -193,7 +194,7 @@ class _Execution:
             pid = unpack("=i", message[:4])[0]
             posix.waitpid(stage, 0)
             if self.passed.announced and len(message) == 4:
-                _answer(down, _own_pid(pid))
+                _answer(down, own_pid(pid))
             message = message[4:] or self._next(up, pid, relay)
         elif spawns and not message:
             status = p.exit_status(posix.waitpid(stage, 0)[1])
@@ -382,16 +383,6 @@ def _answer(down: int, message: bytes) -> None:
         pass
 
 
-def _own_pid(pid: int) -> bytes:
-    """Return the number that the process ``pid`` has in its own pid namespace, as ten bytes."""
-    try:
-        status = files.read_file(f"/proc/{pid}/status")
-    except OSError:
-        status = b""
-    numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
-    return (numbers[-1] if numbers else b"").ljust(10, b"\0")
-
-
 def _check_terminal(process: Process, options: ExecOptions) -> None:
     terminal = bool(process.get("terminal"))
     if terminal and options.detach and not options.console_socket:
@@ -404,32 +395,3 @@ def _check_terminal(process: Process, options: ExecOptions) -> None:
             "cannot use console socket if pyrunc will not detach or allocate tty; "
             "leave --console-socket out, or ask for a terminal and --detach"
         )
-
-
-def _differing_namespaces(pid: int) -> tuple[str, ...]:
-    """Return the types of namespace in which the process ``pid`` is elsewhere than we."""
-    differing = []
-    for kind, name in FILES.items():
-        try:
-            there = posix.stat(f"/proc/{pid}/ns/{name}")
-            here = posix.stat(f"/proc/self/ns/{name}")
-        except FileNotFoundError:
-            # A kernel without this type.
-            continue
-        if there.st_ino != here.st_ino:
-            differing.append(kind)
-    return tuple(differing)
-
-
-def _mapping(pid: int, name: str) -> list[tuple[int, int, int]]:
-    """Return the id mapping of the process's user namespace: ``(inside, outside, count)``."""
-    numbers = [int(n) for n in files.read_file(f"/proc/{pid}/{name}").split()]
-    return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
-
-
-def outside(mapping: list[tuple[int, int, int]], number: int) -> int:
-    """Return what the id is called outside of the container; -1 when it is not mapped."""
-    for inside, first, count in mapping:
-        if inside <= number < inside + count:
-            return first + number - inside
-    return -1
