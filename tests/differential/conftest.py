@@ -17,3 +17,4 @@ _spec.loader.exec_module(fixtures)
 rootfs_template = fixtures.rootfs_template
 make_bundle = fixtures.make_bundle
 pyrunc = fixtures.pyrunc
+no_ignored_signals = fixtures.no_ignored_signals

@@ -253,7 +253,6 @@ def view(case: Case, runtime: Runtime, make_bundle: Any, directory: Path) -> dic
         else:
             lines.append(line.replace(result.id, "ID"))
     sections["mounts"] = normal_mounts(sections["mounts"])
-    sections["status"] = [without_inherited_signals(line) for line in sections["status"]]
     sections["namespaces"] = [
         line if same_as_host(line) else line.partition(":")[0] + ":new"
         for line in sections["namespaces"]
@@ -261,18 +260,6 @@ def view(case: Case, runtime: Runtime, make_bundle: Any, directory: Path) -> dic
     # Only the runtimes' own; the order of hierarchies and other services' do not matter.
     sections["cgroups"] = sorted(line.partition(":")[2] for line in sections["cgroups"])
     return sections
-
-
-#: glibc's own signals, 32 and 33. Where the caller ignores them, runc and crun hand that on to the
-#: container; pyrunc gives every signal its default action.
-INTERNAL_SIGNALS = 1 << 31 | 1 << 32
-
-
-def without_inherited_signals(line: str) -> str:
-    name, _, mask = line.partition(":")
-    if name != "SigIgn":
-        return line
-    return f"{name}:{int(mask, 16) & ~INTERNAL_SIGNALS:016x}"
 
 
 def same_as_host(link: str) -> bool:

@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -33,6 +36,17 @@ BUSYBOX = Path("/bin/busybox")
 CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
 _ids = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_ignored_signals() -> None:
+    """Give glibc's own signals, 32 and 33, their default action.
+
+    Where the tests' caller ignores them, runc and crun would hand that on to their containers.
+    glibc refuses to touch them, so the kernel is asked (rt_sigaction(2), 8 bytes of mask).
+    """
+    for signal in (32, 33):
+        syscall(SYS["rt_sigaction"], signal, bytes(32), None, 8)
 
 
 def default_config() -> dict[str, Any]:
