@@ -220,3 +220,11 @@ def test_device_that_the_host_lacks_is_named_in_a_user_namespace(make_bundle, py
     result = pyrunc.run(bundle)
     assert result.code == 1
     assert "cannot make device /dev/nowhere (c 10:229): no such file" in result.stderr
+
+
+def test_nodes_are_made_however_long_the_device_rules_take(make_bundle, pyrunc):
+    """While v1's rules are written, nothing may be made: no builder may be in the cgroup yet."""
+    bundle = make_bundle(args=["cat", "/proc/self/mountinfo"])
+    denied = [{"allow": False, "type": "c", "major": 4, "minor": n} for n in range(3000)]
+    bundle.config["linux"]["resources"] = {"devices": denied}
+    assert " /dev/null " not in pyrunc.run(bundle).stdout

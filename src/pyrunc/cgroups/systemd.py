@@ -13,6 +13,7 @@ import posix
 from errno import EEXIST
 
 from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups.v1 import DriverV1
 from pyrunc.errors import Error, reason
 
 TYPE_CHECKING = False
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.host import Layout
     from pyrunc.cgroups.oom import NoOomWatch
     from pyrunc.cgroups.systemd_bus import Bus, Property
-    from pyrunc.cgroups.v1 import DriverV1
     from pyrunc.cgroups.v2 import DriverV2
 
 _UNLIMITED = (1 << 64) - 1
@@ -100,6 +100,8 @@ class DriverSystemd:
         """Of the v1 hierarchies systemd uses only some: make and join the others ourselves."""
         for path in self.paths().values():
             _make_directories(path)
+        if isinstance(self._files, DriverV1):
+            self._files.restrict_devices(self._resources)
         self._files.attach(pid)
 
     def _version(self) -> int:
@@ -227,8 +229,6 @@ def open_systemd_driver(
         paths = {"": f"{layout.unified}{inside}"}
         driver = DriverV2(paths, mount=layout.unified, ignore_errors=ignore_errors)
         return DriverSystemd(driver, unit, slice_, user=user)
-    from pyrunc.cgroups.v1 import DriverV1
-
     paths = {controller: f"{mount}{inside}" for controller, mount in layout.mounts.items()}
     return DriverSystemd(DriverV1(paths, ignore_errors=ignore_errors), unit, slice_, user=user)
 

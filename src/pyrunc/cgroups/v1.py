@@ -40,7 +40,10 @@ class DriverV1:
         return {"version": 1, "paths": self._paths, "ignoreErrors": self._ignore_errors}
 
     def create(self, resources: Mapping[str, Any]) -> None:
-        """Make the directories.
+        """Make the directories, and say which devices may be used.
+
+        The device rules come before the first process: they start with "deny all", and while
+        they are written a builder that is in there already could not make its nodes.
 
         :raises Error: when a cgroup exists and has processes in it or is frozen.
         """
@@ -51,6 +54,7 @@ class DriverV1:
                 if not self._may_ignore(error):
                     raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
                 del self._paths[controller]
+        self.restrict_devices(resources)
 
     def _make(self, controller: str, path: str) -> None:
         try:
@@ -98,20 +102,17 @@ class DriverV1:
 
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set all limits that are named; the others stay."""
-        self._apply_early(resources, created=False)
+        self.apply_early(resources)
+        if resources.get("devices") is not None:
+            self.restrict_devices(resources)
         self.apply_late(resources)
 
     def apply_early(self, resources: Mapping[str, Any]) -> None:
-        """Set everything but memory, cpu and pids."""
-        self._apply_early(resources, created=True)
-
-    def _apply_early(self, resources: Mapping[str, Any], *, created: bool) -> None:
+        """Set everything but devices, memory, cpu and pids."""
         from pyrunc.cgroups.v1_limits import early_writes
 
         for controller, name, value in early_writes(resources):
             self._set(controller, name, value)
-        if created or resources.get("devices") is not None:
-            self._set_devices(resources)
 
     def apply_late(self, resources: Mapping[str, Any]) -> None:
         """Set memory, cpu and pids."""
@@ -130,7 +131,8 @@ class DriverV1:
         for write in failed:
             self._set(*write)
 
-    def _set_devices(self, resources: Mapping[str, Any]) -> None:
+    def restrict_devices(self, resources: Mapping[str, Any]) -> None:
+        """Write the device rules, one after the other: the v1 kernel takes no list at once."""
         path = self._paths.get("devices")
         if path is None:
             return
