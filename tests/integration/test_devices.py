@@ -222,9 +222,14 @@ def test_device_that_the_host_lacks_is_named_in_a_user_namespace(make_bundle, py
     assert "cannot make device /dev/nowhere (c 10:229): no such file" in result.stderr
 
 
-def test_nodes_are_made_however_long_the_device_rules_take(make_bundle, pyrunc):
+@pytest.mark.parametrize("mounts", [20, 40, 60, 90])
+def test_nodes_are_made_however_long_the_device_rules_take(make_bundle, pyrunc, mounts):
     """While v1's rules are written, nothing may be made: no builder may be in the cgroup yet."""
     bundle = make_bundle(args=["cat", "/proc/self/mountinfo"])
-    denied = [{"allow": False, "type": "c", "major": 4, "minor": n} for n in range(3000)]
+    # The mounts keep the builder busy until the rules are being written.
+    bundle.config["mounts"] += [
+        {"destination": f"/tmp/{n}", "type": "tmpfs", "source": "tmpfs"} for n in range(mounts)
+    ]
+    denied = [{"allow": False, "type": "c", "major": 4, "minor": n} for n in range(10000)]
     bundle.config["linux"]["resources"] = {"devices": denied}
     assert " /dev/null " not in pyrunc.run(bundle).stdout
