@@ -164,9 +164,7 @@ class Creation:
             self.entry = self.store.reserve(self.id)
             self._reserved = True
             self._interrupts.let_through()
-            self.entry.save(self.record)
-            self.entry.save_config(self.spec)
-            self.settings.trace.mark("write the record")
+            self.settings.trace.mark("reserve the id")
             self._build()
             self._finish()
             # What comes now is init's alone: until here it would have died with the runtime.
@@ -279,7 +277,10 @@ class Creation:
         self._descriptors.append(self.pidfd)
         self.record["pid"] = self.pid
         self.record["startTime"] = p.start_time(self.pid)
+        # The builder is at work already. Should the runtime be killed before this, the builder
+        # dies with it, and there is no cgroup yet that a record would have to name.
         self.entry.save(self.record)
+        trace.mark("write the record")
         if not self.plan.namespaces.needs_stage and "user" in self.plan.namespaces.new:
             _go_on(down)
         try:
@@ -290,6 +291,7 @@ class Creation:
                 self._converse(up, down)
             raise
         trace.mark("make the cgroup, set the first limits, move the builder in")
+        self.entry.save_config(self.spec)
         self._converse(up, down)
         trace.mark("wait for the builder to become init")
 

@@ -219,8 +219,8 @@ class Entry:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | files.O_NOFOLLOW | files.O_CLOEXEC
         descriptor = posix.open(temporary, flags, 0o600, dir_fd=self.directory)
         try:
+            # No fsync(2): after a crash of the machine there are no containers to remember.
             files.write_all(descriptor, content)
-            posix.fsync(descriptor)
         finally:
             posix.close(descriptor)
         posix.rename(temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
