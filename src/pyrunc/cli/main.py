@@ -17,7 +17,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from pyrunc.container.settings import Settings
+from pyrunc.container.settings import Settings, end_helpers
 from pyrunc.errors import Error, reason
 from pyrunc.trace import OFF, Trace
 
@@ -72,16 +72,20 @@ _DEFAULT_ROOT = "/run/pyrunc"
 _WHOLE_MACHINE = [b"0", b"0", b"4294967295"]
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None, *, helper: int = 0) -> NoReturn:
     """Run the command line ``argv`` (default: the process's) and end the process.
 
     The interpreter is not finalized: nothing is left to clean up, and it
     would cost a millisecond.
+
+    :param helper: the number of the child that the launcher has made, to be ended and collected.
     """
     code = 1
+    helpers = [helper] if helper else []
     try:
         _open_missing_stdio()
-        code = invoke(sys.argv[1:] if argv is None else argv)
+        code = invoke(sys.argv[1:] if argv is None else argv, helpers)
+        end_helpers(helpers)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -93,11 +97,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
         posix._exit(code & 0xFF)
 
 
-def invoke(argv: list[str]) -> int:
+def invoke(argv: list[str], helpers: list[int] | None = None) -> int:
     """Run one command line and return its exit code; errors go to the log."""
     log = Log()
     try:
-        return _run(argv, log)
+        return _run(argv, log, helpers or [])
     except KeyboardInterrupt:
         return 130
     except SystemExit as exit_:
@@ -109,7 +113,7 @@ def invoke(argv: list[str]) -> int:
     return 1
 
 
-def _run(argv: list[str], log: Log) -> int:
+def _run(argv: list[str], log: Log, helpers: list[int]) -> int:
     try:
         options, words = flags.parse(GLOBAL_FLAGS, argv, flags_anywhere=False)
     except flags.UsageError as error:
@@ -128,11 +132,17 @@ def _run(argv: list[str], log: Log) -> int:
         log.error(f"No help topic for '{visible(name)}'")
         return 3
     module = _module(COMMANDS[name])
-    return _command(module, "help" if name == "h" else name, options, words[1:], log)
+    name = "help" if name == "h" else name
+    return _command(module, name, options, words[1:], log, helpers)
 
 
 def _command(
-    module: ModuleType, name: str, global_options: flags.Options, words: list[str], log: Log
+    module: ModuleType,
+    name: str,
+    global_options: flags.Options,
+    words: list[str],
+    log: Log,
+    helpers: list[int],
 ) -> int:
     try:
         options, arguments = flags.parse(
@@ -154,7 +164,7 @@ def _command(
         return _misused(name, "Incorrect Usage.", message, log)
     options["global"] = global_options
     try:
-        settings = _settings(global_options, log)
+        settings = _settings(global_options, log, helpers)
         log.debug(f"{name}: state root {settings.root}, rootless {settings.rootless}")
         code: int = module.call(settings, options, arguments)
         settings.trace.mark(f"rest of {name}")
@@ -167,7 +177,7 @@ def _command(
     return code
 
 
-def _settings(options: flags.Options, log: Log) -> Settings:
+def _settings(options: flags.Options, log: Log, helpers: list[int]) -> Settings:
     """Resolve the global options.
 
     :raises Error: when one has a value that makes no sense.
@@ -203,6 +213,7 @@ def _settings(options: flags.Options, log: Log) -> Settings:
         systemd_cgroup=options["systemd_cgroup"] or manager == "systemd",
         rootless=rootless,
         trace=_trace(options["trace"]),
+        helpers=helpers,
     )
 
 
