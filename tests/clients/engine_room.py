@@ -24,10 +24,36 @@ PROJECT = Path(__file__).resolve().parents[2]
 BUSYBOX = Path("/bin/busybox")
 RUNTIME = os.environ.get("PYRUNC_CLIENT_RUNTIME", "pyrunc")
 
-_SETUP = (
-    "mount --make-rprivate / && mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/lock && "
-    "mount -t proc proc /proc && ip link set lo up && echo ready && exec sleep infinity"
-)
+#: Of cgroup v1 every controller is mounted: crun insists on that, and Podman takes the empty
+#: directory of one that is not for a cgroup. Inside another tmpfs: the host's stays as it is.
+_SETUP = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/lock /run/host-cgroup
+mount -t proc proc /proc
+ip link set lo up
+if ! test -e /sys/fs/cgroup/cgroup.controllers; then
+    mount --rbind /sys/fs/cgroup /run/host-cgroup
+    mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+    for place in /run/host-cgroup/*; do
+        if mountpoint -q "$place"; then
+            mkdir "/sys/fs/cgroup/${place##*/}"
+            mount --bind "$place" "/sys/fs/cgroup/${place##*/}"
+        fi
+    done
+    umount -l /run/host-cgroup
+    for controller in hugetlb perf_event net_cls net_prio; do
+        if ! test -e "/sys/fs/cgroup/$controller"; then
+            mkdir "/sys/fs/cgroup/$controller"
+            mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller" 2>/dev/null ||
+                rmdir "/sys/fs/cgroup/$controller"
+        fi
+    done
+fi
+echo ready
+exec sleep infinity
+"""
 
 
 def runtime_path() -> str:
