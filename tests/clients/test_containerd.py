@@ -27,12 +27,14 @@ def containerd() -> Iterator[Containerd]:
     engine = Containerd(directory)
     try:
         yield engine
-        assert engine.out("tasks", "ls", "-q") == ""
-        assert "containerd-shim" not in engine.room("ps", "-eo", "comm").stdout
-        engine.close()
-        assert not list(Path("/sys/fs/cgroup").glob("*/default/*/"))
+        tasks = engine.out("tasks", "ls", "-q")
+        processes = engine.room("ps", "-eo", "comm").stdout
     finally:
+        engine.close()
         shutil.rmtree(directory, ignore_errors=True)
+    assert tasks == ""
+    assert "containerd-shim" not in processes
+    assert not list(Path("/sys/fs/cgroup").glob("*/default/*/"))
 
 
 _names = (f"c{os.getpid()}-{number}" for number in range(1_000_000))

@@ -92,10 +92,10 @@ def docker() -> Iterator[Docker]:
     engine = Docker(directory)
     try:
         yield engine
-        engine.close()
-        wait_until(lambda: not cgroups(), what="removal of all cgroups")
     finally:
+        engine.close()
         shutil.rmtree(directory, ignore_errors=True)
+    wait_until(lambda: not cgroups(), what="removal of all cgroups")
 
 
 def cgroups() -> list[str]:

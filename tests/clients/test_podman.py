@@ -77,11 +77,12 @@ def podman() -> Iterator[Podman]:
     engine = Podman(directory)
     try:
         yield engine
-        engine.close()
-        wait_until(lambda: cgroups() <= before, what=f"removal of {cgroups() - before}")
-        assert str(directory) not in Path("/proc/self/mountinfo").read_text()
     finally:
+        engine.close()
+        mounts = Path("/proc/self/mountinfo").read_text()
         shutil.rmtree(directory, ignore_errors=True)
+    wait_until(lambda: cgroups() <= before, what=f"removal of {cgroups() - before}")
+    assert str(directory) not in mounts
 
 
 def cgroups() -> set[str]:
