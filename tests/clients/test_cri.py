@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,12 @@ class Pod:
         """Return what a container printed, from its log in the CRI's format."""
         status = self.finish(*command, security=security)
         log = Path(status.log_path)
-        wait_until(lambda: log.exists() and log.read_text() != "", what=f"a log in {log}")
+        # containerd may still be writing when the container is gone.
+        before = None
+        while before is None or before != log.read_text():
+            wait_until(lambda: log.exists() and log.read_text() != "", what=f"a log in {log}")
+            before = log.read_text()
+            time.sleep(0.1)
         lines = [line.split(" ", 3) for line in log.read_text().splitlines()]
         return "".join(f"{text}\n" for _, _, _, text in lines)
 
