@@ -28,10 +28,12 @@ def write_mappings(pid: int, spec: Spec, *, rootless: bool) -> None:
     """Write ``linux.uidMappings`` and ``gidMappings`` for the user namespace that ``pid`` is in.
 
     Without root, a mapping of more than the caller's own ids takes the setuid
-    helpers newuidmap(1) and newgidmap(1).
+    helpers newuidmap(1) and newgidmap(1). Root of a user namespace needs them as little as
+    real root: it may hand on what it has, which the helpers' files know nothing of.
 
     :raises Error: naming the mapping and what the kernel or the helper said.
     """
+    unprivileged = rootless and posix.geteuid() != 0
     linux = spec.get("linux", {})
     uids, gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
     for name, mappings, own in (
@@ -41,10 +43,10 @@ def write_mappings(pid: int, spec: Spec, *, rootless: bool) -> None:
         if not mappings:
             continue
         try:
-            if rootless and not _is_own_id(mappings, own):
+            if unprivileged and not _is_own_id(mappings, own):
                 _run_helper(name, pid, mappings)
                 continue
-            if rootless and name == "gid_map":
+            if unprivileged and name == "gid_map":
                 # user_namespaces(7): without privilege, giving up setgroups comes first.
                 files.write_file(f"/proc/{pid}/setgroups", b"deny")
             files.write_file(f"/proc/{pid}/{name}", _in_one_page(name, mappings))

@@ -50,7 +50,13 @@ class MountCgroupV1(Step):
                 mount = mounts.new_filesystem("cgroup", "cgroup", flags, enable | _SAFE)
                 mounts.attach(mount, where)
             else:
-                mount = mounts.clone_tree(mounts.AT_FDCWD, host_directory, recursive=True)
+                try:
+                    mount = mounts.clone_tree(mounts.AT_FDCWD, host_directory, recursive=True)
+                except FileNotFoundError:
+                    # Without root the container may have no cgroup of its own here: then it
+                    # sees an empty directory, and nothing of the host's.
+                    posix.close(where)
+                    continue
                 mounts.attach(mount, where)
                 mounts.set_attributes(mount, enable=enable | _SAFE)
             posix.close(mount)

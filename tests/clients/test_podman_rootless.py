@@ -1,0 +1,167 @@
+"""Podman of an ordinary user, with subordinate ids from newuidmap(1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from engine_room import Room, need, root_archive, runtime_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USER, UID = "pyrunc-tester", 48611
+CONTAINERS_CONF = """\
+[containers]
+netns = "none"
+default_ulimits = ["nofile=1024:2048", "nproc=1024:2048"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "tested"
+[engine.runtimes]
+tested = ["{runtime}"]
+"""
+#: Files that make the user known, in the room alone.
+KNOWN = {
+    "passwd": f"{USER}:x:{UID}:{UID}::{{home}}:/bin/sh\n",
+    "group": f"{USER}:x:{UID}:\n",
+    "subuid": f"{USER}:600000:65536\n",
+    "subgid": f"{USER}:600000:65536\n",
+}
+
+
+class Podman:
+    """The user's command, with an image ``box``."""
+
+    def __init__(self, directory: Path) -> None:
+        home = directory / "home"
+        home.mkdir()
+        runtime_directory = f"/run/user/{UID}"
+        environment = {
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": runtime_directory,
+            "CONTAINERS_CONF": str(directory / "containers.conf"),
+        }
+        (directory / "containers.conf").write_text(CONTAINERS_CONF.format(runtime=runtime_path()))
+        self.home = home
+        self.room = Room(directory, environment)
+        for name, line in KNOWN.items():
+            path = Path("/etc", name)
+            before = path.read_text() if path.exists() else ""
+            changed = directory / name
+            changed.write_text(before + line.format(home=home))
+            if not path.exists():
+                pytest.skip(f"{path} is not there (package uidmap)")
+            self.room("mount", "--bind", changed, path, check=True)
+        self.room("mkdir", "-p", runtime_directory, check=True)
+        archive = root_archive(directory)
+        directory.chmod(0o755)
+        self.room("chown", f"{UID}:{UID}", runtime_directory, home, archive, check=True)
+        imported = self("import", archive, "box")
+        if imported.returncode != 0:
+            self.room.close()
+            pytest.skip(f"no rootless Podman on this machine: {imported.stderr.strip()[-300:]}")
+
+    def __call__(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        return self.room(*user, "sh", "-c", 'cd && exec "$@"', "-", "podman", *words, stdin=stdin)
+
+    def out(self, *words: str | Path, stdin: str = "") -> str:
+        """Return what a command that has to succeed prints."""
+        result = self(*words, stdin=stdin)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Podman]:
+    need("podman", "conmon", "newuidmap", "setpriv")
+    if not os.access(Path(runtime_path()), os.X_OK) or not reachable(Path(runtime_path())):
+        pytest.skip("the runtime lies where an ordinary user cannot reach it")
+    directory = Path(tempfile.mkdtemp(prefix="pyrunc-rootless-", dir="/var/tmp"))
+    engine = None
+    try:
+        engine = Podman(directory)
+        yield engine
+    finally:
+        if engine is not None:
+            engine("rm", "-fa", "-t", "0")
+            engine.room.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def reachable(path: Path) -> bool:
+    """Tell whether anybody may get to the file."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def test_info_shows_the_runtime(podman: Podman):
+    info = json.loads(podman.out("info", "--format", "json"))["host"]
+    assert info["security"]["rootless"] is True
+    assert info["ociRuntime"]["path"] == runtime_path()
+
+
+@pytest.mark.parametrize("code", [0, 3, 127])
+def test_exit_code(podman: Podman, code: int):
+    assert podman("run", "--rm", "box", "sh", "-c", f"exit {code}").returncode == code
+
+
+def test_missing_program_is_127(podman: Podman):
+    assert podman("run", "--rm", "box", "/no/such/program").returncode == 127
+
+
+def test_identity(podman: Podman):
+    script = "id -u; cat /proc/self/uid_map"
+    words = podman.out("run", "--rm", "--network", "none", "box", "sh", "-c", script).split()
+    assert words[0] == "0"
+    assert words[1:4] == ["0", str(UID), "1"]
+    assert words[4:] == ["1", "600000", "65536"]
+
+
+def test_another_user_inside(podman: Podman):
+    assert podman.out("run", "--rm", "--user", "box", "box", "id", "-u") == "1000\n"
+
+
+def test_keep_id(podman: Podman):
+    assert podman.out("run", "--rm", "--userns", "keep-id", "box", "id", "-u") == f"{UID}\n"
+
+
+def test_volume(podman: Podman):
+    (podman.home / "file").write_text("mine\n")
+    shown = podman.out("run", "--rm", "-v", f"{podman.home}:/v", "box", "sh", "-c",
+                       "cat /v/file; touch /v/new")  # fmt: skip
+    assert shown == "mine\n"
+    assert (podman.home / "new").stat().st_uid == UID
+
+
+def test_exec_logs_and_kill(podman: Podman):
+    podman.out("run", "-d", "--name", "bg", "box", "sh", "-c", "echo started; sleep 1000")
+    assert podman.out("exec", "bg", "cat", "/proc/1/comm") == "sleep\n"
+    assert podman("exec", "bg", "sh", "-c", "exit 9").returncode == 9
+    assert podman.out("logs", "bg") == "started\n"
+    podman.out("kill", "bg")
+    assert podman.out("wait", "bg") == "137\n"
+    podman.out("rm", "bg")
+
+
+def test_seccomp_and_capabilities(podman: Podman):
+    status = podman.out("run", "--rm", "--cap-drop", "all", "box", "cat", "/proc/self/status")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert fields["Seccomp"].strip() == "2"
+    assert int(fields["CapEff"], 16) == 0
+
+
+def test_build(podman: Podman):
+    context = podman.home / "context"
+    context.mkdir()
+    (context / "Containerfile").write_text("FROM box\nRUN id -u > /who\nCMD cat /who\n")
+    os.chown(context, UID, UID)
+    podman.out("build", "--network", "none", "-t", "made", context)
+    assert podman.out("run", "--rm", "made") == "0\n"
