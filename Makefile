@@ -26,8 +26,8 @@ lint:
 
 bench:
 	@tools/prepare test
-	@if test -f benchmarks/run.py; then .venv/bin/python benchmarks/run.py; \
-	else echo "make: there is no benchmarks/run.py" >&2; exit 1; fi
+	@.venv/bin/python benchmarks/run.py --pyrunc .venv/bin/pyrunc
+	@.venv/bin/python benchmarks/engines.py --pyrunc .venv/bin/pyrunc
 
 dev:
 	@$(MAKE) -s -C init

@@ -117,7 +117,7 @@ def _lists(bench: Bench, sleeper: str) -> None:
         for runtime in bench.runtimes:
             while len(made[runtime.name]) < count:
                 container = bench.name()
-                runtime.must("create", "-b", sleeper, container)
+                runtime.must("create", "-b", sleeper, container, pause=0)
                 made[runtime.name].append(container)
         bench.case(
             f"list, {count} containers",
@@ -129,7 +129,7 @@ def _lists(bench: Bench, sleeper: str) -> None:
             bench.case(crowded, _create(bench, sleeper))
     for runtime in bench.runtimes:
         for container in made[runtime.name]:
-            runtime.spawn("delete", "--force", container)
+            runtime.spawn("delete", "--force", container, pause=0)
 
 
 @contextlib.contextmanager

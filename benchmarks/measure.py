@@ -26,7 +26,7 @@ class Runtime:
         self.program = program
         self.root = str(base / f"root-{name}")
 
-    def spawn(self, *arguments: str) -> tuple[float, int]:
+    def spawn(self, *arguments: str, pause: float = PAUSE) -> tuple[float, int]:
         """Run a command; return its wall time in ms and its exit status.
 
         After a pause, since the first move between cgroups waits for the kernel and those
@@ -34,16 +34,16 @@ class Runtime:
         """
         argv = [self.program, "--root", self.root, *arguments]
         actions = [(os.POSIX_SPAWN_OPEN, n, "/dev/null", os.O_RDWR, 0) for n in (0, 1)]
-        time.sleep(PAUSE)
+        time.sleep(pause)
         start = time.perf_counter()
         pid = os.posix_spawn(self.program, argv, os.environ, file_actions=actions)
         _, status = os.waitpid(pid, 0)
         elapsed = (time.perf_counter() - start) * 1000
         return elapsed, os.waitstatus_to_exitcode(status)
 
-    def must(self, *arguments: str) -> float:
+    def must(self, *arguments: str, pause: float = PAUSE) -> float:
         """Run a command that has to succeed; return its wall time in ms."""
-        elapsed, status = self.spawn(*arguments)
+        elapsed, status = self.spawn(*arguments, pause=pause)
         if status != 0:
             raise SystemExit(f"{self.name} {' '.join(arguments)}: exit status {status}")
         return elapsed

@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--pyrunc", default=shutil.which("pyrunc"), help="the pyrunc to measure")
     parser.add_argument("--output", default="", help="directory for results.md and results.svg")
     options = parser.parse_args()
+    options.pyrunc = os.path.abspath(options.pyrunc)
     if os.geteuid() != 0:
         raise SystemExit("the benchmarks need root")
     if "PYRUNC_BENCH_INSIDE" not in os.environ:
