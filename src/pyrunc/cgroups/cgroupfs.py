@@ -72,6 +72,18 @@ class SettingFailed(Error):
         )
 
 
+def refuse_below_usage(directory: str, name: str, limit: int, usage: int) -> None:
+    """For ``checkBeforeUpdate`` (config-linux.md, "Memory").
+
+    :raises Error: when the container uses more memory already than the limit allows.
+    """
+    if limit < usage:
+        raise Error(
+            f"setting cgroup {name} of {directory} to {limit}: it uses {usage} bytes now "
+            "(checkBeforeUpdate)"
+        )
+
+
 def remove_tree(path: str) -> None:
     """Remove a cgroup and all below it; what is gone already is no error.
 

@@ -6,6 +6,7 @@ import posix
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups.frozen import is_frozen
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -102,6 +103,7 @@ class DriverV1:
 
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set all limits that are named; the others stay."""
+        self._check_before_update(resources.get("memory") or {})
         self.apply_early(resources)
         if resources.get("devices") is not None:
             self.restrict_devices(resources)
@@ -130,6 +132,13 @@ class DriverV1:
                 failed.append(write)
         for write in failed:
             self._set(*write)
+
+    def _check_before_update(self, memory: Mapping[str, Any]) -> None:
+        """``checkBeforeUpdate``: refuse what the kernel may try to reach by killing."""
+        path, limit = self._paths.get("memory"), memory.get("limit")
+        if path and memory.get("checkBeforeUpdate") and limit and limit > 0:
+            usage = int(cgroupfs.read(path, "memory.usage_in_bytes"))
+            cgroupfs.refuse_below_usage(path, "memory.limit_in_bytes", limit, usage)
 
     def restrict_devices(self, resources: Mapping[str, Any]) -> None:
         """Write the device rules, one after the other: the v1 kernel takes no list at once."""
@@ -212,10 +221,7 @@ class DriverV1:
 
     def frozen(self) -> bool:
         """Tell whether the processes are stopped, or are being stopped."""
-        path = self._paths.get("freezer")
-        if path is None:
-            return False
-        return cgroupfs.read_optional(path, "freezer.state").strip() in ("FROZEN", "FREEZING")
+        return is_frozen(1, self._paths)
 
     def _freezer(self) -> str:
         path = self._paths.get("freezer")

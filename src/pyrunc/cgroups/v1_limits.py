@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 UNLIMITED = -1
 _MICROSECONDS = "cpu.cfs_quota_us"
+# MIN_SHARES and MAX_SHARES of kernel/sched/sched.h: the kernel takes what is beyond, and means
+# these.
+_FEWEST_SHARES = 2
+_MOST_SHARES = 1 << 18
 
 
 def early_writes(resources: Mapping[str, Any]) -> list[Write]:
@@ -85,8 +89,13 @@ def _memory(memory: Mapping[str, Any]) -> list[Write]:
 
 def _cpu(cpu: Mapping[str, Any]) -> list[Write]:
     writes: list[Write] = []
-    if cpu.get("shares"):
-        writes.append(("cpu", "cpu.shares", str(cpu["shares"])))
+    if shares := cpu.get("shares"):
+        if not _FEWEST_SHARES <= shares <= _MOST_SHARES:
+            raise Error(
+                f"setting cgroup cpu.shares to {shares}: the kernel has shares from "
+                f"{_FEWEST_SHARES} to {_MOST_SHARES} only"
+            )
+        writes.append(("cpu", "cpu.shares", str(shares)))
     if cpu.get("period"):
         writes.append(("cpu", "cpu.cfs_period_us", str(cpu["period"])))
     # A burst must not exceed the quota, so its place depends on which of them grows: the

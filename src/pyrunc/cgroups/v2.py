@@ -6,6 +6,7 @@ import posix
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups.frozen import is_frozen
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -135,14 +136,9 @@ class DriverV2:
     def _check_before_update(self, memory: Mapping[str, Any]) -> None:
         """``checkBeforeUpdate``: refuse what would have processes killed at once."""
         limit = memory.get("limit")
-        if not memory.get("checkBeforeUpdate") or limit is None or limit < 0:
-            return
-        usage = int(cgroupfs.read(self._directory, "memory.current"))
-        if limit < usage:
-            raise Error(
-                f"setting cgroup memory.max of {self._directory} to {limit}: it uses {usage} bytes "
-                "now (checkBeforeUpdate)"
-            )
+        if self._directory and memory.get("checkBeforeUpdate") and limit and limit > 0:
+            usage = int(cgroupfs.read(self._directory, "memory.current"))
+            cgroupfs.refuse_below_usage(self._directory, "memory.max", limit, usage)
 
     def _set_devices(self, resources: Mapping[str, Any]) -> None:
         from pyrunc.cgroups import device_filter
@@ -212,9 +208,7 @@ class DriverV2:
 
     def frozen(self) -> bool:
         """Tell whether the processes are stopped, or are being stopped."""
-        if not self._directory:
-            return False
-        return cgroupfs.read_optional(self._directory, "cgroup.freeze").strip() == "1"
+        return is_frozen(2, self.paths())
 
     def _need_directory(self, doing: str) -> None:
         if not self._directory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from pyrunc.cgroups.frozen import is_frozen
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes
@@ -44,9 +45,7 @@ def is_paused(record: Record) -> bool:
     saved = record.get("cgroup")
     if not saved:
         return False
-    from pyrunc.cgroups.driver import from_state
-
-    return bool(from_state(saved).frozen())
+    return is_frozen(saved.get("version", 1), saved.get("paths") or {})
 
 
 def describe(entry: Entry, record: Record) -> dict[str, Any]:

@@ -64,10 +64,15 @@ def merge(before: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
 
     A controller's values depend on each other (a quota on its period, swap on memory), so they
     are always given to the driver together; groups that are not named are left out.
+
+    A memory limit that is taken away takes the one on memory and swap with it, unless that is
+    named as well: the kernel would not have the one without the other.
     """
     merged: dict[str, Any] = {}
     for name, value in wanted.items():
-        if isinstance(value, dict) and name != "rdma":
+        if name == "memory" and value and value.get("limit") == -1:
+            merged[name] = {**(before.get(name) or {}), "swap": -1, **value}
+        elif isinstance(value, dict) and name != "rdma":
             merged[name] = {**(before.get(name) or {}), **value}
         else:
             merged[name] = value

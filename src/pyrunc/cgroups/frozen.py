@@ -1,0 +1,33 @@
+"""Whether a container's processes are stopped by their cgroup.
+
+Every command asks, and few need more of the cgroups: the drivers stay out of it.
+"""
+
+from __future__ import annotations
+
+from errno import ENOENT
+
+from pyrunc.linux import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def is_frozen(version: int, paths: Mapping[str, str]) -> bool:
+    """Tell whether the processes are stopped, or are being stopped.
+
+    :param paths: the container's directory by controller, as the drivers have it.
+    :raises OSError: when the cgroup cannot be read; one that is gone is not frozen.
+    """
+    controller, name = ("", "cgroup.freeze") if version == 2 else ("freezer", "freezer.state")
+    directory = paths.get(controller)
+    if not directory:
+        return False
+    try:
+        state = files.read_file(f"{directory}/{name}").strip()
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+        return False
+    return state in (b"1", b"FROZEN", b"FREEZING")
