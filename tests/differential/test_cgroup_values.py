@@ -84,6 +84,12 @@ DIFFERENCES = (
     ),
     Difference(
         "runc",
+        r"limits: --cpu-share 1 .*",
+        r"cpu/cpu\.shares",
+        "runc refuses the value after the kernel took it, and does not set it back.",
+    ),
+    Difference(
+        "runc",
         r"memory kernelTCP|file: kernel memory .*",
         r"memory/memory\.kmem\.tcp\.limit_in_bytes",
         "runc 1.1 passes over kernelTCP, which the specification calls a hard limit.",
