@@ -115,7 +115,7 @@ def test_kill_9_at_random_moments(make_bundle, pyrunc, tmp_path):
     ("call", "times"),
     [
         ("mkdir", range(1, 12, 3)), ("mkdirat", (1, 2)), ("clone3", (1,)), ("flock", (1,)),
-        ("rename", (1, 2)), ("renameat", (1, 2, 3)), ("fsync", (1, 2, 3)), ("pipe2", (1, 2)),
+        ("rename", (1, 2)), ("renameat", (1, 2, 3)), ("write", range(1, 50, 4)), ("pipe2", (1, 2)),
         ("pidfd_send_signal", (1,)), ("mknodat", (1, 2)), ("unlinkat", (1,)),
     ],
 )  # fmt: skip
