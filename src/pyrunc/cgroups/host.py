@@ -67,12 +67,16 @@ def detect() -> Layout:
     return Layout(1, mounts, unified, alone)
 
 
-def own_cgroups() -> dict[str, str]:
-    """Return the lines of /proc/self/cgroup: controllers, joined by commas -> path."""
+def own_cgroups(pid: int = 0) -> dict[str, str]:
+    """Return the lines of /proc/PID/cgroup, by default our own: controllers -> path.
+
+    The controllers of a hierarchy are joined by commas; the v2 hierarchy has none (cgroups(7)).
+    """
+    source = f"/proc/{pid or 'self'}/cgroup"
     try:
-        text = files.read_file("/proc/self/cgroup").decode("utf-8", "surrogateescape")
+        text = files.read_file(source).decode("utf-8", "surrogateescape")
     except OSError as error:
-        raise Error(f"cannot read /proc/self/cgroup: {reason(error)}") from None
+        raise Error(f"cannot read {source}: {reason(error)}") from None
     own: dict[str, str] = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)

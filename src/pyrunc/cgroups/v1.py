@@ -90,8 +90,8 @@ class DriverV1:
         if controller == "freezer" and cgroupfs.read(path, "freezer.state").strip() != "THAWED":
             raise Error(f"container's cgroup is frozen: thaw {path} first, or use another")
 
-    def attach(self, pid: int) -> None:
-        """Move the process into all cgroups."""
+    def attach(self, pid: int, *, beside: int = 0) -> None:
+        """Move the process into all cgroups; ``beside`` matters on v2 only."""
         for path in self._paths.values():
             try:
                 files.write_file(f"{path}/cgroup.procs", b"%d" % pid)

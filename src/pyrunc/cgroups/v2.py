@@ -7,6 +7,7 @@ from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs
 from pyrunc.cgroups.frozen import is_frozen
+from pyrunc.cgroups.host import own_cgroups
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -87,17 +88,39 @@ class DriverV2:
                     f"container's cgroup is frozen: thaw {self._directory} first, or use another"
                 ) from None
 
-    def attach(self, pid: int) -> None:
-        """Move the process into the cgroup."""
+    def attach(self, pid: int, *, beside: int = 0) -> None:
+        """Move the process into the cgroup.
+
+        A container that has made cgroups below its own and given them controllers lets no process
+        into its own any more (cgroup-v2.rst, "No Internal Process Constraint").
+
+        :param beside: a process of the container whose cgroup will do then.
+        """
         if not self._directory:
             return
         try:
-            files.write_file(f"{self._directory}/cgroup.procs", b"%d" % pid)
+            try:
+                files.write_file(f"{self._directory}/cgroup.procs", b"%d" % pid)
+            except OSError as error:
+                if not beside or error.errno != EBUSY:
+                    raise
+                files.write_file(f"{self._cgroup_of(beside)}/cgroup.procs", b"%d" % pid)
         except OSError as error:
             if not self._may_ignore(error):
                 raise Error(
                     f"cannot add process {pid} to cgroup {self._directory}: {reason(error)}"
                 ) from None
+
+    def _cgroup_of(self, pid: int) -> str:
+        """Return the directory of the cgroup that a process is in, below the container's."""
+        path = own_cgroups(pid).get("", "")
+        directory = f"{self._mount}{path}"
+        if not directory.startswith(f"{self._directory}/"):
+            raise Error(
+                f"process {pid} is in cgroup {path or '/'}, which is not below the container's, "
+                f"{self._directory}"
+            )
+        return directory
 
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set all limits that are named; the others stay."""

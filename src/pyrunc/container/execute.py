@@ -358,7 +358,9 @@ class _Execution:
         if self.cgroup:
             from pyrunc.cgroups.driver import from_state
 
-            from_state(self.cgroup).attach(pid)
+            # A cgroup that was chosen by name is that one or none.
+            beside = 0 if self.options.cgroups else self.record["pid"]
+            from_state(self.cgroup).attach(pid, beside=beside)
         score = self.process.get("oomScoreAdj")
         if score is not None:
             try:

@@ -100,6 +100,55 @@ def test_limits_and_their_update_equal_runcs(bundle, pyrunc, manager):
     assert seen["runc"] == seen[pyrunc]
 
 
+def writable_cgroups(bundle):
+    """Let the container manage the cgroups below its own."""
+    for mount in bundle[1]["mounts"]:
+        if mount["destination"] == "/sys/fs/cgroup":
+            mount["options"] = [option for option in mount["options"] if option != "ro"]
+    for name in ("mkdir", "true"):
+        if not (bundle[0] / "rootfs/bin" / name).exists():
+            (bundle[0] / "rootfs/bin" / name).symlink_to("busybox")
+    bundle[1]["process"]["env"] = ["PATH=/bin"]
+
+
+@pytest.mark.skipif(not ROOT, reason="the container has its cgroup to write only as root")
+@pytest.mark.parametrize("manager", managers())
+def test_exec_follows_init_into_a_cgroup_below(bundle, pyrunc, manager):
+    """As soon as there are controllers below, no process may be put into the container's own."""
+    flags = ["--systemd-cgroup"] if manager == "systemd" else []
+    writable_cgroups(bundle)
+    name = f"inner-{manager}"
+    start(bundle, name, pyrunc, *flags)
+    try:
+        move = (
+            "cd /sys/fs/cgroup && mkdir inner && "
+            "for p in $(cat cgroup.procs); do echo $p > inner/cgroup.procs 2>/dev/null; done; "
+            "echo +pids > cgroup.subtree_control"
+        )
+        run(pyrunc, "exec", name, "sh", "-c", move)
+        assert run(pyrunc, "exec", name, "cat", "/proc/self/cgroup").stdout == "0::/inner\n"
+        refused = run(pyrunc, "exec", "--cgroup", "/", name, "true", check=False)
+        assert refused.returncode != 0
+    finally:
+        run(pyrunc, *flags, "delete", "--force", name)
+
+
+@pytest.mark.parametrize("manager", managers())
+def test_exec_into_a_chosen_cgroup(bundle, pyrunc, manager):
+    if not ROOT:
+        pytest.skip("the container has its cgroup to write only as root")
+    flags = ["--systemd-cgroup"] if manager == "systemd" else []
+    name = f"chosen-{manager}"
+    start(bundle, name, pyrunc, *flags)
+    try:
+        pid = json.loads(run(pyrunc, "state", name).stdout)["pid"]
+        (cgroup_of(pid) / "sub").mkdir()
+        shown = run(pyrunc, "exec", "--cgroup", "sub", name, "cat", "/proc/self/cgroup").stdout
+        assert shown.rstrip().endswith("/sub")
+    finally:
+        run(pyrunc, *flags, "delete", "--force", name)
+
+
 @pytest.mark.parametrize("manager", managers())
 def test_pause_kill_and_delete_leave_nothing(bundle, pyrunc, manager):
     flags = ["--systemd-cgroup"] if manager == "systemd" else []
