@@ -170,8 +170,10 @@ def machine() -> Iterator[tuple[list[str], Path]]:
 
 
 @pytest.fixture(scope="module")
-def config(rootfs_template: Path) -> dict[str, Any]:
-    """One root file system for all: the containers sleep, and change nothing."""
+def config(rootfs_template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One root file system for all: the containers sleep; what they get is nodes in /dev."""
+    rootfs = tmp_path_factory.mktemp("limits") / "rootfs"
+    shutil.copytree(rootfs_template, rootfs, symlinks=True)
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -180,7 +182,7 @@ def config(rootfs_template: Path) -> dict[str, Any]:
             "env": ["PATH=/bin"],
             "cwd": "/",
         },
-        "root": {"path": str(rootfs_template), "readonly": True},
+        "root": {"path": str(rootfs), "readonly": True},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
         "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}]},
     }

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = str(Path(__file__).parents[2] / "src")
+import pyrunc as package
+
+#: Where the package under test is: the sources, or the installed ones.
+SOURCE = str(Path(str(package.__file__)).parents[1])
 
 #: Every command.
 COMMON = {

@@ -51,7 +51,7 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     common = keywords(options)
     from pyrunc.container.create import create
 
-    create(settings, arguments[0], **common)
+    create(settings, arguments[0], **common, exits=True)
     return 0
 
 

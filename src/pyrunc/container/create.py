@@ -91,12 +91,16 @@ def create(
     no_pivot: bool = False,
     no_new_keyring: bool = False,
     preserve_fds: int = 0,
+    exits: bool = False,
 ) -> None:
     """Create a container from the bundle (runtime.md, "Create").
 
     Afterwards init waits for :func:`pyrunc.container.start.start`. On any error
     everything made so far is gone again.
 
+    :param exits: this process ends right afterwards; a signal that comes when the container is
+        complete comes too late then, and is ignored: to die of it would tell the caller that
+        there is no container.
     :raises pyrunc.errors.InvalidConfig: with all mistakes of the config.
     :raises pyrunc.errors.AlreadyExists: when the id is taken.
     """
@@ -110,7 +114,7 @@ def create(
     )
     creation = Creation(settings, container_id, bundle, options)
     creation.load(config)
-    creation.carry_out()
+    creation.carry_out(exits=exits)
     creation.close()
 
 
@@ -153,8 +157,8 @@ class Creation:
             self.options.notify_socket = True
         _check_root(root_path(self.spec, self.bundle))
 
-    def carry_out(self) -> None:
-        """Make the container, or leave nothing behind.
+    def carry_out(self, *, exits: bool = False) -> None:
+        """Make the container, or leave nothing behind; ``exits`` as for :func:`create`.
 
         :raises Error: also when a signal interrupts it.
         """
@@ -170,6 +174,8 @@ class Creation:
             self._finish()
             # What comes now is init's alone: until here it would have died with the runtime.
             _go_on(self._down)
+            if exits:
+                self._interrupts.ignore()
         except BaseException as error:
             self._interrupts.ignore()
             if self._reserved:
@@ -178,7 +184,8 @@ class Creation:
                 raise Error(f"creating container {self.id} was {error}; it is undone") from None
             raise
         finally:
-            self._interrupts.end()
+            if not exits:
+                self._interrupts.end()
 
     def close(self) -> None:
         """Close what is open; the container lives on."""
