@@ -24,6 +24,17 @@ PROJECT = Path(__file__).resolve().parents[2]
 BUSYBOX = Path("/bin/busybox")
 RUNTIME = os.environ.get("PYRUNC_CLIENT_RUNTIME", "pyrunc")
 
+#: For Podman, whose defaults would raise hard limits; `format` it with the runtime's path.
+CONTAINERS_CONF = """\
+[containers]
+default_ulimits = ["nofile=1024:2048", "nproc=1024:2048"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "tested"
+[engine.runtimes]
+tested = ["{runtime}"]
+"""
 #: Of cgroup v1 every controller is mounted: crun insists on that, and Podman takes the empty
 #: directory of one that is not for a cgroup. Inside another tmpfs: the host's stays as it is.
 _SETUP = """

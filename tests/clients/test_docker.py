@@ -15,6 +15,24 @@ from typing import TYPE_CHECKING
 import pexpect
 import pytest
 from engine_room import Room, need, root_archive, runtime_path, wait_until
+from same_commands import (  # noqa: F401 - tests and fixtures
+    capabilities,
+    test_device,
+    test_exec_in_the_background,
+    test_exit_code,
+    test_group_add,
+    test_logs_and_wait,
+    test_missing_program_is_127,
+    test_named_volume,
+    test_no_new_privileges,
+    test_output_and_input,
+    test_pause_and_unpause,
+    test_program_that_cannot_be_executed_is_126,
+    test_restart,
+    test_sysctl,
+    test_tmpfs_and_shm_size,
+    test_top_and_ps,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +122,12 @@ def cgroups() -> list[str]:
 
 
 @pytest.fixture
+def engine(docker: Docker) -> Docker:
+    """For the tests that both engines share."""
+    return docker
+
+
+@pytest.fixture
 def sleeper(docker: Docker) -> Iterator[str]:
     """A running container."""
     name = f"sleeper{time.monotonic_ns()}"
@@ -123,40 +147,10 @@ def test_info_shows_the_runtime(docker: Docker):
     assert runtimes["tested"]["path"] == runtime_path()
 
 
-@pytest.mark.parametrize("code", [0, 3, 125, 126, 127, 255])
-def test_exit_code(docker: Docker, code: int):
-    assert docker("run", "--rm", "box", "sh", "-c", f"exit {code}").returncode == code
-
-
-def test_missing_program_is_127(docker: Docker):
-    result = docker("run", "--rm", "box", "/no/such/program")
-    assert result.returncode == 127
-    assert "no such file or directory" in result.stderr.lower()
-
-
 def test_missing_command_is_127(docker: Docker):
     result = docker("run", "--rm", "box", "nosuchcommand")
     assert result.returncode == 127
     assert "executable file not found in $PATH" in result.stderr
-
-
-def test_program_that_cannot_be_executed_is_126(docker: Docker):
-    result = docker("run", "--rm", "box", "/etc/passwd")
-    assert result.returncode == 126
-    assert "permission denied" in result.stderr.lower()
-
-
-def test_output_and_input(docker: Docker):
-    result = docker("run", "--rm", "-i", "box", "sh", "-c", "cat; echo bad >&2", stdin="good\n")
-    assert (result.stdout, result.stderr) == ("good\n", "bad\n")
-
-
-def test_logs_and_wait(docker: Docker):
-    docker("run", "-d", "--name", "logs", "box", "sh", "-c", "echo one; echo two >&2; exit 4")
-    assert docker.out("wait", "logs") == "4\n"
-    result = docker("logs", "logs")
-    assert (result.stdout, result.stderr) == ("one\n", "two\n")
-    docker("rm", "logs", check=True)
 
 
 def test_create_and_start(docker: Docker):
@@ -178,11 +172,6 @@ def test_exec(docker: Docker, sleeper: str):
     assert missing.returncode in (126, 127)
     assert "no such file or directory" in missing.stdout + missing.stderr
     assert docker("exec", sleeper, "/etc/passwd").returncode == 126
-
-
-def test_exec_in_the_background(docker: Docker, sleeper: str):
-    docker("exec", "-d", sleeper, "sh", "-c", "echo done > /tmp/mark", check=True)
-    wait_until(lambda: docker("exec", sleeper, "cat", "/tmp/mark").stdout == "done\n")
 
 
 def test_privileged_exec(docker: Docker, sleeper: str):
@@ -215,24 +204,11 @@ def test_run_with_a_terminal(docker: Docker):
     assert child.exitstatus == 0
 
 
-def test_top_and_ps(docker: Docker, sleeper: str):
-    assert "sleep 1000" in docker.out("top", sleeper)
-    assert sleeper in docker.out("ps", "--format", "{{.Names}}").split()
-
-
 def test_stats(docker: Docker, sleeper: str):
     shown = json.loads(docker.out("stats", "--no-stream", "--format", "{{json .}}", sleeper))
     assert shown["Name"] == sleeper
     assert shown["PIDs"] == "1"
     assert not shown["MemUsage"].startswith("0B")
-
-
-def test_pause_and_unpause(docker: Docker, sleeper: str):
-    docker("pause", sleeper, check=True)
-    assert docker.inspect(sleeper, ".State.Status") == "paused"
-    assert docker("exec", sleeper, "true").returncode != 0
-    docker("unpause", sleeper, check=True)
-    assert docker("exec", sleeper, "true").returncode == 0
 
 
 def test_update(docker: Docker, sleeper: str):
@@ -257,13 +233,6 @@ def test_kill_and_signals(docker: Docker):
 def test_stop_waits_and_kills(docker: Docker, sleeper: str):
     docker("stop", "-t", "1", sleeper, check=True)
     assert docker.inspect(sleeper, ".State.ExitCode") == "137"
-
-
-def test_restart(docker: Docker, sleeper: str):
-    before = docker.inspect(sleeper, ".State.Pid")
-    docker("restart", "-t", "0", sleeper, check=True)
-    assert docker.inspect(sleeper, ".State.Pid") != before
-    assert docker("exec", sleeper, "true").returncode == 0
 
 
 def test_restart_policy(docker: Docker):
@@ -292,15 +261,6 @@ def test_user(docker: Docker, user: str, ids: str):
     assert shown.strip() == ids
 
 
-def test_group_add(docker: Docker):
-    shown = docker.out("run", "--rm", "--group-add", "77", "box", "id", "-G")
-    assert "77" in shown.split()
-
-
-def capabilities(text: str) -> int:
-    return int(next(x for x in text.splitlines() if x.startswith("CapEff")).split()[1], 16)
-
-
 def test_capabilities(docker: Docker):
     def seen(*words: str) -> int:
         return capabilities(docker.out("run", "--rm", *words, "box", "cat", "/proc/self/status"))
@@ -308,11 +268,6 @@ def test_capabilities(docker: Docker):
     assert seen("--cap-drop", "all") == 0
     assert seen("--cap-drop", "all", "--cap-add", "net_admin") == 1 << 12
     assert seen("--cap-add", "sys_admin") == seen() | 1 << 21
-
-
-def test_no_new_privileges(docker: Docker):
-    words = ["run", "--rm", "--security-opt", "no-new-privileges", "box"]
-    assert "NoNewPrivs:\t1" in docker.out(*words, "cat", "/proc/self/status")
 
 
 def test_seccomp(docker: Docker):
@@ -361,27 +316,6 @@ def test_ulimits(docker: Docker):
     assert docker.out(*words, "ulimit -Sn; ulimit -Hn") == "100\n200\n"
 
 
-def test_sysctl(docker: Docker):
-    words = ["run", "--rm", "--sysctl", "kernel.msgmax=1234", "box"]
-    assert docker.out(*words, "cat", "/proc/sys/kernel/msgmax") == "1234\n"
-
-
-def test_tmpfs_and_shm_size(docker: Docker):
-    words = ["run", "--rm", "--tmpfs", "/scratch:size=64k,mode=700", "--shm-size", "128k", "box"]
-    shown = docker.out(*words, "cat", "/proc/self/mountinfo")
-    lines = {line.split()[4]: line for line in shown.splitlines()}
-    assert "size=64k,mode=700" in lines["/scratch"]
-    assert "size=128k" in lines["/dev/shm"]
-
-
-@pytest.fixture
-def volume(docker: Docker) -> Path:
-    directory = docker.directory / "volume"
-    directory.mkdir(exist_ok=True)
-    (directory / "file").write_text("from the host\n")
-    return directory
-
-
 def test_volumes(docker: Docker, volume: Path):
     script = "cat /v/file; touch /v/new 2>/dev/null && echo written"
     writable = docker.out("run", "--rm", "-v", f"{volume}:/v", "box", "sh", "-c", script)
@@ -399,18 +333,6 @@ def test_volume_as_slave(docker: Docker, volume: Path):
         assert "master:" in docker.out(*words, "grep", " /v ", "/proc/self/mountinfo")
     finally:
         docker.room("umount", volume, check=True)
-
-
-def test_named_volume(docker: Docker):
-    docker("run", "--rm", "-v", "data:/d", "box", "sh", "-c", "echo kept > /d/f", check=True)
-    assert docker.out("run", "--rm", "-v", "data:/d", "box", "cat", "/d/f") == "kept\n"
-    docker("volume", "rm", "data", check=True)
-
-
-def test_device(docker: Docker):
-    words = ["run", "--rm", "--device", "/dev/zero:/dev/mine:rw", "box", "sh", "-c"]
-    shown = docker.out(*words, "stat -c %t:%T /dev/mine; head -c 2 /dev/mine | od -An -tx1")
-    assert shown.split() == ["1:5", "00", "00"]
 
 
 def test_namespaces_of_the_host(docker: Docker):

@@ -14,21 +14,29 @@ from typing import TYPE_CHECKING
 
 import pexpect
 import pytest
-from engine_room import RUNTIME, Room, need, root_archive, runtime_path, wait_until
+from engine_room import CONTAINERS_CONF, RUNTIME, Room, need, root_archive, runtime_path, wait_until
+from same_commands import (  # noqa: F401 - tests and fixtures
+    capabilities,
+    test_device,
+    test_exec_in_the_background,
+    test_exit_code,
+    test_group_add,
+    test_logs_and_wait,
+    test_missing_program_is_127,
+    test_named_volume,
+    test_no_new_privileges,
+    test_output_and_input,
+    test_pause_and_unpause,
+    test_program_that_cannot_be_executed_is_126,
+    test_restart,
+    test_sysctl,
+    test_tmpfs_and_shm_size,
+    test_top_and_ps,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONTAINERS_CONF = """\
-[containers]
-default_ulimits = ["nofile=1024:2048", "nproc=1024:2048"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "tested"
-[engine.runtimes]
-tested = ["{runtime}"]
-"""
 STORAGE_CONF = """\
 [storage]
 driver = "overlay"
@@ -92,6 +100,12 @@ def cgroups() -> set[str]:
 
 
 @pytest.fixture
+def engine(podman: Podman) -> Podman:
+    """For the tests that both engines share."""
+    return podman
+
+
+@pytest.fixture
 def sleeper(podman: Podman) -> Iterator[str]:
     """A running container."""
     name = f"sleeper{time.monotonic_ns()}"
@@ -106,39 +120,9 @@ def test_info_shows_the_runtime(podman: Podman):
     assert RUNTIME in runtime["version"]
 
 
-@pytest.mark.parametrize("code", [0, 3, 125, 126, 127, 255])
-def test_exit_code(podman: Podman, code: int):
-    assert podman("run", "--rm", "box", "sh", "-c", f"exit {code}").returncode == code
-
-
 def test_exit_by_signal(podman: Podman, sleeper: str):
     podman("kill", "--signal", "KILL", sleeper, check=True)
     assert podman.out("wait", sleeper) == "137\n"
-
-
-def test_missing_program_is_127(podman: Podman):
-    result = podman("run", "--rm", "box", "/no/such/program")
-    assert result.returncode == 127
-    assert "no such file or directory" in result.stderr.lower()
-
-
-def test_program_that_cannot_be_executed_is_126(podman: Podman):
-    result = podman("run", "--rm", "box", "/etc/passwd")
-    assert result.returncode == 126
-    assert "permission denied" in result.stderr.lower()
-
-
-def test_output_and_input(podman: Podman):
-    result = podman("run", "--rm", "-i", "box", "sh", "-c", "cat; echo bad >&2", stdin="good\n")
-    assert (result.stdout, result.stderr) == ("good\n", "bad\n")
-
-
-def test_logs_and_wait(podman: Podman):
-    podman("run", "-d", "--name", "logs", "box", "sh", "-c", "echo one; echo two >&2; exit 4")
-    assert podman.out("wait", "logs") == "4\n"
-    result = podman("logs", "logs")
-    assert (result.stdout, result.stderr) == ("one\n", "two\n")
-    podman("rm", "logs", check=True)
 
 
 def test_create_start_attach(podman: Podman):
@@ -169,11 +153,6 @@ def test_exec(podman: Podman, sleeper: str):
     assert podman("exec", sleeper, "/etc/passwd").returncode == 126
 
 
-def test_exec_in_the_background(podman: Podman, sleeper: str):
-    podman("exec", "-d", sleeper, "sh", "-c", "echo done > /tmp/mark", check=True)
-    wait_until(lambda: podman("exec", sleeper, "cat", "/tmp/mark").stdout == "done\n")
-
-
 def test_exec_with_a_terminal(podman: Podman, sleeper: str):
     words = podman.room.command("podman", "exec", "-it", sleeper, "sh")
     child = pexpect.spawn(words[0], words[1:], env=podman.room.environment, timeout=30)
@@ -199,24 +178,11 @@ def test_run_with_a_terminal(podman: Podman):
     assert child.exitstatus == 0
 
 
-def test_top_and_ps(podman: Podman, sleeper: str):
-    assert "sleep 1000" in podman.out("top", sleeper)
-    assert sleeper in podman.out("ps", "--format", "{{.Names}}").split()
-
-
 def test_stats(podman: Podman, sleeper: str):
     (shown,) = json.loads(podman.out("stats", "--no-stream", "--format", "json", sleeper))
     assert shown["name"] == sleeper
     assert int(shown["pids"]) == 1
     assert not shown["mem_usage"].startswith("0B")
-
-
-def test_pause_and_unpause(podman: Podman, sleeper: str):
-    podman("pause", sleeper, check=True)
-    assert podman.inspect(sleeper, ".State.Status") == "paused"
-    assert podman("exec", sleeper, "true").returncode != 0
-    podman("unpause", sleeper, check=True)
-    assert podman("exec", sleeper, "true").returncode == 0
 
 
 def test_kill_and_signals(podman: Podman):
@@ -233,13 +199,6 @@ def test_stop_waits_and_kills(podman: Podman, sleeper: str):
     """The first process of a pid namespace ignores SIGTERM: after the time it is killed."""
     podman("stop", "-t", "1", sleeper, check=True)
     assert podman.inspect(sleeper, ".State.ExitCode") == "137"
-
-
-def test_restart(podman: Podman, sleeper: str):
-    before = podman.inspect(sleeper, ".State.Pid")
-    podman("restart", "-t", "0", sleeper, check=True)
-    assert podman.inspect(sleeper, ".State.Pid") != before
-    assert podman("exec", sleeper, "true").returncode == 0
 
 
 def test_restart_policy(podman: Podman):
@@ -271,15 +230,6 @@ def test_user(podman: Podman, user: str, ids: str):
     assert shown.strip() == ids
 
 
-def test_group_add(podman: Podman):
-    shown = podman.out("run", "--rm", "--group-add", "77", "box", "id", "-G")
-    assert "77" in shown.split()
-
-
-def capabilities(text: str) -> int:
-    return int(next(x for x in text.splitlines() if x.startswith("CapEff")).split()[1], 16)
-
-
 def test_capabilities(podman: Podman):
     def seen(*words: str) -> int:
         return capabilities(podman.out("run", "--rm", *words, "box", "cat", "/proc/self/status"))
@@ -288,11 +238,6 @@ def test_capabilities(podman: Podman):
     assert seen("--cap-drop", "all", "--cap-add", "net_admin") == 1 << 12
     assert seen("--cap-add", "sys_admin") == seen() | 1 << 21
     assert seen("--cap-drop", "chown") == seen() & ~1
-
-
-def test_no_new_privileges(podman: Podman):
-    words = ["run", "--rm", "--security-opt", "no-new-privileges", "box"]
-    assert "NoNewPrivs:\t1" in podman.out(*words, "cat", "/proc/self/status")
 
 
 def test_seccomp(podman: Podman, tmp_path: Path):
@@ -356,27 +301,6 @@ def test_ulimits(podman: Podman):
     assert podman.out(*words, "ulimit -Sn; ulimit -Hn") == "100\n200\n"
 
 
-def test_sysctl(podman: Podman):
-    words = ["run", "--rm", "--sysctl", "kernel.msgmax=1234", "box"]
-    assert podman.out(*words, "cat", "/proc/sys/kernel/msgmax") == "1234\n"
-
-
-def test_tmpfs_and_shm_size(podman: Podman):
-    words = ["run", "--rm", "--tmpfs", "/scratch:size=64k,mode=700", "--shm-size", "128k", "box"]
-    shown = podman.out(*words, "cat", "/proc/self/mountinfo")
-    lines = {line.split()[4]: line for line in shown.splitlines()}
-    assert "size=64k,mode=700" in lines["/scratch"]
-    assert "size=128k" in lines["/dev/shm"]
-
-
-@pytest.fixture
-def volume(podman: Podman) -> Path:
-    directory = podman.directory / "volume"
-    directory.mkdir(exist_ok=True)
-    (directory / "file").write_text("from the host\n")
-    return directory
-
-
 def test_volumes(podman: Podman, volume: Path):
     script = "cat /v/file; touch /v/new 2>/dev/null && echo written"
     writable = podman.out("run", "--rm", "-v", f"{volume}:/v", "box", "sh", "-c", script)
@@ -407,18 +331,6 @@ def test_volume_propagation(podman: Podman, volume: Path, mode: str, shown: str)
         assert ("master:" in line) == (mode == "rslave")
     finally:
         podman.room("umount", volume, check=True)
-
-
-def test_named_volume(podman: Podman):
-    podman("run", "--rm", "-v", "data:/d", "box", "sh", "-c", "echo kept > /d/f", check=True)
-    assert podman.out("run", "--rm", "-v", "data:/d", "box", "cat", "/d/f") == "kept\n"
-    podman("volume", "rm", "data", check=True)
-
-
-def test_device(podman: Podman):
-    words = ["run", "--rm", "--device", "/dev/zero:/dev/mine:rw", "box", "sh", "-c"]
-    shown = podman.out(*words, "stat -c %t:%T /dev/mine; head -c 2 /dev/mine | od -An -tx1")
-    assert shown.split() == ["1:5", "00", "00"]
 
 
 def test_privileged(podman: Podman):
