@@ -50,7 +50,7 @@ def open_driver(
 
 def from_state(saved: dict[str, Any]) -> Driver:
     """Return the driver for a container's cgroups from what its record holds."""
-    driver = _files_driver(saved)
+    driver = files_driver(saved)
     scope = saved.get("systemd")
     if scope:
         from pyrunc.cgroups.systemd import DriverSystemd
@@ -59,7 +59,11 @@ def from_state(saved: dict[str, Any]) -> Driver:
     return driver
 
 
-def _files_driver(saved: dict[str, Any]) -> DriverV1 | DriverV2:
+def files_driver(saved: dict[str, Any]) -> DriverV1 | DriverV2:
+    """Return the driver for what is in a container's cgroups, whoever has made them.
+
+    For a process that joins a running container: its scope of systemd's is there.
+    """
     ignore_errors = saved.get("ignoreErrors", False)
     if saved.get("version") == 2:
         from pyrunc.cgroups.v2 import DriverV2

@@ -65,11 +65,8 @@ class DriverSystemd:
             if cgroupfs.processes_below(path):
                 raise Error(f"container's cgroup is not empty: {path} has processes in it")
 
-    def attach(self, pid: int, *, beside: int = 0) -> None:
-        """Start the scope with its first process, or add another to it."""
-        if any(cgroupfs.processes_below(path) for path in self.paths().values()):
-            self._files.attach(pid, beside=beside)
-            return
+    def attach(self, pid: int) -> None:
+        """Start the scope with its first process."""
         from pyrunc.cgroups.systemd_properties import from_resources
 
         properties: list[Property] = [

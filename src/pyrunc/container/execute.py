@@ -356,11 +356,11 @@ class _Execution:
 
     def _attach(self, pid: int) -> None:
         if self.cgroup:
-            from pyrunc.cgroups.driver import from_state
+            from pyrunc.cgroups.driver import files_driver
 
             # A cgroup that was chosen by name is that one or none.
             beside = 0 if self.options.cgroups else self.record["pid"]
-            from_state(self.cgroup).attach(pid, beside=beside)
+            files_driver(self.cgroup).attach(pid, beside=beside)
         score = self.process.get("oomScoreAdj")
         if score is not None:
             try:
