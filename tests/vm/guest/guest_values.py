@@ -1,0 +1,264 @@
+"""Runs inside the virtual machine: what runc and pyrunc write into the files of cgroup v2.
+
+The cases are those of tests/differential; because the machine is emulated only some run, unless
+ALL_LIMITS is in the environment. Each is a container of runc's and one of pyrunc's with the same
+limits: all files of their cgroups must be equal then, and the properties of their units.
+"""
+
+import copy
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "differential"))
+from cgroup_cases import FILE_CHANGES, FLAG_CHANGES, MIB, SOME, Limits, a_disk, limits
+from cgroup_files import directories_of, values_of
+from guest_cgroups import BOOTSTRAP, ROOT, SYSTEMCTL, managers, run
+
+PROPERTIES = (
+    "AllowedCPUs,AllowedMemoryNodes,CPUQuotaPerSecUSec,CPUQuotaPeriodUSec,CPUWeight,Delegate,"
+    "IOWeight,MemoryLow,MemoryMax,MemorySwapMax,Slice,TasksMax,Transient"
+)
+ALL = "ALL_LIMITS" in os.environ
+_numbers = itertools.count(1)
+
+
+class Difference(NamedTuple):
+    """A way in which runc differs, and why it should."""
+
+    #: Names of the cases (regular expression).
+    cases: str
+    #: Names of the files or properties (regular expression), or "refused" or "accepted": that
+    #: pyrunc does so and runc does not.
+    what: str
+    reason: str
+    #: Under which managers (regular expression).
+    managers: str = ".*"
+
+
+DIFFERENCES = ()
+
+_DISK = dict(zip(("major", "minor"), a_disk(), strict=True))
+UNIFIED = [
+    Limits(f"unified {name}", {**more, "unified": files})
+    for name, files, more in (
+        ("files", {"memory.high": "50331648", "cpu.weight": "77", "pids.max": "31"}, {}),
+        ("over the others", {"memory.max": "50331648"}, {"memory": {"limit": 64 * MIB}}),
+        ("unknown controller", {"nonsense.max": "1"}, {}),
+        ("unknown file", {"memory.nonsense": "1"}, {}),
+        ("path", {"../memory.max": "1"}, {}),
+        ("bad value", {"memory.max": "much"}, {}),
+    )
+]
+#: As much as possible in few containers.
+TOGETHER = [
+    Limits("all usual ones", {**SOME, "hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}),
+    Limits(
+        "none at all",
+        {
+            "memory": {"limit": -1, "swap": -1, "reservation": -1},
+            "cpu": {"quota": -1, "shares": 2},
+            "pids": {"limit": -1},
+        },
+    ),
+    Limits(
+        "odd numbers",
+        {
+            "memory": {"limit": 64 * MIB + 1, "swap": -1, "swappiness": 17},
+            "cpu": {"shares": 262144, "period": 50000, "cpus": "0-1"},
+            "pids": {"limit": 1},
+        },
+    ),
+    Limits(
+        "block devices",
+        {
+            "blockIO": {
+                "weight": 300,
+                "throttleReadBpsDevice": [{**_DISK, "rate": 1048576}],
+                "throttleWriteBpsDevice": [{**_DISK, "rate": 1048577}],
+                "throttleReadIOPSDevice": [{**_DISK, "rate": 1000}],
+                "throttleWriteIOPSDevice": [{**_DISK, "rate": 1001}],
+            }
+        },
+    ),
+]
+CHOSEN = {
+    "nothing",
+    "memory swap same as limit",
+    "memory swap alone",
+    "memory swap below the limit",
+    "cpu shares too low",
+    "cpu quota too low",
+    "cpu burst",
+    "cpu idle",
+    "cpu cpus that are not",
+    "pids 0",
+}
+CASES = [*TOGETHER, *UNIFIED, *(case for case in limits() if ALL or case.name in CHOSEN)]
+CHANGES = [
+    change
+    for change in FLAG_CHANGES + FILE_CHANGES
+    if change.before and not re.search(r"no-such-flag|cpu-rt|not JSON|a list|nothing at", change.name)
+]  # fmt: skip
+
+
+class Runtime:
+    """One of the two, with one of the managers."""
+
+    def __init__(self, name, command, manager, directory, config):
+        self.name = name
+        self.command = [*command, "--root", str(directory / f"{name}-{manager}")]
+        self.command += ["--systemd-cgroup"] if manager == "systemd" else []
+        self.manager = manager
+        self.directory = directory
+        self.config = config
+
+    def __call__(self, *words):
+        """Run it; its output goes to a file, which containers may keep open."""
+        with (self.directory / f"{self.name}.log").open("w+") as log:
+            done = subprocess.run(
+                [*self.command, *words],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=120,
+            )  # fmt: skip
+            log.seek(0)
+            return done.returncode, log.read()
+
+    def create(self, resources):
+        """Return a container's name, its unit, and how `create` ended."""
+        name = f"values-{self.name}-{next(_numbers)}"
+        bundle = self.directory / f"bundle-{self.name}"
+        bundle.mkdir(exist_ok=True)
+        config = copy.deepcopy(self.config)
+        config["linux"]["resources"] = resources
+        systemd = self.manager == "systemd"
+        config["linux"]["cgroupsPath"] = f":values:{name}" if systemd else f"/{name}"
+        (bundle / "config.json").write_text(json.dumps(config))
+        return (name, *self("create", "--bundle", str(bundle), name))
+
+    def values(self, name, *, properties):
+        state = json.loads(self("state", name)[1])
+        found = values_of(directories_of(state["pid"], Path("/sys/fs/cgroup")))
+        if properties and self.manager == "systemd":
+            shown = run(*SYSTEMCTL, "show", f"values-{name}.scope", "-p", PROPERTIES).stdout
+            found |= dict(line.split("=", 1) for line in shown.splitlines())
+        return found
+
+    def look(self, resources):
+        """Create a container, and return how that ended with what is in its files then."""
+        name, code, text = self.create(resources)
+        try:
+            return code, text, {} if code else self.values(name, properties=True)
+        finally:
+            self("delete", "--force", name)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """What all containers have in common."""
+    path = tmp_path_factory.mktemp("rootfs")
+    (path / "bin").mkdir()
+    shutil.copy(shutil.which("busybox"), path / "bin/sleep")
+    spec = tmp_path_factory.mktemp("spec")
+    run(*pyrunc_words(), "spec", "--bundle", str(spec), *([] if ROOT else ["--rootless"]))
+    found = json.loads((spec / "config.json").read_text())
+    found["ociVersion"] = "1.0.2"
+    found["process"] |= {"terminal": False, "args": ["sleep", "1000"]}
+    found["root"] = {"path": str(path)}
+    for name in ("dev", "proc", "sys"):
+        (path / name).mkdir()
+    return found
+
+
+def pyrunc_words():
+    return ["python3", "-I", "-S", "-X", "utf8", "-c", BOOTSTRAP]
+
+
+@pytest.fixture(params=managers())
+def runtimes(request, config, tmp_path):
+    return [
+        Runtime(name, words, request.param, tmp_path, config)
+        for name, words in (("runc", ["runc"]), ("pyrunc", pyrunc_words()))
+    ]
+
+
+def both(runtimes, look):
+    """Return what it is with runc and with pyrunc; they work at the same time."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(look, runtimes))
+
+
+def unexplained(case, manager, theirs, ours):
+    """Return the differences that are not meant to be."""
+    found = []
+    if bool(ours[0]) != bool(theirs[0]):
+        found.append(("refused" if ours[0] else "accepted", f"{ours[1]}{theirs[1]}"))
+    if ours[2] and theirs[2]:
+        for name in sorted(ours[2] | theirs[2]):
+            mine, other = ours[2].get(name), theirs[2].get(name)
+            if mine != other:
+                found.append((name, f"{mine!r}, not {other!r}"))
+    meant = [
+        difference
+        for difference in DIFFERENCES
+        if re.fullmatch(difference.cases, case) and re.fullmatch(difference.managers, manager)
+    ]
+    return [
+        f"{case}: {what}: {text}"
+        for what, text in found
+        if not any(re.fullmatch(difference.what, what) for difference in meant)
+    ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_limits_of_a_new_container(case, runtimes):
+    theirs, ours = both(runtimes, lambda runtime: runtime.look(case.resources))
+    assert not unexplained(case.name, runtimes[0].manager, theirs, ours)
+
+
+def test_updates(runtimes, tmp_path):
+    """One after the other on the same container, which is paused for the last half of them."""
+    names = {}
+    for runtime in runtimes:
+        name, code, text = runtime.create(SOME)
+        assert code == 0, (runtime.name, text)
+        names[runtime.name] = name
+    found = []
+    chosen = CHANGES if ALL else CHANGES[::2]
+
+    def change_of(change):
+        words = list(change.arguments)
+        if change.resources is not None:
+            file = tmp_path / "resources.json"
+            text = change.resources
+            file.write_text(text if isinstance(text, str) else json.dumps(text))
+            words = ["--resources", str(file)]
+
+        def look(runtime):
+            name = names[runtime.name]
+            code, text = runtime("update", *words, name)
+            return code, text, runtime.values(name, properties=change is chosen[-1])
+
+        return look
+
+    try:
+        for number, change in enumerate(chosen):
+            if number == len(chosen) // 2:
+                for command in ("start", "pause"):
+                    for runtime in runtimes:
+                        code, text = runtime(command, names[runtime.name])
+                        assert code == 0, (runtime.name, command, text)
+            theirs, ours = both(runtimes, change_of(change))
+            found += unexplained(change.name, runtimes[0].manager, theirs, ours)
+    finally:
+        for runtime in runtimes:
+            runtime("delete", "--force", names[runtime.name])
+    assert not found, "\n".join(found)
