@@ -3,11 +3,12 @@
 import pytest
 from ebpf import run
 
-from pyrunc.cgroups import v1_limits, v2_limits
+from pyrunc.cgroups import systemd_properties, v1_limits, v2_limits
 from pyrunc.cgroups.device_filter import fold, program
 from pyrunc.cgroups.devices import ALWAYS_ALLOWED, rules_for, v1_writes
 from pyrunc.cgroups.host import Layout
 from pyrunc.cgroups.paths import paths_for
+from pyrunc.container import update
 from pyrunc.errors import Error
 
 
@@ -100,9 +101,63 @@ def test_v2_swap_that_cannot_be(memory):
         v2_limits.late_writes({"memory": memory})
 
 
-@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000), (0, 1)])
+@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000)])
 def test_weight_of_shares(shares, weight):
     assert v2_limits.weight_of_shares(shares) == weight
+
+
+@pytest.mark.parametrize("shares", [1, 262145])
+def test_shares_that_the_kernel_has_not(shares):
+    with pytest.raises(Error, match="shares from 2 to 262144"):
+        v2_limits.late_writes({"cpu": {"shares": shares}})
+    with pytest.raises(Error, match="shares from 2 to 262144"):
+        v1_limits.late_writes({"cpu": {"shares": shares}})
+
+
+def test_update_of_memory_alone_keeps_the_limit_on_both_on_v1_and_the_one_on_swap_on_v2():
+    before = {"memory": {"limit": 100, "swap": 150, "swappiness": 3}}
+    wanted = {"memory": {"limit": 70, "swap": 0}}
+    both = {"limit": 70, "swap": 150, "swappiness": 3}
+    assert update.merge(before, wanted, version=1) == {"memory": both}
+    assert update.merge(before, wanted, version=2) == {"memory": both | {"swap": 120}}
+
+
+def test_update_that_takes_the_memory_limit_away_takes_that_on_swap_as_well():
+    before = {"memory": {"limit": 100, "swap": 150}}
+    none = {"memory": {"limit": -1, "swap": -1}}
+    assert update.merge(before, {"memory": {"limit": -1}}) == none
+
+
+def test_update_with_zeros_keeps_what_there_was():
+    before = {"memory": {"limit": 100}, "cpu": {"shares": 5, "idle": 1, "cpus": "0"}}
+    zeros = {
+        "memory": {"limit": 0, "reservation": 0, "swappiness": 0},
+        "cpu": {"shares": 0, "quota": 0, "idle": 0, "cpus": ""},
+        "pids": {"limit": 0},
+    }
+    assert update.merge(before, zeros) == {
+        "memory": {"limit": 100, "swappiness": 0},
+        "cpu": {"shares": 5, "idle": 0, "cpus": "0"},
+        "pids": {"limit": 0},
+    }
+
+
+def test_systemd_is_told_of_unified():
+    resources = {
+        "memory": {"limit": 5},
+        "unified": {
+            "memory.max": "4M", "memory.high": "max", "pids.max": "7", "cpu.max": "5000 20000",
+            "cpuset.cpus": "0-1,3", "cpu.weight": "nonsense", "memory.oom.group": "1",
+        },
+    }  # fmt: skip
+    assert sorted(systemd_properties.from_resources(resources, 2)) == [
+        ("AllowedCPUs", "ay", [0b1011]),
+        ("CPUQuotaPerSecUSec", "t", 250_000),
+        ("CPUQuotaPeriodUSec", "t", 20_000),
+        ("MemoryHigh", "t", (1 << 64) - 1),
+        ("MemoryMax", "t", 4 << 20),
+        ("TasksMax", "t", 7),
+    ]
 
 
 @pytest.mark.parametrize(("weight", "converted"), [(10, 1), (1000, 10000)])

@@ -52,7 +52,49 @@ def from_resources(resources: Mapping[str, Any], version: int) -> list[Property]
             properties.append(("IOWeight", "t", io_weight_of(weight)))
         else:
             properties.append(("BlockIOWeight", "t", weight))
+    if version == 2:
+        unified = _from_unified(resources.get("unified") or {})
+        named = {name for name, _, _ in unified}
+        properties = [one for one in properties if one[0] not in named] + unified
     return properties
+
+
+#: Files of cgroup v2 whose value is that of a property.
+_AMOUNTS = {
+    "memory.min": "MemoryMin",
+    "memory.low": "MemoryLow",
+    "memory.high": "MemoryHigh",
+    "memory.max": "MemoryMax",
+    "memory.swap.max": "MemorySwapMax",
+    "pids.max": "TasksMax",
+    "cpu.weight": "CPUWeight",
+}
+_SETS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
+
+
+def _from_unified(files: Mapping[str, str]) -> list[Property]:
+    """Return what systemd should know of ``unified``; what makes no sense the kernel refuses."""
+    properties: list[Property] = []
+    for name, text in files.items():
+        words = text.split()
+        try:
+            if name in _AMOUNTS and len(words) == 1:
+                properties.append((_AMOUNTS[name], "t", _amount(words[0])))
+            elif name in _SETS and words:
+                properties.append((_SETS[name], "ay", _bit_mask(text)))
+            elif name == "cpu.max" and len(words) in (1, 2):
+                quota = -1 if words[0] == "max" else int(words[0])
+                properties += _quota({"quota": quota, "period": int((words + [""])[1] or 0)})
+        except ValueError:
+            continue
+    return properties
+
+
+def _amount(word: str) -> int:
+    if word == "max":
+        return _UNLIMITED
+    unit = "KMGT".find(word[-1].upper()) + 1
+    return int(word[:-1] if unit else word) << 10 * unit
 
 
 def _bytes(value: int) -> int:

@@ -24,8 +24,14 @@ def weight_of_shares(shares: int) -> int:
     """Convert ``cpu.shares`` (2 to 262144) to ``cpu.weight`` (1 to 10000), linearly.
 
     The default of 1024 becomes 39, not 100; systemd and Kubernetes reckon with it.
+
+    :raises Error: for shares that v1's kernel does not have.
     """
-    return 1 + (max(2, min(shares, 262144)) - 2) * 9999 // 262142
+    if not 2 <= shares <= 262144:
+        raise Error(
+            f"setting cgroup cpu.weight for {shares} shares: there are shares from 2 to 262144 only"
+        )
+    return 1 + (shares - 2) * 9999 // 262142
 
 
 def io_weight_of(weight: int) -> int:

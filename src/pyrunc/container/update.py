@@ -40,7 +40,7 @@ def update(
         spec = entry.load_config()
         linux: dict[str, Any] = spec.setdefault("linux", {})  # type: ignore[assignment]
         before: dict[str, Any] = linux.get("resources") or {}
-        changed = merge(before, resources)
+        changed = merge(before, resources, version=record["cgroup"].get("version", 1))
         driver = from_state(record["cgroup"])
         try:
             driver.apply(changed)
@@ -59,21 +59,47 @@ def update(
         entry.close()
 
 
-def merge(before: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+#: Members whose zero, or empty text, stands for "not set", as in config.json.
+_UNSET_WHEN_ZERO = {
+    "memory": ("limit", "swap", "reservation", "kernel", "kernelTCP"),
+    "cpu": (
+        "shares", "quota", "period", "realtimePeriod", "realtimeRuntime", "cpus", "mems",
+    ),
+    "blockIO": ("weight", "leafWeight"),
+}  # fmt: skip
+
+
+def merge(before: dict[str, Any], wanted: dict[str, Any], *, version: int = 1) -> dict[str, Any]:
     """Return the groups of ``wanted``, each completed with the values it had.
 
     A controller's values depend on each other (a quota on its period, swap on memory), so they
     are always given to the driver together; groups that are not named are left out.
 
-    A memory limit that is taken away takes the one on memory and swap with it, unless that is
-    named as well: the kernel would not have the one without the other.
+    :param version: of the cgroups.
     """
     merged: dict[str, Any] = {}
     for name, value in wanted.items():
-        if name == "memory" and value and value.get("limit") == -1:
-            merged[name] = {**(before.get(name) or {}), "swap": -1, **value}
-        elif isinstance(value, dict) and name != "rdma":
-            merged[name] = {**(before.get(name) or {}), **value}
-        else:
+        if not isinstance(value, dict) or name == "rdma":
             merged[name] = value
+            continue
+        had = before.get(name) or {}
+        zeros = _UNSET_WHEN_ZERO.get(name, ())
+        named = {member: x for member, x in value.items() if x or member not in zeros}
+        merged[name] = {**had, **named}
+        if name == "memory" and "limit" in named and "swap" not in named:
+            merged[name] |= _swap_for(named["limit"], had, version)
     return merged
+
+
+def _swap_for(limit: int, had: dict[str, Any], version: int) -> dict[str, int]:
+    """Return the limit on memory and swap together that goes with a new one on memory alone.
+
+    Without a limit on memory there can be none on both. Else it stays what it was on v1; on v2,
+    which has a limit on swap, that one stays.
+    """
+    old, both = had.get("limit") or -1, had.get("swap") or -1
+    if limit == -1:
+        return {"swap": -1}
+    if version == 2 and old > 0 and both > 0:
+        return {"swap": limit + both - old}
+    return {}
