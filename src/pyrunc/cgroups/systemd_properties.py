@@ -84,7 +84,8 @@ def _from_unified(files: Mapping[str, str]) -> list[Property]:
                 properties.append((_SETS[name], "ay", _bit_mask(text)))
             elif name == "cpu.max" and len(words) in (1, 2):
                 quota = -1 if words[0] == "max" else int(words[0])
-                properties += _quota({"quota": quota, "period": int((words + [""])[1] or 0)})
+                period = int(words[1]) if len(words) == 2 else 0
+                properties += _quota({"quota": quota, "period": period})
         except ValueError:
             continue
     return properties

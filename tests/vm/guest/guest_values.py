@@ -45,7 +45,24 @@ class Difference(NamedTuple):
     managers: str = ".*"
 
 
-DIFFERENCES = ()
+_OF_LATER_SPECS = "runc 1.1 is older than this part of the specification."
+
+DIFFERENCES = (
+    Difference("cpu burst.*|file: cpu burst", r"unified/cpu\.max\.burst", _OF_LATER_SPECS),
+    Difference("cpu idle.*|file: cpu idle", r"unified/cpu\.(idle|weight.*)", _OF_LATER_SPECS),
+    Difference(
+        "block.*",
+        "IOWeight",
+        "systemd is told of all that it has a property for.",
+        "systemd",
+    ),
+    Difference(
+        "memory swap same as limit",
+        "MemorySwapMax",
+        "No swap is a limit on swap as well; runc tells systemd of none.",
+        "systemd",
+    ),
+)
 
 _DISK = dict(zip(("major", "minor"), a_disk(), strict=True))
 UNIFIED = [
@@ -97,18 +114,24 @@ CHOSEN = {
     "memory swap alone",
     "memory swap below the limit",
     "cpu shares too low",
-    "cpu quota too low",
+    "cpu period too long",
     "cpu burst",
     "cpu idle",
     "cpu cpus that are not",
     "pids 0",
 }
 CASES = [*TOGETHER, *UNIFIED, *(case for case in limits() if ALL or case.name in CHOSEN)]
+#: Not compared in a row of updates, since what they do differently would show ever after: that
+#: 0 is a limit of processes (docs/differences-from-runc.md), and that the memory limit needs not be
+#: said again with one on swap, which runc refuses on v2. And what is no business of cgroups.
+_LEFT_OUT = re.compile(
+    r"--pids-limit 0|: --memory-swap (64m|32m)|--memory 1$|no-such-flag|cpu-rt|not JSON|a list|nothing at"
+)
 CHANGES = [
     change
     for change in FLAG_CHANGES + FILE_CHANGES
-    if change.before and not re.search(r"no-such-flag|cpu-rt|not JSON|a list|nothing at", change.name)
-]  # fmt: skip
+    if change.before and not _LEFT_OUT.search(change.name)
+]
 
 
 class Runtime:
