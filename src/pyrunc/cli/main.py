@@ -17,7 +17,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from pyrunc.container.settings import Settings, end_helpers
+from pyrunc.container.settings import Settings
 from pyrunc.errors import Error, reason
 from pyrunc.trace import OFF, Trace
 
@@ -81,11 +81,15 @@ def main(argv: list[str] | None = None, *, helper: int = 0) -> NoReturn:
     :param helper: the number of the child that the launcher has made, to be ended and collected.
     """
     code = 1
-    helpers = [helper] if helper else []
     try:
         _open_missing_stdio()
-        code = invoke(sys.argv[1:] if argv is None else argv, helpers)
-        end_helpers(helpers)
+        if helper:
+            from pyrunc.linux.processes import end_helpers, helpers
+
+            helpers.append(helper)
+        code = invoke(sys.argv[1:] if argv is None else argv)
+        if helper:
+            end_helpers()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -97,11 +101,11 @@ def main(argv: list[str] | None = None, *, helper: int = 0) -> NoReturn:
         posix._exit(code & 0xFF)
 
 
-def invoke(argv: list[str], helpers: list[int] | None = None) -> int:
+def invoke(argv: list[str]) -> int:
     """Run one command line and return its exit code; errors go to the log."""
     log = Log()
     try:
-        return _run(argv, log, helpers or [])
+        return _run(argv, log)
     except KeyboardInterrupt:
         return 130
     except SystemExit as exit_:
@@ -113,7 +117,7 @@ def invoke(argv: list[str], helpers: list[int] | None = None) -> int:
     return 1
 
 
-def _run(argv: list[str], log: Log, helpers: list[int]) -> int:
+def _run(argv: list[str], log: Log) -> int:
     try:
         options, words = flags.parse(GLOBAL_FLAGS, argv, flags_anywhere=False)
     except flags.UsageError as error:
@@ -132,17 +136,11 @@ def _run(argv: list[str], log: Log, helpers: list[int]) -> int:
         log.error(f"No help topic for '{visible(name)}'")
         return 3
     module = _module(COMMANDS[name])
-    name = "help" if name == "h" else name
-    return _command(module, name, options, words[1:], log, helpers)
+    return _command(module, "help" if name == "h" else name, options, words[1:], log)
 
 
 def _command(
-    module: ModuleType,
-    name: str,
-    global_options: flags.Options,
-    words: list[str],
-    log: Log,
-    helpers: list[int],
+    module: ModuleType, name: str, global_options: flags.Options, words: list[str], log: Log
 ) -> int:
     try:
         options, arguments = flags.parse(
@@ -164,7 +162,7 @@ def _command(
         return _misused(name, "Incorrect Usage.", message, log)
     options["global"] = global_options
     try:
-        settings = _settings(global_options, log, helpers)
+        settings = _settings(global_options, log)
         log.debug(f"{name}: state root {settings.root}, rootless {settings.rootless}")
         code: int = module.call(settings, options, arguments)
         settings.trace.mark(f"rest of {name}")
@@ -177,7 +175,7 @@ def _command(
     return code
 
 
-def _settings(options: flags.Options, log: Log, helpers: list[int]) -> Settings:
+def _settings(options: flags.Options, log: Log) -> Settings:
     """Resolve the global options.
 
     :raises Error: when one has a value that makes no sense.
@@ -213,7 +211,6 @@ def _settings(options: flags.Options, log: Log, helpers: list[int]) -> Settings:
         systemd_cgroup=options["systemd_cgroup"] or manager == "systemd",
         rootless=rootless,
         trace=_trace(options["trace"]),
-        helpers=helpers,
     )
 
 

@@ -13,7 +13,6 @@ from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
 from pyrunc.container.interrupts import Interrupted, Interrupts
 from pyrunc.container.removal import remove_cgroup, run_poststop
-from pyrunc.container.settings import end_helpers
 from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import RECORD_FORMAT, Store
 from pyrunc.container.timestamps import now
@@ -381,7 +380,7 @@ class Creation:
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
         self.driver.apply_early(resources)
-        end_helpers(self.settings.helpers)
+        p.end_helpers()
 
     def _converse(self, up: int, down: int) -> None:
         """Answer the builder until it has become an init that is ready."""

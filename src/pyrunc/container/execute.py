@@ -16,7 +16,6 @@ from pyrunc.container import state as states
 from pyrunc.container.exec_process import ExecOptions, process_of
 from pyrunc.container.pid_file import write_pid_file
 from pyrunc.container.seen import differing_namespaces, id_mapping, outside, own_pid
-from pyrunc.container.settings import end_helpers
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
@@ -127,7 +126,7 @@ class _Execution:
 
         with Relay() as relay:
             pid, pidfd = self._spawn(relay)
-            end_helpers(self.settings.helpers)
+            p.end_helpers()
             try:
                 self._announce(pid, pidfd)
             except (OSError, Error):

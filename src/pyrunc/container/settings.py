@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyrunc.trace import OFF
-
-_SIGKILL = 9
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +27,7 @@ class Settings:
     caller lacks real root, and so whether cgroup errors may be passed over.
     """
 
-    __slots__ = ("helpers", "log", "root", "rootless", "systemd_cgroup", "trace")
+    __slots__ = ("log", "root", "rootless", "systemd_cgroup", "trace")
 
     def __init__(
         self,
@@ -41,20 +37,9 @@ class Settings:
         systemd_cgroup: bool = False,
         rootless: bool = False,
         trace: NoTrace = OFF,
-        helpers: list[int] | None = None,
     ) -> None:
         self.root = root
         self.log = log
         self.systemd_cgroup = systemd_cgroup
         self.rootless = rootless
         self.trace = trace
-        #: Children of the launcher's, which make the move of a process into a cgroup quick.
-        self.helpers = helpers or []
-
-
-def end_helpers(helpers: list[int]) -> None:
-    """End and collect the launcher's children: the move that they prepared is done, or never is."""
-    while helpers:
-        child = helpers.pop()
-        posix.kill(child, _SIGKILL)
-        posix.waitpid(child, 0)
