@@ -84,6 +84,20 @@ def refuse_below_usage(directory: str, name: str, limit: int, usage: int) -> Non
         )
 
 
+#: MIN_SHARES and MAX_SHARES of kernel/sched/sched.h: v1's kernel takes what is beyond, and means
+#: these; v2's weights are reckoned from them.
+_FEWEST_SHARES, _MOST_SHARES = 2, 1 << 18
+
+
+def refuse_odd_shares(name: str, shares: int) -> None:
+    """:raises Error: for shares that the kernel does not have; ``name`` is the file for them."""
+    if not _FEWEST_SHARES <= shares <= _MOST_SHARES:
+        raise Error(
+            f"setting cgroup {name} for {shares} shares: there are shares from "
+            f"{_FEWEST_SHARES} to {_MOST_SHARES} only"
+        )
+
+
 def remove_tree(path: str) -> None:
     """Remove a cgroup and all below it; what is gone already is no error.
 

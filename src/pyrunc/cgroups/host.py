@@ -38,7 +38,7 @@ def detect() -> Layout:
 
     :raises Error: when no cgroup hierarchy can be found.
     """
-    own = own_cgroups()
+    own = cgroups_of()
     kind = _magic(ROOT)
     if kind == files.CGROUP2_SUPER_MAGIC:
         return Layout(2, {}, ROOT, own)
@@ -67,12 +67,12 @@ def detect() -> Layout:
     return Layout(1, mounts, unified, alone)
 
 
-def own_cgroups(pid: int = 0) -> dict[str, str]:
-    """Return the lines of /proc/PID/cgroup, by default our own: controllers -> path.
+def cgroups_of(pid: int | str = "self") -> dict[str, str]:
+    """Return the lines of a process's /proc/PID/cgroup: controllers -> path.
 
     The controllers of a hierarchy are joined by commas; the v2 hierarchy has none (cgroups(7)).
     """
-    source = f"/proc/{pid or 'self'}/cgroup"
+    source = f"/proc/{pid}/cgroup"
     try:
         text = files.read_file(source).decode("utf-8", "surrogateescape")
     except OSError as error:

@@ -13,7 +13,6 @@ import posix
 from errno import EEXIST
 
 from pyrunc.cgroups import cgroupfs
-from pyrunc.cgroups.v1 import DriverV1
 from pyrunc.errors import Error, reason
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.host import Layout
     from pyrunc.cgroups.oom import NoOomWatch
     from pyrunc.cgroups.systemd_bus import Bus, Property
+    from pyrunc.cgroups.v1 import DriverV1
     from pyrunc.cgroups.v2 import DriverV2
 
 _UNLIMITED = (1 << 64) - 1
@@ -97,8 +97,7 @@ class DriverSystemd:
         """Of the v1 hierarchies systemd uses only some: make and join the others ourselves."""
         for path in self.paths().values():
             _make_directories(path)
-        if isinstance(self._files, DriverV1):
-            self._files.restrict_devices(self._resources)
+        self._files.restrict_devices(self._resources)
         self._files.attach(pid)
 
     def _version(self) -> int:
@@ -123,7 +122,7 @@ class DriverSystemd:
         self._files.apply(resources)
 
     def apply_early(self, resources: Mapping[str, Any]) -> None:
-        """Set everything but memory, cpu and pids."""
+        """Set everything but devices, memory, cpu and pids."""
         self._files.apply_early(resources)
 
     def apply_late(self, resources: Mapping[str, Any]) -> None:
@@ -226,6 +225,8 @@ def open_systemd_driver(
         paths = {"": f"{layout.unified}{inside}"}
         driver = DriverV2(paths, mount=layout.unified, ignore_errors=ignore_errors)
         return DriverSystemd(driver, unit, slice_, user=user)
+    from pyrunc.cgroups.v1 import DriverV1
+
     paths = {controller: f"{mount}{inside}" for controller, mount in layout.mounts.items()}
     return DriverSystemd(DriverV1(paths, ignore_errors=ignore_errors), unit, slice_, user=user)
 

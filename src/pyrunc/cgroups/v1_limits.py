@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyrunc.cgroups.cgroupfs import refuse_odd_shares
 from pyrunc.errors import Error
 
 TYPE_CHECKING = False
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
 
 UNLIMITED = -1
 _MICROSECONDS = "cpu.cfs_quota_us"
-# MIN_SHARES and MAX_SHARES of kernel/sched/sched.h: the kernel takes what is beyond, and means
-# these.
-_FEWEST_SHARES = 2
-_MOST_SHARES = 1 << 18
 
 
 def early_writes(resources: Mapping[str, Any]) -> list[Write]:
@@ -90,11 +87,7 @@ def _memory(memory: Mapping[str, Any]) -> list[Write]:
 def _cpu(cpu: Mapping[str, Any]) -> list[Write]:
     writes: list[Write] = []
     if shares := cpu.get("shares"):
-        if not _FEWEST_SHARES <= shares <= _MOST_SHARES:
-            raise Error(
-                f"setting cgroup cpu.shares to {shares}: the kernel has shares from "
-                f"{_FEWEST_SHARES} to {_MOST_SHARES} only"
-            )
+        refuse_odd_shares("cpu.shares", shares)
         writes.append(("cpu", "cpu.shares", str(shares)))
     if cpu.get("period"):
         writes.append(("cpu", "cpu.cfs_period_us", str(cpu["period"])))

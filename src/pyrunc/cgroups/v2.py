@@ -7,7 +7,7 @@ from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs
 from pyrunc.cgroups.frozen import is_frozen
-from pyrunc.cgroups.host import own_cgroups
+from pyrunc.cgroups.host import cgroups_of
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -53,6 +53,8 @@ class DriverV2:
     def create(self, resources: Mapping[str, Any]) -> None:
         """Make the directory, with every controller that there is enabled on the way down.
 
+        And say which devices may be used.
+
         :raises Error: when the cgroup exists and has processes in it or is frozen.
         """
         try:
@@ -61,6 +63,7 @@ class DriverV2:
             if not self._may_ignore(error) or _has_limits(resources):
                 raise Error(f"cannot make cgroup {self._directory}: {reason(error)}") from None
             self._directory = ""
+        self.restrict_devices(resources)
 
     def _make(self) -> None:
         path = self._mount
@@ -99,21 +102,21 @@ class DriverV2:
         if not self._directory:
             return
         try:
-            try:
-                files.write_file(f"{self._directory}/cgroup.procs", b"%d" % pid)
-            except OSError as error:
-                if not beside or error.errno != EBUSY:
-                    raise
-                files.write_file(f"{self._cgroup_of(beside)}/cgroup.procs", b"%d" % pid)
+            files.write_file(f"{self._directory}/cgroup.procs", b"%d" % pid)
         except OSError as error:
-            if not self._may_ignore(error):
+            if beside and error.errno == EBUSY:
+                self._at(self._cgroup_of(beside)).attach(pid)
+            elif not self._may_ignore(error):
                 raise Error(
                     f"cannot add process {pid} to cgroup {self._directory}: {reason(error)}"
                 ) from None
 
+    def _at(self, directory: str) -> DriverV2:
+        return DriverV2({"": directory}, mount=self._mount, ignore_errors=self._ignore_errors)
+
     def _cgroup_of(self, pid: int) -> str:
         """Return the directory of the cgroup that a process is in, below the container's."""
-        path = own_cgroups(pid).get("", "")
+        path = cgroups_of(pid).get("", "")
         directory = f"{self._mount}{path}"
         if not directory.startswith(f"{self._directory}/"):
             raise Error(
@@ -125,20 +128,17 @@ class DriverV2:
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set all limits that are named; the others stay."""
         self._check_before_update(resources.get("memory") or {})
-        self._apply_early(resources, created=False)
+        self.apply_early(resources)
+        if resources.get("devices") is not None:
+            self.restrict_devices(resources)
         self.apply_late(resources)
 
     def apply_early(self, resources: Mapping[str, Any]) -> None:
-        """Set everything but memory, cpu and pids."""
-        self._apply_early(resources, created=True)
-
-    def _apply_early(self, resources: Mapping[str, Any], *, created: bool) -> None:
+        """Set everything but devices, memory, cpu and pids."""
         from pyrunc.cgroups.v2_limits import early_writes
 
         for name, value in early_writes(resources):
             self._set(name, value)
-        if self._directory and (created or resources.get("devices") is not None):
-            self._set_devices(resources)
 
     def apply_late(self, resources: Mapping[str, Any]) -> None:
         """Set memory, cpu and pids."""
@@ -163,7 +163,10 @@ class DriverV2:
             usage = int(cgroupfs.read(self._directory, "memory.current"))
             cgroupfs.refuse_below_usage(self._directory, "memory.max", limit, usage)
 
-    def _set_devices(self, resources: Mapping[str, Any]) -> None:
+    def restrict_devices(self, resources: Mapping[str, Any]) -> None:
+        """Replace the program that judges the use of devices."""
+        if not self._directory:
+            return
         from pyrunc.cgroups import device_filter
         from pyrunc.cgroups.devices import rules_for
 

@@ -6,6 +6,7 @@ The configuration speaks of v1; what has another scale on v2 is converted here
 
 from __future__ import annotations
 
+from pyrunc.cgroups.cgroupfs import refuse_odd_shares
 from pyrunc.errors import Error
 
 TYPE_CHECKING = False
@@ -27,10 +28,7 @@ def weight_of_shares(shares: int) -> int:
 
     :raises Error: for shares that v1's kernel does not have.
     """
-    if not 2 <= shares <= 262144:
-        raise Error(
-            f"setting cgroup cpu.weight for {shares} shares: there are shares from 2 to 262144 only"
-        )
+    refuse_odd_shares("cpu.weight", shares)
     return 1 + (shares - 2) * 9999 // 262142
 
 
