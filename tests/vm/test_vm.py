@@ -27,8 +27,11 @@ def why_not() -> str:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("user", ["root", "tester"])
-def test_guest(user):
+@pytest.mark.parametrize(
+    ("user", "module"),
+    [("root", "guest_cgroups"), ("tester", "guest_cgroups"), ("root", "guest_values")],
+)
+def test_guest(user, module):
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -37,7 +40,7 @@ def test_guest(user):
         [
             HERE / "machine/run", "--timeout", "240", "--share", TOP, "--user", user, "--",
             "python3", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
-            "tests/vm/guest/guest_cgroups.py",
+            f"tests/vm/guest/{module}.py",
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -57,6 +57,12 @@ DIFFERENCES = (
         "systemd",
     ),
     Difference(
+        "limits: .*|file: .*",
+        r"IOWeight|unified/io\.weight|MemorySwapMax|unified/memory\.swap\.max",
+        "As these two show, what systemd was not told of it sets back with the next update.",
+        "systemd",
+    ),
+    Difference(
         "memory swap same as limit",
         "MemorySwapMax",
         "No swap is a limit on swap as well; runc tells systemd of none.",
@@ -120,12 +126,28 @@ CHOSEN = {
     "cpu cpus that are not",
     "pids 0",
 }
+#: Those in which systemd has a part.
+WITH_PROPERTIES = {
+    *(case.name for case in TOGETHER),
+    "unified files",
+    "unified over the others",
+    "memory swap same as limit",
+}
 CASES = [*TOGETHER, *UNIFIED, *(case for case in limits() if ALL or case.name in CHOSEN)]
-#: Not compared in a row of updates, since what they do differently would show ever after: that
-#: 0 is a limit of processes (docs/differences-from-runc.md), and that the memory limit needs not be
-#: said again with one on swap, which runc refuses on v2. And what is no business of cgroups.
+#: Not compared in a row of updates, since what they do differently would show ever after.
 _LEFT_OUT = re.compile(
-    r"--pids-limit 0|: --memory-swap (64m|32m)|--memory 1$|no-such-flag|cpu-rt|not JSON|a list|nothing at"
+    # 0 is a limit of processes for us (docs/differences-from-runc.md).
+    r"--pids-limit 0"
+    # runc on v2 wants the memory limit said again with one on swap, and the quota with its period.
+    r"|: --memory-swap (64m|32m)|: --cpu-(quota|period) \S+$"
+    # What was refused stays in runc's unit.
+    r"|--memory 80m --cpuset-cpus 77"
+    # The kernel makes it come true by killing the container.
+    r"|--memory 1$"
+    # With a file, runc sets some members only.
+    r"|file: (swappiness|no out|cpu burst|cpu idle|throttle|huge pages|class|priority|devices)"
+    # No business of cgroups.
+    r"|no-such-flag|cpu-rt|not JSON|a list|nothing at"
 )
 CHANGES = [
     change
@@ -156,7 +178,7 @@ class Runtime:
             return done.returncode, log.read()
 
     def create(self, resources):
-        """Return a container's name, its unit, and how `create` ended."""
+        """Return a container's name, its pid, and how `create` ended."""
         name = f"values-{self.name}-{next(_numbers)}"
         bundle = self.directory / f"bundle-{self.name}"
         bundle.mkdir(exist_ok=True)
@@ -165,11 +187,13 @@ class Runtime:
         systemd = self.manager == "systemd"
         config["linux"]["cgroupsPath"] = f":values:{name}" if systemd else f"/{name}"
         (bundle / "config.json").write_text(json.dumps(config))
-        return (name, *self("create", "--bundle", str(bundle), name))
+        file = bundle / "pid"
+        code, text = self("create", "--bundle", str(bundle), "--pid-file", str(file), name)
+        return name, 0 if code else int(file.read_text()), code, text
 
-    def values(self, name, *, properties):
-        state = json.loads(self("state", name)[1])
-        found = values_of(directories_of(state["pid"], Path("/sys/fs/cgroup")))
+    def values(self, name, pid, *, properties):
+        """Return the contents of the cgroup's files, and of the unit's properties, by name."""
+        found = values_of(directories_of(pid, Path("/sys/fs/cgroup")))
         if properties and self.manager == "systemd":
             shown = run(*SYSTEMCTL, "show", f"values-{name}.scope", "-p", PROPERTIES).stdout
             found |= dict(line.split("=", 1) for line in shown.splitlines())
@@ -177,9 +201,9 @@ class Runtime:
 
     def look(self, resources):
         """Create a container, and return how that ended with what is in its files then."""
-        name, code, text = self.create(resources)
+        name, pid, code, text = self.create(resources)
         try:
-            return code, text, {} if code else self.values(name, properties=True)
+            return code, text, {} if code else self.values(name, pid, properties=True)
         finally:
             self("delete", "--force", name)
 
@@ -243,19 +267,22 @@ def unexplained(case, manager, theirs, ours):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_limits_of_a_new_container(case, runtimes):
+    if runtimes[0].manager == "systemd" and not ALL and case.name not in WITH_PROPERTIES:
+        pytest.skip("what the kernel thinks of it was seen with cgroupfs; ALL_LIMITS runs it")
     theirs, ours = both(runtimes, lambda runtime: runtime.look(case.resources))
     assert not unexplained(case.name, runtimes[0].manager, theirs, ours)
 
 
+@pytest.mark.parametrize("runtimes", ["cgroupfs"], indirect=True)
 def test_updates(runtimes, tmp_path):
     """One after the other on the same container, which is paused for the last half of them."""
-    names = {}
+    names: dict[str, tuple[str, int]] = {}
     for runtime in runtimes:
-        name, code, text = runtime.create(SOME)
+        name, pid, code, text = runtime.create(SOME)
         assert code == 0, (runtime.name, text)
-        names[runtime.name] = name
+        names[runtime.name] = name, pid
     found = []
-    chosen = CHANGES if ALL else CHANGES[::2]
+    chosen = CHANGES[:: 1 if ALL else 3]
 
     def change_of(change):
         words = list(change.arguments)
@@ -266,9 +293,9 @@ def test_updates(runtimes, tmp_path):
             words = ["--resources", str(file)]
 
         def look(runtime):
-            name = names[runtime.name]
+            name, pid = names[runtime.name]
             code, text = runtime("update", *words, name)
-            return code, text, runtime.values(name, properties=change is chosen[-1])
+            return code, text, runtime.values(name, pid, properties=change is chosen[-1])
 
         return look
 
@@ -277,11 +304,11 @@ def test_updates(runtimes, tmp_path):
             if number == len(chosen) // 2:
                 for command in ("start", "pause"):
                     for runtime in runtimes:
-                        code, text = runtime(command, names[runtime.name])
+                        code, text = runtime(command, names[runtime.name][0])
                         assert code == 0, (runtime.name, command, text)
             theirs, ours = both(runtimes, change_of(change))
             found += unexplained(change.name, runtimes[0].manager, theirs, ours)
     finally:
         for runtime in runtimes:
-            runtime("delete", "--force", names[runtime.name])
+            runtime("delete", "--force", names[runtime.name][0])
     assert not found, "\n".join(found)
