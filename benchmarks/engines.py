@@ -13,7 +13,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,46 +34,42 @@ def measure(rounds: int, commands: dict[str, Callable[[], list[str]]]) -> dict[s
     return times
 
 
-def podman(directory: Path, programs: dict[str, str], rounds: int) -> dict[str, list[float]]:
+def podman(programs: dict[str, str], rounds: int) -> dict[str, list[float]]:
     """Measure `podman run --rm`."""
+    from engine_room import started
     from test_podman import Podman
 
-    engine = Podman(directory)
-    os.environ.update(engine.room.environment)
-    try:
+    options = ["run", "--rm", "--network", "none", "box", "true"]
+    with started(Podman) as engine:
+        os.environ.update(engine.room.environment)
         return measure(
             rounds,
             {
                 name: lambda program=program: engine.room.command(  # type: ignore[misc]
-                    "podman", "--runtime", program, "run", "--rm", "--network", "none",
-                    "box", "true",
+                    "podman", "--runtime", program, *options
                 )
                 for name, program in programs.items()
             },
-        )  # fmt: skip
-    finally:
-        engine.close()
+        )
 
 
-def ctr(directory: Path, programs: dict[str, str], rounds: int) -> dict[str, list[float]]:
+def ctr(programs: dict[str, str], rounds: int) -> dict[str, list[float]]:
     """Measure `ctr run --rm`."""
     from containerd_engine import IMAGE, Containerd
+    from engine_room import started
 
-    engine = Containerd(directory)
     numbers = iter(range(1_000_000))
-    try:
+    with started(Containerd) as engine:
+        options = ["ctr", "-a", engine.socket, "run", "--rm", "--runc-binary"]
         return measure(
             rounds,
             {
                 name: lambda program=program: engine.room.command(  # type: ignore[misc]
-                    "ctr", "-a", engine.socket, "run", "--rm", "--runc-binary", program,
-                    IMAGE, f"bench{next(numbers)}", "true",
+                    *options, program, IMAGE, f"bench{next(numbers)}", "true"
                 )
                 for name, program in programs.items()
             },
-        )  # fmt: skip
-    finally:
-        engine.close()
+        )
 
 
 def main() -> None:
@@ -90,11 +85,7 @@ def main() -> None:
     print("| command | " + " | ".join(programs) + " | pyrunc / runc | pyrunc / crun |")
     print("|---|" + "---|" * (len(programs) + 2))
     for title, case in (("podman run --rm", podman), ("ctr run --rm", ctr)):
-        directory = Path(tempfile.mkdtemp(prefix="pyrunc-engine-", dir="/var/tmp"))
-        try:
-            times = case(directory, programs, options.rounds)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        times = case(programs, options.rounds)
         medians = {name: statistics.median(values) for name, values in times.items()}
         cells = [f"{medians[name]:.0f} ± {statistics.pstdev(times[name]):.0f}" for name in programs]
         for other in ("runc", "crun"):

@@ -10,15 +10,21 @@ PYRUNC_CLIENT_RUNTIME chooses the runtime that the engines drive: ``pyrunc`` (th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).resolve().parents[2]
 BUSYBOX = Path("/bin/busybox")
@@ -88,7 +94,7 @@ def need(*programs: str) -> None:
     """Skip unless root runs the tests and the programs are installed."""
     if os.geteuid() != 0:
         pytest.skip("engines are started as root")
-    for name in ("tini", "ip", *programs):
+    for name in ("tini", "ip", "setpriv", *programs):
         if not shutil.which(name):
             pytest.skip(f"{name} is not installed")
     if not BUSYBOX.exists():
@@ -102,7 +108,9 @@ class Room:
         self.directory = directory
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8"}
         self.environment |= environment or {}
-        unshare = ["unshare", "-n", "-m", "-i", "-p", "--fork", "--kill-child"]
+        # Should the tests be killed, their engines do not stay.
+        unshare = ["setpriv", "--pdeathsig", "KILL"]
+        unshare += ["unshare", "-n", "-m", "-i", "-p", "--fork", "--kill-child"]
         self._holder = subprocess.Popen(
             [*unshare, "tini", "-s", "--", "sh", "-c", _SETUP],
             stdin=subprocess.DEVNULL,
@@ -158,6 +166,32 @@ class Room:
         """End everything inside and wait until it is gone."""
         os.kill(self.init, 9)
         self._holder.wait()
+
+
+class Startable(Protocol):
+    """An engine: starts when it is made, with all that it keeps in a directory."""
+
+    def __init__(self, directory: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+StartableT = TypeVar("StartableT", bound=Startable)
+
+
+@contextlib.contextmanager
+def started(engine: type[StartableT]) -> Iterator[StartableT]:
+    """Start an engine with a data root of its own; in the end both are gone, whatever happens."""
+    name = f"pyrunc-{engine.__name__.lower()}-"
+    # Not below pytest's directories: an overlay's and a socket's paths must not be too long.
+    with tempfile.TemporaryDirectory(
+        prefix=name, dir="/var/tmp", ignore_cleanup_errors=True
+    ) as directory:
+        running = engine(Path(directory))
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 def root_filesystem(directory: Path) -> Path:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_room import Room, need, root_archive, runtime_path
+from engine_room import Room, need, root_archive, runtime_path, started
 
 if TYPE_CHECKING:
     import subprocess
@@ -35,6 +33,10 @@ class Buildah:
     ) -> subprocess.CompletedProcess[str]:
         return self.room("buildah", *self.options, command, *words, check=check)
 
+    def close(self) -> None:
+        self("rm", "-a")
+        self.room.close()
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the working container."""
         options = ["--runtime", runtime_path(), "--network", "none"]
@@ -44,16 +46,8 @@ class Buildah:
 @pytest.fixture(scope="module")
 def buildah() -> Iterator[Buildah]:
     need("buildah")
-    directory = Path(tempfile.mkdtemp(prefix="pyrunc-buildah-", dir="/var/tmp"))
-    engine = None
-    try:
-        engine = Buildah(directory)
+    with started(Buildah) as engine:
         yield engine
-    finally:
-        if engine is not None:
-            engine("rm", "-a")
-            engine.room.close()
-        shutil.rmtree(directory, ignore_errors=True)
     left = [str(p) for p in Path("/sys/fs/cgroup").glob("*/buildah-*/")]
     assert left == []
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 import pexpect
 import pytest
 from containerd_engine import IMAGE, Containerd
-from engine_room import need, runtime_path, wait_until
+from engine_room import need, runtime_path, started, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,15 +21,10 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def containerd() -> Iterator[Containerd]:
     need("containerd", "ctr", "containerd-shim-runc-v2")
-    directory = Path(tempfile.mkdtemp(prefix="pyrunc-ctd-", dir="/var/tmp"))
-    engine = Containerd(directory)
-    try:
+    with started(Containerd) as engine:
         yield engine
         tasks = engine.out("tasks", "ls", "-q")
         processes = engine.room("ps", "-eo", "comm").stdout
-    finally:
-        engine.close()
-        shutil.rmtree(directory, ignore_errors=True)
     assert tasks == ""
     assert "containerd-shim" not in processes
     assert not list(Path("/sys/fs/cgroup").glob("*/default/*/"))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from containerd_engine import IMAGE, Containerd
-from engine_room import need, wait_until
+from engine_room import need, started, wait_until
 
 grpc = pytest.importorskip("grpc")
 api = pytest.importorskip("cri_api.v1.api_pb2")
@@ -128,13 +126,8 @@ class Pod:
 @pytest.fixture(scope="module")
 def cri() -> Iterator[Cri]:
     need("containerd", "ctr", "containerd-shim-runc-v2")
-    directory = Path(tempfile.mkdtemp(prefix="pyrunc-cri-", dir="/var/tmp"))
-    client = Cri(directory)
-    try:
+    with started(Cri) as client:
         yield client
-    finally:
-        client.close()
-        shutil.rmtree(directory, ignore_errors=True)
     left = list(Path("/sys/fs/cgroup").glob("*/pyrunc-cri/*/"))
     for parent in Path("/sys/fs/cgroup").glob("*/pyrunc-cri/"):
         if not left:

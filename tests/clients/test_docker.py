@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pexpect
 import pytest
-from engine_room import Room, need, root_archive, runtime_path, wait_until
-from same_commands import (  # noqa: F401 - tests and fixtures
-    capabilities,
-    test_device,
-    test_exec_in_the_background,
-    test_exit_code,
-    test_group_add,
-    test_logs_and_wait,
-    test_missing_program_is_127,
-    test_named_volume,
-    test_no_new_privileges,
-    test_output_and_input,
-    test_pause_and_unpause,
-    test_program_that_cannot_be_executed_is_126,
-    test_restart,
-    test_sysctl,
-    test_tmpfs_and_shm_size,
-    test_top_and_ps,
-)
+from engine_room import Room, need, root_archive, runtime_path, started, wait_until
+from same_commands import Engine, SameCommands, capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +19,7 @@ if TYPE_CHECKING:
 ON_V1 = Path("/sys/fs/cgroup/memory").exists()
 
 
-class Docker:
+class Docker(Engine):
     """A daemon in a room of its own, with an image ``box``, and its command."""
 
     def __init__(self, directory: Path) -> None:
@@ -77,23 +56,6 @@ class Docker:
             self.close()
             raise
 
-    def __call__(
-        self, *words: str | Path, stdin: str = "", check: bool = False
-    ) -> subprocess.CompletedProcess[str]:
-        return self.room(self.program, *words, stdin=stdin, check=check)
-
-    def out(self, *words: str | Path, stdin: str = "") -> str:
-        """Return what a command that has to succeed prints."""
-        return self(*words, stdin=stdin, check=True).stdout
-
-    def inspect(self, name: str, what: str) -> str:
-        return self.out("inspect", "--format", "{{" + what + "}}", name).strip()
-
-    def terminal(self, *words: str) -> pexpect.spawn:
-        """Start a docker command on a terminal."""
-        command = self.room.command(self.program, *words)
-        return pexpect.spawn(command[0], command[1:], env=self.room.environment, timeout=30)
-
     def close(self) -> None:
         containers = self("ps", "-aq").stdout.split()
         if containers:
@@ -106,13 +68,8 @@ class Docker:
 @pytest.fixture(scope="module")
 def docker() -> Iterator[Docker]:
     need("dockerd", "docker", "containerd")
-    directory = Path(tempfile.mkdtemp(prefix="pyrunc-docker-", dir="/var/tmp"))
-    engine = Docker(directory)
-    try:
+    with started(Docker) as engine:
         yield engine
-    finally:
-        engine.close()
-        shutil.rmtree(directory, ignore_errors=True)
     wait_until(lambda: not cgroups(), what="removal of all cgroups")
 
 
@@ -139,6 +96,10 @@ def sleeper(docker: Docker) -> Iterator[str]:
 def limit(controller: str, v1: str, v2: str) -> str:
     """Return where a container sees one of its limits."""
     return f"/sys/fs/cgroup/{controller}/{v1}" if ON_V1 else f"/sys/fs/cgroup/{v2}"
+
+
+class TestCommands(SameCommands):
+    """As of every engine."""
 
 
 def test_info_shows_the_runtime(docker: Docker):
@@ -181,29 +142,6 @@ def test_privileged_exec(docker: Docker, sleeper: str):
     assert capabilities(docker.out(*words)) >> 21 & 1
 
 
-def test_exec_with_a_terminal(docker: Docker, sleeper: str):
-    child = docker.terminal("exec", "-it", sleeper, "sh")
-    child.setwinsize(33, 101)
-    child.expect("# ")
-    child.sendline("tty; stty size; exit 5")
-    child.expect("/dev/pts/")
-    child.expect("33 101")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 5
-
-
-def test_run_with_a_terminal(docker: Docker):
-    child = docker.terminal("run", "--rm", "-it", "box", "sh")
-    child.expect("# ")
-    child.sendline("test -t 0 && test -t 1 && test -t 2 && echo all-$((20 + 3))")
-    child.expect("all-23")
-    child.sendcontrol("d")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
 def test_stats(docker: Docker, sleeper: str):
     shown = json.loads(docker.out("stats", "--no-stream", "--format", "{{json .}}", sleeper))
     assert shown["Name"] == sleeper
@@ -219,20 +157,6 @@ def test_update(docker: Docker, sleeper: str):
         limit("pids", *["pids.max"] * 2),
     ]
     assert docker.out("exec", sleeper, "cat", *paths).split() == [str(100 << 20), "55"]
-
-
-def test_kill_and_signals(docker: Docker):
-    script = "trap 'echo got; exit 6' USR1; echo ready; while :; do sleep 0.05; done"
-    docker("run", "-d", "--name", "trapped", "box", "sh", "-c", script, check=True)
-    wait_until(lambda: "ready" in docker.out("logs", "trapped"))
-    docker("kill", "--signal", "USR1", "trapped", check=True)
-    assert docker.out("wait", "trapped") == "6\n"
-    docker("rm", "trapped", check=True)
-
-
-def test_stop_waits_and_kills(docker: Docker, sleeper: str):
-    docker("stop", "-t", "1", sleeper, check=True)
-    assert docker.inspect(sleeper, ".State.ExitCode") == "137"
 
 
 def test_restart_policy(docker: Docker):
@@ -314,15 +238,6 @@ def test_cpu_and_pids_limits(docker: Docker):
 def test_ulimits(docker: Docker):
     words = ["run", "--rm", "--ulimit", "nofile=100:200", "box", "sh", "-c"]
     assert docker.out(*words, "ulimit -Sn; ulimit -Hn") == "100\n200\n"
-
-
-def test_volumes(docker: Docker, volume: Path):
-    script = "cat /v/file; touch /v/new 2>/dev/null && echo written"
-    writable = docker.out("run", "--rm", "-v", f"{volume}:/v", "box", "sh", "-c", script)
-    assert writable == "from the host\nwritten\n"
-    (volume / "new").unlink()
-    result = docker("run", "--rm", "-v", f"{volume}:/v:ro", "box", "sh", "-c", script)
-    assert result.stdout == "from the host\n"
 
 
 def test_volume_as_slave(docker: Docker, volume: Path):

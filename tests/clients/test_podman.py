@@ -6,33 +6,23 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pexpect
 import pytest
-from engine_room import CONTAINERS_CONF, RUNTIME, Room, need, root_archive, runtime_path, wait_until
-from same_commands import (  # noqa: F401 - tests and fixtures
-    capabilities,
-    test_device,
-    test_exec_in_the_background,
-    test_exit_code,
-    test_group_add,
-    test_logs_and_wait,
-    test_missing_program_is_127,
-    test_named_volume,
-    test_no_new_privileges,
-    test_output_and_input,
-    test_pause_and_unpause,
-    test_program_that_cannot_be_executed_is_126,
-    test_restart,
-    test_sysctl,
-    test_tmpfs_and_shm_size,
-    test_top_and_ps,
+from engine_room import (
+    CONTAINERS_CONF,
+    RUNTIME,
+    Room,
+    need,
+    root_archive,
+    runtime_path,
+    started,
+    wait_until,
 )
+from same_commands import Engine, SameCommands, capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +36,10 @@ runroot = "/run/containers/storage"
 STRESS = bool(os.environ.get("PYRUNC_STRESS"))
 
 
-class Podman:
+class Podman(Engine):
     """The command, in a room of its own with an image ``box``."""
+
+    program = "podman"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -59,18 +51,6 @@ class Podman:
         self.room = Room(directory, paths)
         self("import", root_archive(directory), "box", check=True)
 
-    def __call__(
-        self, *words: str | Path, stdin: str = "", check: bool = False, timeout: float = 120
-    ) -> subprocess.CompletedProcess[str]:
-        return self.room("podman", *words, stdin=stdin, check=check, timeout=timeout)
-
-    def out(self, *words: str | Path, stdin: str = "") -> str:
-        """Return what a command that has to succeed prints."""
-        return self(*words, stdin=stdin, check=True).stdout
-
-    def inspect(self, name: str, what: str) -> str:
-        return self.out("inspect", "--format", "{{" + what + "}}", name).strip()
-
     def close(self) -> None:
         self("rm", "-fa", "-t", "0")
         self.room.close()
@@ -79,18 +59,11 @@ class Podman:
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
     need("podman", "conmon")
-    # Not below pytest's directories: an overlay's paths must not be too long.
-    directory = Path(tempfile.mkdtemp(prefix="pyrunc-podman-", dir="/var/tmp"))
     before = cgroups()
-    engine = Podman(directory)
-    try:
+    with started(Podman) as engine:
         yield engine
-    finally:
-        engine.close()
-        mounts = Path("/proc/self/mountinfo").read_text()
-        shutil.rmtree(directory, ignore_errors=True)
     wait_until(lambda: cgroups() <= before, what=f"removal of {cgroups() - before}")
-    assert str(directory) not in mounts
+    assert str(engine.directory) not in Path("/proc/self/mountinfo").read_text()
 
 
 def cgroups() -> set[str]:
@@ -112,6 +85,10 @@ def sleeper(podman: Podman) -> Iterator[str]:
     podman("run", "-d", "--name", name, "box", "sleep", "1000", check=True)
     yield name
     podman("rm", "-f", "-t", "0", name)
+
+
+class TestCommands(SameCommands):
+    """As of every engine."""
 
 
 def test_info_shows_the_runtime(podman: Podman):
@@ -153,52 +130,11 @@ def test_exec(podman: Podman, sleeper: str):
     assert podman("exec", sleeper, "/etc/passwd").returncode == 126
 
 
-def test_exec_with_a_terminal(podman: Podman, sleeper: str):
-    words = podman.room.command("podman", "exec", "-it", sleeper, "sh")
-    child = pexpect.spawn(words[0], words[1:], env=podman.room.environment, timeout=30)
-    child.setwinsize(33, 101)
-    child.expect("# ")
-    child.sendline("tty; stty size; exit 5")
-    child.expect("/dev/pts/")
-    child.expect("33 101")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 5
-
-
-def test_run_with_a_terminal(podman: Podman):
-    words = podman.room.command("podman", "run", "--rm", "-it", "box", "sh")
-    child = pexpect.spawn(words[0], words[1:], env=podman.room.environment, timeout=30)
-    child.expect("# ")
-    child.sendline("test -t 0 && test -t 1 && test -t 2 && echo all-$((20 + 3))")
-    child.expect("all-23")
-    child.sendcontrol("d")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
 def test_stats(podman: Podman, sleeper: str):
     (shown,) = json.loads(podman.out("stats", "--no-stream", "--format", "json", sleeper))
     assert shown["name"] == sleeper
     assert int(shown["pids"]) == 1
     assert not shown["mem_usage"].startswith("0B")
-
-
-def test_kill_and_signals(podman: Podman):
-    script = "trap 'echo got; exit 6' USR1; echo ready; while :; do sleep 0.05; done"
-    podman("run", "-d", "--name", "trapped", "box", "sh", "-c", script, check=True)
-    wait_until(lambda: "ready" in podman.out("logs", "trapped"))
-    podman("kill", "--signal", "USR1", "trapped", check=True)
-    assert podman.out("wait", "trapped") == "6\n"
-    assert "got" in podman.out("logs", "trapped")
-    podman("rm", "trapped", check=True)
-
-
-def test_stop_waits_and_kills(podman: Podman, sleeper: str):
-    """The first process of a pid namespace ignores SIGTERM: after the time it is killed."""
-    podman("stop", "-t", "1", sleeper, check=True)
-    assert podman.inspect(sleeper, ".State.ExitCode") == "137"
 
 
 def test_restart_policy(podman: Podman):
@@ -299,16 +235,6 @@ def test_ulimits(podman: Podman):
     limits = ["--ulimit", "nofile=100:200", "--ulimit", "nproc=1024:2048"]
     words = ["run", "--rm", *limits, "box", "sh", "-c"]
     assert podman.out(*words, "ulimit -Sn; ulimit -Hn") == "100\n200\n"
-
-
-def test_volumes(podman: Podman, volume: Path):
-    script = "cat /v/file; touch /v/new 2>/dev/null && echo written"
-    writable = podman.out("run", "--rm", "-v", f"{volume}:/v", "box", "sh", "-c", script)
-    assert writable == "from the host\nwritten\n"
-    assert (volume / "new").exists()
-    (volume / "new").unlink()
-    result = podman("run", "--rm", "-v", f"{volume}:/v:ro", "box", "sh", "-c", script)
-    assert result.stdout == "from the host\n"
 
 
 @pytest.mark.parametrize(("mode", "shown"), [("rslave", "master:"), ("rprivate", " - ")])

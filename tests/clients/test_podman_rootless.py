@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_room import CONTAINERS_CONF, Room, need, root_archive, runtime_path
+from engine_room import CONTAINERS_CONF, Room, need, root_archive, runtime_path, started
+from same_commands import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +25,11 @@ KNOWN = {
 }
 
 
-class Podman:
+class Podman(Engine):
     """The user's command, with an image ``box``."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         home = directory / "home"
         home.mkdir()
         runtime_directory = f"/run/user/{UID}"
@@ -46,11 +46,8 @@ class Podman:
         self.room = Room(directory, environment)
         for name, line in KNOWN.items():
             path = Path("/etc", name)
-            before = path.read_text() if path.exists() else ""
             changed = directory / name
-            changed.write_text(before + line.format(home=home))
-            if not path.exists():
-                pytest.skip(f"{path} is not there (package uidmap)")
+            changed.write_text(path.read_text() + line.format(home=home))
             self.room("mount", "--bind", changed, path, check=True)
         self.room("mkdir", "-p", runtime_directory, check=True)
         archive = root_archive(directory)
@@ -61,32 +58,28 @@ class Podman:
             self.room.close()
             pytest.skip(f"no rootless Podman on this machine: {imported.stderr.strip()[-300:]}")
 
-    def __call__(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str | Path, stdin: str = "", check: bool = False, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-        return self.room(*user, "sh", "-c", 'cd && exec "$@"', "-", "podman", *words, stdin=stdin)
+        command = [*user, "sh", "-c", 'cd && exec "$@"', "-", "podman", *words]
+        return self.room(*command, stdin=stdin, check=check, timeout=timeout)
 
-    def out(self, *words: str | Path, stdin: str = "") -> str:
-        """Return what a command that has to succeed prints."""
-        result = self(*words, stdin=stdin)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+    def close(self) -> None:
+        self("rm", "-fa", "-t", "0")
+        self.room.close()
 
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
     need("podman", "conmon", "newuidmap", "setpriv")
+    for name in KNOWN:
+        if not Path("/etc", name).exists():
+            pytest.skip(f"/etc/{name} is not there (package uidmap)")
     if not os.access(Path(runtime_path()), os.X_OK) or not reachable(Path(runtime_path())):
         pytest.skip("the runtime lies where an ordinary user cannot reach it")
-    directory = Path(tempfile.mkdtemp(prefix="pyrunc-rootless-", dir="/var/tmp"))
-    engine = None
-    try:
-        engine = Podman(directory)
+    with started(Podman) as engine:
         yield engine
-    finally:
-        if engine is not None:
-            engine("rm", "-fa", "-t", "0")
-            engine.room.close()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def reachable(path: Path) -> bool:
