@@ -171,9 +171,14 @@ def machine() -> Iterator[tuple[list[str], Path]]:
 
 @pytest.fixture(scope="module")
 def config(rootfs_template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One root file system for all: the containers sleep; what they get is nodes in /dev."""
+    """What all containers have in common: they sleep.
+
+    Each runtime has a root file system of its own, since they make nodes in its /dev at the
+    same time.
+    """
     rootfs = tmp_path_factory.mktemp("limits") / "rootfs"
-    shutil.copytree(rootfs_template, rootfs, symlinks=True)
+    for name in ("pyrunc", "runc", "crun"):
+        shutil.copytree(rootfs_template, f"{rootfs}-{name}", symlinks=True)
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -206,7 +211,7 @@ def test_limits_of_a_new_container(case: Limits, runtimes, config, machine):
     compare(
         case.name,
         of_each(
-            runtimes, lambda runtime: created(runtime, Case(config, case.resources), machine[1])
+            runtimes, lambda runtime: created(runtime, Case(runtime, config, case.resources), machine[1])
         ),
     )
 
@@ -223,7 +228,7 @@ def test_update(change: Change, status: str, runtimes, config, machine):
         of_each(
             runtimes,
             lambda runtime: updated(
-                runtime, Case(config, change.before), change, status, machine[1]
+                runtime, Case(runtime, config, change.before), change, status, machine[1]
             ),
         ),
     )
@@ -232,10 +237,13 @@ def test_update(change: Change, status: str, runtimes, config, machine):
 class Case(Bundle):
     """A bundle of its own for one runtime, with the limits, below a cgroup with a new name."""
 
-    def __init__(self, config: dict[str, Any], resources: dict[str, Any]) -> None:
+    def __init__(
+        self, runtime: Runtime, config: dict[str, Any], resources: dict[str, Any]
+    ) -> None:
         self.cgroup = f"/test-values-{os.getpid()}-{next(_numbers)}"
         path = Path(tempfile.mkdtemp(prefix="pyrunc-values-"))
         super().__init__(path, copy.deepcopy(config))
+        self.config["root"]["path"] += f"-{runtime.name}"
         self.linux["resources"] = copy.deepcopy(resources)
         self.linux["cgroupsPath"] = self.cgroup
 

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,13 +41,18 @@ _ids = itertools.count(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def no_ignored_signals() -> None:
-    """Give glibc's own signals, 32 and 33, their default action.
+    """Give the signals that the tests' caller ignores their default action.
 
-    Where the tests' caller ignores them, runc and crun would hand that on to their containers.
-    glibc refuses to touch them, so the kernel is asked (rt_sigaction(2), 8 bytes of mask).
+    nohup(1) ignores SIGHUP, and a shell SIGINT for what it runs in the background: a command
+    under test would honour that. 32 and 33, glibc's own, runc and crun would hand on to their
+    containers; glibc refuses to touch them, so the kernel is asked (rt_sigaction(2), 8 bytes of
+    mask).
     """
-    for signal in (32, 33):
-        syscall(SYS["rt_sigaction"], signal, bytes(32), None, 8)
+    for ignored in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, signal.SIG_DFL)
+    for number in (32, 33):
+        syscall(SYS["rt_sigaction"], number, bytes(32), None, 8)
 
 
 def default_config() -> dict[str, Any]:
