@@ -211,7 +211,8 @@ def test_limits_of_a_new_container(case: Limits, runtimes, config, machine):
     compare(
         case.name,
         of_each(
-            runtimes, lambda runtime: created(runtime, Case(runtime, config, case.resources), machine[1])
+            runtimes,
+            lambda runtime: created(runtime, Case(runtime, config, case.resources), machine[1]),
         ),
     )
 
@@ -237,9 +238,7 @@ def test_update(change: Change, status: str, runtimes, config, machine):
 class Case(Bundle):
     """A bundle of its own for one runtime, with the limits, below a cgroup with a new name."""
 
-    def __init__(
-        self, runtime: Runtime, config: dict[str, Any], resources: dict[str, Any]
-    ) -> None:
+    def __init__(self, runtime: Runtime, config: dict[str, Any], resources: dict[str, Any]) -> None:
         self.cgroup = f"/test-values-{os.getpid()}-{next(_numbers)}"
         path = Path(tempfile.mkdtemp(prefix="pyrunc-values-"))
         super().__init__(path, copy.deepcopy(config))

@@ -160,3 +160,25 @@ def test_what_a_killed_command_leaves_can_be_removed(make_bundle, pyrunc, what):
         assert (deleted.code, deleted.stderr) == (0, ""), (step, ended)
         assert left_of(name) == [], (step, ended)
     assert -signal.SIGKILL in ended, "none was killed while it worked"
+
+
+def without_resctrl():
+    if " - resctrl " in Path("/proc/self/mountinfo").read_text():
+        pytest.skip("resctrl is mounted here")
+
+
+def test_intel_rdt_without_resctrl_is_an_error(make_bundle, pyrunc):
+    without_resctrl()
+    result = pyrunc.create(make_bundle(linux={"intelRdt": {"closID": "gold"}}))
+    assert result.code == 1
+    assert "linux.intelRdt needs the resctrl file system, which is not mounted" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert pyrunc("state", result.id).code == 1
+
+
+def test_schemas_cannot_be_updated_without_resctrl(make_bundle, pyrunc):
+    without_resctrl()
+    container = pyrunc.start(make_bundle(args=["sleep", "100"]))
+    result = pyrunc("update", "--l3-cache-schema", "L3:0=f", "--memory", "64m", container.id)
+    assert result.code == 1
+    assert "resctrl" in result.stderr

@@ -36,9 +36,11 @@ from pyrunc.spec.load import load
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cgroups.driver import Driver
+    from pyrunc.cgroups.resctrl import Group
+    from pyrunc.container.net_devices import NetDevices
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
-    from pyrunc.spec.types import Hook, Process, Spec
+    from pyrunc.spec.types import Hook, IntelRdt, Process, Spec
 
 
 class CreateOptions:
@@ -139,6 +141,8 @@ class Creation:
         self._descriptors: list[int] = []
         self._reserved = False
         self._wrote_pid_file = False
+        self._net_devices: NetDevices | None = None
+        self._resctrl: Group | None = None
 
     def load(self, config: str = "") -> None:
         """Read and check the config; nothing on the machine has changed when this fails."""
@@ -191,6 +195,9 @@ class Creation:
         for descriptor in self._descriptors:
             posix.close(descriptor)
         self._descriptors.clear()
+        if self._net_devices:
+            self._net_devices.close()
+            self._net_devices = None
         self.entry.close()
 
     def _prepare(self) -> None:
@@ -375,12 +382,25 @@ class Creation:
     def _make_cgroup(self, down: int) -> None:
         resources = self.spec.get("linux", {}).get("resources") or {}
         self.driver.create(resources)
+        settings = self.spec.get("linux", {}).get("intelRdt")
+        if settings is not None:
+            self._join_resctrl(settings)
         # A scope of systemd's is there only once it has its first process.
         self.driver.attach(self.pid)
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
         self.driver.apply_early(resources)
         p.end_helpers()
+
+    def _join_resctrl(self, settings: IntelRdt) -> None:
+        from pyrunc.cgroups import resctrl
+
+        self._resctrl = group = resctrl.open_group(settings, self.id)
+        # On record before it is there, so that `delete` finds it whatever happens.
+        self.record["intelRdt"] = group.to_state()
+        self.entry.save(self.record)
+        group.create(settings)
+        group.attach([self.pid])
 
     def _converse(self, up: int, down: int) -> None:
         """Answer the builder until it has become an init that is ready."""
@@ -391,6 +411,8 @@ class Creation:
                 return
             if kind == channel.HOOKS:
                 self._run_hooks()
+            elif kind == channel.NET_DEVICES:
+                self._move_net_devices()
             elif kind == channel.TERMINAL:
                 self._take_terminal(p.pidfd_getfd(self.pidfd, channel.descriptor_in(message)))
             elif kind == channel.LISTENER:
@@ -413,6 +435,12 @@ class Creation:
         for kind in ("prestart", "createRuntime"):
             entries: list[Hook] = hooks.get(kind) or []  # type: ignore[assignment]
             run_hooks(kind, entries, state, self.pidfd)
+
+    def _move_net_devices(self) -> None:
+        from pyrunc.container.net_devices import NetDevices
+
+        self._net_devices = NetDevices(self.pid)
+        self._net_devices.move(self.spec["linux"]["netDevices"])
 
     def _take_terminal(self, master: int) -> None:
         if self.options.foreground and not self.options.console_socket:
@@ -489,6 +517,10 @@ class Creation:
         Whatever fails here is only warned about: the error that led here matters more, and
         the rest must be undone all the same.
         """
+        if self._net_devices:
+            # Before the builder dies, and its network with it.
+            for line in self._net_devices.restore():
+                self.settings.log.warn(line)
         if self.pidfd >= 0:
             p.pidfd_send_signal(self.pidfd, p.SIGKILL)
             posix.waitpid(self.pid, 0)
@@ -497,6 +529,8 @@ class Creation:
         except (OSError, Error) as error:
             self.settings.log.warn(f"cannot remove the container's cgroup: {reason(error)}")
         try:
+            if self._resctrl:
+                self._resctrl.destroy(undo=True)
             if self._wrote_pid_file:
                 posix.unlink(self.options.pid_file)
             self.entry.remove()

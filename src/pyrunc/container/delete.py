@@ -114,6 +114,10 @@ def remove(settings: Settings, entry: Entry, record: Record) -> None:
     """Undo create: processes, cgroup, directory; then run the poststop hooks."""
     _kill_init(record)
     _remove_cgroup(record)
+    if record.get("intelRdt"):
+        from pyrunc.cgroups import resctrl
+
+        resctrl.from_state(record["intelRdt"]).destroy()
     entry.remove()
     hooks = (record.get("hooks") or {}).get("poststop")
     if hooks:

@@ -360,6 +360,10 @@ class _Execution:
             # A cgroup that was chosen by name is that one or none.
             beside = 0 if self.options.cgroups else self.record["pid"]
             files_driver(self.cgroup).attach(pid, beside=beside)
+        if self.record.get("intelRdt"):
+            from pyrunc.cgroups import resctrl
+
+            resctrl.from_state(self.record["intelRdt"]).attach([pid])
         score = self.process.get("oomScoreAdj")
         if score is not None:
             try:

@@ -26,6 +26,10 @@ def statistics(settings: Settings, container_id: str) -> dict[str, Any]:
         if states.status_of(entry, record) == states.STOPPED:
             raise WrongStatus(f"container with id {container_id} is not running")
         data: dict[str, Any] = from_state(record["cgroup"]).statistics()
+        if record.get("intelRdt"):
+            from pyrunc.cgroups import resctrl
+
+            data["intel_rdt"] = resctrl.from_state(record["intelRdt"]).statistics()
         return data
     finally:
         entry.close()

@@ -285,6 +285,7 @@ def _empty(directory: int) -> None:
 
 #: What :meth:`Entry.salvage` may take from a record whose form is not known.
 _KINDS = {"pid": int, "startTime": int, "cgroup": dict, "sharedPidNamespace": bool, "hooks": dict}
+_KINDS["intelRdt"] = dict
 _NEEDED = {"ociVersion": str, "bundle": str, "rootfs": str, "created": str, "pid": int}
 _NEEDED |= {"startTime": int, "id": str, "phase": str}
 

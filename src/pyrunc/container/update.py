@@ -8,9 +8,11 @@ from pyrunc.errors import Error, WrongStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Entry, Record
 
 
 def update(
@@ -35,13 +37,13 @@ def update(
         record = entry.load()
         if states.status_of(entry, record) in (states.STOPPED, states.CREATING):
             raise WrongStatus("container not running")
-        if intel_rdt:
-            raise Error("changing Intel RDT settings is not supported by this build yet")
         spec = entry.load_config()
         linux: dict[str, Any] = spec.setdefault("linux", {})  # type: ignore[assignment]
         before: dict[str, Any] = linux.get("resources") or {}
         changed = merge(before, resources, version=record["cgroup"].get("version", 1))
         driver = from_state(record["cgroup"])
+        if intel_rdt:
+            _change_schemas(entry, record, linux, intel_rdt, driver.processes())
         try:
             driver.apply(changed)
         except (OSError, Error):
@@ -57,6 +59,36 @@ def update(
         entry.save(record)
     finally:
         entry.close()
+
+
+def _change_schemas(
+    entry: Entry,
+    record: Record,
+    linux: dict[str, Any],
+    schemas: dict[str, Any],
+    pids: Iterable[int],
+) -> None:
+    """Write new schemas to the container's class of service; it gets one if it has none.
+
+    :raises Error: when the kernel refuses, or has no Intel RDT.
+    """
+    from pyrunc.cgroups import resctrl
+
+    if record.get("intelRdt"):
+        group = resctrl.from_state(record["intelRdt"])
+        for schema in schemas.values():
+            group.write_schema(schema)
+    else:
+        group = resctrl.open_group({}, record["id"])
+        try:
+            group.create(schemas)  # type: ignore[arg-type]
+            group.attach(resctrl.tasks_of(pids))
+        except BaseException:
+            group.destroy(undo=True)
+            raise
+        record["intelRdt"] = group.to_state()
+        entry.save(record)
+    linux["intelRdt"] = {**(linux.get("intelRdt") or {}), **schemas}
 
 
 #: Members whose zero, or empty text, stands for "not set", as in config.json.

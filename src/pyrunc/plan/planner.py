@@ -42,9 +42,6 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     :param state: the state JSON for createContainer hooks, compact, with ``"pid":0``.
     :raises Error: when the config asks for what cannot be planned.
     """
-    for member in ("netDevices", "intelRdt"):
-        if spec.get("linux", {}).get(member):
-            raise Error(f"linux.{member} is not supported by this version; leave it out")
     spaces = plan_namespaces(spec)
     if "user" in spaces.new:
         _check_root_is_mapped(spec)
@@ -62,6 +59,8 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     if _makes_devices(spec, bundle):
         steps += _devices(spec, in_user_namespace, spaces.private("mount"))
     steps += _terminal(spec)
+    if spec.get("linux", {}).get("netDevices"):
+        steps.append(channel.AskForNetDevices())
     steps += _hooks(spec, state)
     steps += _sysctls(spec)
     steps += _protection(spec, spaces)

@@ -3,7 +3,8 @@
 Two pipes. The builder (and init after it) sends small messages up and waits
 after each for one byte down, so there is never more than one in flight:
 
-    H           the mounts are made: run the hooks of the runtime's side
+    N           the mounts are made: move the network devices in
+    H           and run the hooks of the runtime's side
     T + fd      the terminal's master is my descriptor number fd
     S + fd      the seccomp listener is my descriptor number fd
     R           ready: waiting for the last leave to go on, and then for the start
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.step import Build
 
+NET_DEVICES = b"N"
 HOOKS = b"H"
 TERMINAL = b"T"
 LISTENER = b"S"
@@ -103,3 +105,13 @@ class RuntimeHooks(Step):
 
     def apply(self, build: Build) -> None:
         tell_runtime(build, HOOKS)
+
+
+class AskForNetDevices(Step):
+    """Let the runtime move the host's network devices in, before any hook looks for them."""
+
+    def describe(self) -> str:
+        return "let the runtime move the network devices in"
+
+    def apply(self, build: Build) -> None:
+        tell_runtime(build, NET_DEVICES)
