@@ -182,3 +182,35 @@ def test_schemas_cannot_be_updated_without_resctrl(make_bundle, pyrunc):
     result = pyrunc("update", "--l3-cache-schema", "L3:0=f", "--memory", "64m", container.id)
     assert result.code == 1
     assert "resctrl" in result.stderr
+
+
+def test_a_cgroup_in_use_is_refused_and_its_processes_live_on(make_bundle, pyrunc):
+    """Undoing the failed create must not kill what is in a cgroup that was never its own."""
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.linux["cgroupsPath"] = f"/pyrunc-taken-{os.getpid()}"
+    first = pyrunc.start(bundle)
+    refused = pyrunc.create(bundle)
+    assert refused.code == 1
+    assert "container's cgroup is not empty" in refused.stderr
+    assert pyrunc.state(first)["status"] == "running"
+    assert pyrunc("exec", first.id, "true").code == 0
+    assert pyrunc("state", refused.id).code == 1
+
+
+def test_a_frozen_cgroup_is_refused_and_stays_frozen(make_bundle, pyrunc):
+    bundle = make_bundle(args=["sleep", "1000"])
+    name = f"pyrunc-frozen-{os.getpid()}"
+    bundle.linux["cgroupsPath"] = f"/{name}"
+    v1 = (MOUNTS / "freezer").exists()
+    cgroup = MOUNTS / "freezer" / name if v1 else MOUNTS / name
+    file = cgroup / ("freezer.state" if v1 else "cgroup.freeze")
+    cgroup.mkdir()
+    try:
+        file.write_text("FROZEN" if v1 else "1")
+        refused = pyrunc.create(bundle)
+        assert refused.code == 1
+        assert "container's cgroup is frozen" in refused.stderr
+        assert file.read_text().strip() == ("FROZEN" if v1 else "1")
+        assert left_of(name) == [str(cgroup)]
+    finally:
+        cgroup.rmdir()

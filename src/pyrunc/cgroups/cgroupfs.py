@@ -72,6 +72,16 @@ class SettingFailed(Error):
         )
 
 
+class CgroupTaken(Error):
+    """A container was to have a cgroup that others use: it is not ours to empty or to remove."""
+
+
+def refuse_processes(path: str) -> None:
+    """:raises CgroupTaken: when there are processes in the cgroup or in one below it."""
+    if processes_below(path):
+        raise CgroupTaken(f"container's cgroup is not empty: {path} has processes in it")
+
+
 def refuse_below_usage(directory: str, name: str, limit: int, usage: int) -> None:
     """For ``checkBeforeUpdate`` (config-linux.md, "Memory").
 

@@ -33,6 +33,9 @@ _DEFAULT_PREFIX = "pyrunc"
 class DriverSystemd:
     """A scope of systemd's, and the ordinary driver for what is in it."""
 
+    #: systemd makes the cgroup, for a process that it is given.
+    has_births = False
+
     def __init__(
         self, files_driver: DriverV1 | DriverV2, unit: str, slice_: str, *, user: bool
     ) -> None:
@@ -42,6 +45,8 @@ class DriverSystemd:
         self._user = user
         self._resources: Mapping[str, Any] = {}
         self._extra: list[Property] = []
+        #: Between `create` and `attach` a unit of the name can only be another's.
+        self._has_unit = True
 
     def paths(self) -> dict[str, str]:
         """Return the container's directory by controller."""
@@ -58,15 +63,27 @@ class DriverSystemd:
 
         self._extra = from_annotations(annotations)
 
+    def check_free(self) -> None:
+        """Make sure that nobody uses the cgroups, if they are there.
+
+        :raises CgroupTaken: when one has processes in it or is frozen.
+        """
+        self._files.check_free()
+
     def create(self, resources: Mapping[str, Any]) -> None:
-        """Make sure that the cgroup is free; the scope needs its first process to start."""
+        """Keep in mind what the scope is to have: it needs its first process to start."""
         self._resources = resources
-        for path in self.paths().values():
-            if cgroupfs.processes_below(path):
-                raise Error(f"container's cgroup is not empty: {path} has processes in it")
+        self._has_unit = False
+
+    def open_birthplace(self) -> int:
+        """Return -1: processes are moved into a scope, by systemd."""
+        return -1
 
     def attach(self, pid: int) -> None:
-        """Start the scope with its first process."""
+        """Start the scope with its first process.
+
+        :raises CgroupTaken: when there is a unit of this name already.
+        """
         from pyrunc.cgroups.systemd_properties import from_resources
 
         properties: list[Property] = [
@@ -85,13 +102,26 @@ class DriverSystemd:
         try:
             # The name may be taken by a scope of an earlier container that failed.
             bus.reset_failed(self._unit)
-            bus.start_scope(self._unit, properties)
+            self._start(bus, properties)
+            self._has_unit = True
             late = from_resources(self._resources, self._version())
             if late:
                 bus.set_properties(self._unit, late)
         finally:
             bus.close()
         self._join_the_rest(pid)
+
+    def _start(self, bus: Bus, properties: list[Property]) -> None:
+        from pyrunc.cgroups.systemd_bus import BusCallFailed
+
+        try:
+            bus.start_scope(self._unit, properties)
+        except BusCallFailed as error:
+            if not error.name.endswith(".UnitExists"):
+                raise
+            raise cgroupfs.CgroupTaken(
+                f"{error}; name another unit in linux.cgroupsPath, or stop that one"
+            ) from None
 
     def _join_the_rest(self, pid: int) -> None:
         """Of the v1 hierarchies systemd uses only some: make and join the others ourselves."""
@@ -131,12 +161,13 @@ class DriverSystemd:
 
     def destroy(self) -> None:
         """Stop the scope and remove what is left of the cgroups."""
-        bus = self._bus()
-        try:
-            bus.stop_unit(self._unit)
-            bus.reset_failed(self._unit)
-        finally:
-            bus.close()
+        if self._has_unit:
+            bus = self._bus()
+            try:
+                bus.stop_unit(self._unit)
+                bus.reset_failed(self._unit)
+            finally:
+                bus.close()
         self._files.destroy()
 
     def processes(self) -> list[int]:

@@ -26,6 +26,8 @@ _LONGEST_FREEZE = 2.0
 class DriverV1:
     """A container's cgroups in the v1 hierarchies, and in the v2 one beside them."""
 
+    #: Whether a process can be born in the cgroup (clone3(2), CLONE_INTO_CGROUP).
+    has_births = False
     __slots__ = ("_ignore_errors", "_paths")
 
     def __init__(self, paths: dict[str, str], *, ignore_errors: bool = False) -> None:
@@ -40,13 +42,26 @@ class DriverV1:
         """Return what `from_state` needs to find the cgroups again."""
         return {"version": 1, "paths": self._paths, "ignoreErrors": self._ignore_errors}
 
+    def check_free(self) -> None:
+        """Make sure that nobody uses the cgroups, if they are there.
+
+        :raises CgroupTaken: when one has processes in it or is frozen.
+        """
+        for path in self._paths.values():
+            cgroupfs.refuse_processes(path)
+        if self.frozen():
+            raise cgroupfs.CgroupTaken(
+                f"container's cgroup is frozen: thaw {self._freezer()} first, or use another"
+            )
+
     def create(self, resources: Mapping[str, Any]) -> None:
         """Make the directories, and say which devices may be used.
 
         The device rules come before the first process: they start with "deny all", and while
         they are written a builder that is in there already could not make its nodes.
 
-        :raises Error: when a cgroup exists and has processes in it or is frozen.
+        :raises CgroupTaken: when somebody has come to use one since :meth:`check_free`.
+        :raises Error: naming the cgroup that cannot be made.
         """
         for controller, path in list(self._paths.items()):
             try:
@@ -62,7 +77,7 @@ class DriverV1:
             posix.mkdir(path, 0o755)
         except OSError as error:
             if error.errno == EEXIST:
-                self._check_free(controller, path)
+                cgroupfs.refuse_processes(path)
                 return
             if error.errno != ENOENT:
                 raise
@@ -84,11 +99,9 @@ class DriverV1:
         if controller == "cpuset":
             _inherit_cpuset(path)
 
-    def _check_free(self, controller: str, path: str) -> None:
-        if cgroupfs.processes_below(path):
-            raise Error(f"container's cgroup is not empty: {path} has processes in it")
-        if controller == "freezer" and cgroupfs.read(path, "freezer.state").strip() != "THAWED":
-            raise Error(f"container's cgroup is frozen: thaw {path} first, or use another")
+    def open_birthplace(self) -> int:
+        """Return -1: on v1 a process is moved from hierarchy to hierarchy."""
+        return -1
 
     def attach(self, pid: int, *, beside: int = 0) -> None:
         """Move the process into all cgroups; ``beside`` matters on v2 only."""

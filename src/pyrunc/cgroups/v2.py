@@ -27,6 +27,8 @@ _LONGEST_FREEZE = 10.0
 class DriverV2:
     """A container's cgroup in the unified hierarchy."""
 
+    #: Whether a process can be born in the cgroup (clone3(2), CLONE_INTO_CGROUP, Linux 5.7).
+    has_births = True
     __slots__ = ("_directory", "_ignore_errors", "_mount")
 
     def __init__(
@@ -50,12 +52,26 @@ class DriverV2:
             "ignoreErrors": self._ignore_errors,
         }
 
+    def check_free(self) -> None:
+        """Make sure that nobody uses the cgroup, if it is there.
+
+        :raises CgroupTaken: when it has processes in it or is frozen.
+        """
+        if not self._directory:
+            return
+        cgroupfs.refuse_processes(self._directory)
+        if self.frozen():
+            raise cgroupfs.CgroupTaken(
+                f"container's cgroup is frozen: thaw {self._directory} first, or use another"
+            )
+
     def create(self, resources: Mapping[str, Any]) -> None:
         """Make the directory, with every controller that there is enabled on the way down.
 
         And say which devices may be used.
 
-        :raises Error: when the cgroup exists and has processes in it or is frozen.
+        :raises CgroupTaken: when somebody has come to use it since :meth:`check_free`.
+        :raises Error: when it cannot be made.
         """
         try:
             self._make()
@@ -82,14 +98,20 @@ class DriverV2:
         except OSError as error:
             if error.errno != EEXIST:
                 raise
-            if self.processes():
-                raise Error(
-                    f"container's cgroup is not empty: {self._directory} has processes in it"
-                ) from None
-            if self.frozen():
-                raise Error(
-                    f"container's cgroup is frozen: thaw {self._directory} first, or use another"
-                ) from None
+            cgroupfs.refuse_processes(self._directory)
+
+    def open_birthplace(self) -> int:
+        """Return a descriptor of the cgroup, for a process to be born in it; -1 without one.
+
+        No move: no wait until the kernel lets one happen (cgroup_threadgroup_rwsem in
+        kernel/cgroup/cgroup.c), and no moment outside.
+        """
+        if not self._directory:
+            return -1
+        try:
+            return cgroupfs.open_directory(self._directory)
+        except OSError as error:
+            raise Error(f"cannot open cgroup {self._directory}: {reason(error)}") from None
 
     def attach(self, pid: int, *, beside: int = 0) -> None:
         """Move the process into the cgroup.

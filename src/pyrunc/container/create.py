@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posix
 
+from pyrunc.cgroups.cgroupfs import CgroupTaken
 from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
 from pyrunc.container.interrupts import Interrupted, Interrupts
@@ -23,6 +24,7 @@ from pyrunc.plan.facts import Facts
 from pyrunc.plan.planner import needs_cgroup_early, plan, root_path
 from pyrunc.process import channel
 from pyrunc.process.attributes import set_rlimits
+from pyrunc.process.console import send_to_socket
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import run_hooks, with_pid
@@ -35,6 +37,9 @@ from pyrunc.spec.load import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from pyrunc.cgroups.driver import Driver
     from pyrunc.cgroups.resctrl import Group
     from pyrunc.container.net_devices import NetDevices
@@ -182,7 +187,7 @@ class Creation:
         except BaseException as error:
             self._interrupts.ignore()
             if self._reserved:
-                self._undo()
+                self._undo(keep_cgroup=isinstance(error, CgroupTaken))
             if isinstance(error, Interrupted):
                 raise Error(f"creating container {self.id} was {error}; it is undone") from None
             raise
@@ -278,11 +283,24 @@ class Creation:
 
             write_mappings(pid, self.spec, rootless=self.settings.rootless)
 
+        self.driver.check_free()
+        birthplace = -1
+        if self.driver.has_births:
+            # On record before it is there, so that `delete` finds it whatever happens.
+            self.entry.save(self.record)
+            self.driver.create(self._resources)
+            birthplace = self.driver.open_birthplace()
+            trace.mark("make the cgroup")
+        if birthplace >= 0:
+            handover.of_runtime += (birthplace,)
+            builders.append(birthplace)
         # A signal between the birth and the moment when we know of it would leave a stray
         # builder; and in the builder no handler of ours may run.
         self._interrupts.hold()
         try:
-            self.pid, self.pidfd = spawn_builder(handover, self.spec, build_container, mappings)
+            self.pid, self.pidfd, in_cgroup = spawn_builder(
+                handover, self.spec, build_container, mappings, birthplace
+            )
         finally:
             for descriptor in builders:
                 posix.close(descriptor)
@@ -292,19 +310,19 @@ class Creation:
         self.record["pid"] = self.pid
         self.record["startTime"] = p.start_time(self.pid)
         # The builder is at work already. Should the runtime be killed before this, the builder
-        # dies with it, and there is no cgroup yet that a record would have to name.
+        # dies with it, and there is no cgroup yet that a record would have to name, or one does.
         self.entry.save(self.record)
         trace.mark("write the record")
         if not self.plan.namespaces.needs_stage and "user" in self.plan.namespaces.new:
             _go_on(down)
         try:
-            self._make_cgroup(down)
+            self._enter_cgroup(down, in_cgroup=in_cgroup)
         except (OSError, Error):
             # A builder that failed in the meantime knows better what went wrong.
             if p.poll((up,), 0):
                 self._converse(up, down)
             raise
-        trace.mark("make the cgroup, set the first limits, move the builder in")
+        trace.mark("have the builder in its cgroup, set the first limits")
         self.entry.save_config(self.spec)
         self._converse(up, down)
         trace.mark("wait for the builder to become init")
@@ -379,17 +397,22 @@ class Creation:
             last_mile.rlimits = ()
         return last_mile
 
-    def _make_cgroup(self, down: int) -> None:
-        resources = self.spec.get("linux", {}).get("resources") or {}
-        self.driver.create(resources)
+    @property
+    def _resources(self) -> Mapping[str, Any]:
+        return self.spec.get("linux", {}).get("resources") or {}
+
+    def _enter_cgroup(self, down: int, *, in_cgroup: bool) -> None:
+        if not self.driver.has_births:
+            self.driver.create(self._resources)
         settings = self.spec.get("linux", {}).get("intelRdt")
         if settings is not None:
             self._join_resctrl(settings)
         # A scope of systemd's is there only once it has its first process.
-        self.driver.attach(self.pid)
+        if not in_cgroup:
+            self.driver.attach(self.pid)
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
-        self.driver.apply_early(resources)
+        self.driver.apply_early(self._resources)
         p.end_helpers()
 
     def _join_resctrl(self, settings: IntelRdt) -> None:
@@ -447,16 +470,7 @@ class Creation:
             self.master = master
             return
         try:
-            from pyrunc.linux import sockets
-
-            socket = sockets.connect_unix(self.options.console_socket)
-            sockets.send_descriptor(socket, master, b"/dev/ptmx")
-            posix.close(socket)
-        except OSError as error:
-            raise Error(
-                f"cannot send the terminal to console socket {self.options.console_socket}: "
-                f"{reason(error)}"
-            ) from None
+            send_to_socket(self.options.console_socket, master, b"/dev/ptmx", "the terminal")
         finally:
             posix.close(master)
 
@@ -473,30 +487,18 @@ class Creation:
             self._set_oom_score(score)
         if self._sets_rlimits and process and process.get("rlimits"):
             set_rlimits(self.pid, process["rlimits"])
-        self.driver.apply_late(spec.get("linux", {}).get("resources") or {})
+        self.driver.apply_late(self._resources)
         self.record["phase"] = states.CREATED
         self.record["cgroup"] = self.driver.to_state()
         self.entry.save(self.record)
         if self.options.pidfd_socket:
-            self._send_pidfd(self.options.pidfd_socket)
+            send_to_socket(self.options.pidfd_socket, self.pidfd, b"pidfd", "the pidfd")
         if self.options.pid_file:
             from pyrunc.container.pid_file import write_pid_file
 
             write_pid_file(self.options.pid_file, self.pid)
             self._wrote_pid_file = True
         self.settings.trace.mark("set the last limits, write the record")
-
-    def _send_pidfd(self, path: str) -> None:
-        from pyrunc.linux import sockets
-
-        try:
-            socket = sockets.connect_unix(path)
-            try:
-                sockets.send_descriptor(socket, self.pidfd, b"pidfd")
-            finally:
-                posix.close(socket)
-        except OSError as error:
-            raise Error(f"cannot send the pidfd to pidfd socket {path}: {reason(error)}") from None
 
     @property
     def _sets_rlimits(self) -> bool:
@@ -511,7 +513,7 @@ class Creation:
                 return
             raise Error(f"cannot set oom_score_adj to {score}: {reason(error)}") from None
 
-    def _undo(self) -> None:
+    def _undo(self, *, keep_cgroup: bool) -> None:
         """Leave nothing of a failed create: no process, no cgroup, no directory.
 
         Whatever fails here is only warned about: the error that led here matters more, and
@@ -525,7 +527,8 @@ class Creation:
             p.pidfd_send_signal(self.pidfd, p.SIGKILL)
             posix.waitpid(self.pid, 0)
         try:
-            remove_cgroup(self.driver)
+            if not keep_cgroup:
+                remove_cgroup(self.driver)
         except (OSError, Error) as error:
             self.settings.log.warn(f"cannot remove the container's cgroup: {reason(error)}")
         try:

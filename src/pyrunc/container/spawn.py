@@ -26,18 +26,21 @@ def spawn_builder(
     spec: Spec,
     run: Callable[[Handover], NoReturn],
     write_mappings: Callable[[int], None],
-) -> tuple[int, int]:
-    """Fork the builder into its namespaces and return its ``(pid, pidfd)``.
+    cgroup: int,
+) -> tuple[int, int, bool]:
+    """Fork the builder into its namespaces.
 
     :param run: what the builder does; never returns.
     :param write_mappings: writes the id mappings for a process of the new user namespace.
+    :param cgroup: descriptor of a cgroup v2 directory that it is to be born in, or -1.
+    :return: ``(pid, pidfd)``, and whether it is in that cgroup.
     :raises Error: when a namespace cannot be made or joined.
     """
     spaces = handover.plan.namespaces
     if spaces.needs_stage:
-        return _spawn_through_stage(handover, spec, run, write_mappings)
+        return _spawn_through_stage(handover, spec, run, write_mappings, cgroup)
     try:
-        pid, pidfd = p.clone(spaces.clone_flags())
+        pid, pidfd, in_cgroup = _clone(spaces.clone_flags(), cgroup)
     except OSError as error:
         raise Error(f"cannot make the container's namespaces: {reason(error)}") from None
     if pid == 0:
@@ -50,7 +53,19 @@ def spawn_builder(
             posix.waitpid(pid, 0)
             posix.close(pidfd)
             raise
-    return pid, pidfd
+    return pid, pidfd, in_cgroup
+
+
+def _clone(flags: int, cgroup: int) -> tuple[int, int, bool]:
+    """Fork into namespaces and, where that can be, into a cgroup; the last tells of the latter."""
+    if cgroup >= 0:
+        try:
+            return (*p.clone(flags, cgroup), True)
+        except OSError:
+            # A kernel before 5.7, or a cgroup that takes nobody: who moves the process there
+            # hears why. Or it is the namespaces, and then the same error comes again.
+            pass
+    return (*p.clone(flags), False)
 
 
 def _spawn_through_stage(
@@ -58,15 +73,16 @@ def _spawn_through_stage(
     spec: Spec,
     run: Callable[[Handover], NoReturn],
     write_mappings: Callable[[int], None],
-) -> tuple[int, int]:
+    cgroup: int,
+) -> tuple[int, int, bool]:
     """Let a process in between enter what must be entered before the builder is born.
 
-    It makes the builder its sibling (CLONE_PARENT), tells its pid and ends.
+    It makes the builder its sibling (CLONE_PARENT), tells its pid and ends. Cgroups are inherited.
     """
     up_read, up_write = posix.pipe2(files.O_CLOEXEC)
     down_read, down_write = posix.pipe2(files.O_CLOEXEC)
     try:
-        stage, stage_pidfd = p.clone(0)
+        stage, stage_pidfd, in_cgroup = _clone(0, cgroup)
         if stage == 0:
             posix.close(up_read)
             posix.close(down_write)
@@ -81,7 +97,7 @@ def _spawn_through_stage(
                 message = posix.read(up_read, 1)
             if message == b"P":
                 pid: int = unpack("=i", posix.read(up_read, 4))[0]
-                return pid, p.pidfd_open(pid)
+                return pid, p.pidfd_open(pid), in_cgroup
             if message == channel.FAILED:
                 raise Error(files.read_all(up_read).decode("utf-8", "replace"))
             raise channel.dead("the process that prepares the namespaces")
