@@ -48,6 +48,7 @@ enum kind {
 	RESET_SIGNALS, /* default action for every signal, none blocked */
 	CLOEXEC_FROM,  /* mark descriptors from args[0] on close-on-exec */
 	SPAWN,         /* go on as a sibling; its pid is written to args[0] */
+	SPAWN_INTO,    /* the same, born in the v2 cgroup args[1]; or go on here, with -errno written */
 	CHECK_CWD,     /* fail if the working directory is outside the root */
 	HOOK,          /* run a program: path, argv, envp, stdin, timeout in seconds */
 	EXEC,          /* execve(path, argv, envp) */
@@ -165,6 +166,7 @@ __asm__(".global _start\n"
 #endif
 
 #define NR_pidfd_open 434
+#define NR_clone3 435
 #define NR_close_range 436
 
 #define EINTR 4
@@ -174,6 +176,7 @@ __asm__(".global _start\n"
 #define ETIMEDOUT 110
 #define AT_FDCWD ((u64)-100)
 #define CLONE_PARENT 0x8000
+#define CLONE_INTO_CGROUP 0x200000000
 #define SIGCHLD 17
 #define SIGKILL 9
 #define SIGSTOP 19
@@ -271,17 +274,38 @@ static s64 cloexec_from(u32 first)
 	return 0;
 }
 
+static void tell_number(int descriptor, s64 number)
+{
+	int told = (int)number;
+
+	call(NR_write, descriptor, &told, sizeof(told));
+}
+
 /* The child goes on with the program; this process tells the child's pid and ends. */
 static s64 spawn(int descriptor)
 {
 	/* aarch64 swaps the last two arguments of clone(2); all of them are zero. */
 	s64 pid = call(NR_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
 
-	if (pid <= 0)
-		return pid;
-	int number = (int)pid;
-	call(NR_write, descriptor, &number, sizeof(number));
-	end(0);
+	if (pid > 0) {
+		tell_number(descriptor, pid);
+		end(0);
+	}
+	return pid;
+}
+
+/* A cgroup that takes no process is no failure: whoever reads the number moves this one. */
+static void spawn_into(int descriptor, int cgroup)
+{
+	/* struct clone_args of clone3(2), version 2: flags first, cgroup last. */
+	u64 arguments[11] = { CLONE_PARENT | CLONE_INTO_CGROUP };
+
+	arguments[10] = (u64)cgroup;
+	s64 pid = call(NR_clone3, arguments, sizeof(arguments));
+	if (pid)
+		tell_number(descriptor, pid);
+	if (pid > 0)
+		end(0);
 }
 
 static s64 check_cwd(void)
@@ -366,6 +390,9 @@ static s64 execute(u32 index, const struct op *op, int *report)
 		return cloexec_from((u32)op->args[0]);
 	case SPAWN:
 		return spawn((int)op->args[0]);
+	case SPAWN_INTO:
+		spawn_into((int)op->args[0], (int)op->args[1]);
+		return 0;
 	case CHECK_CWD:
 		return check_cwd();
 	case HOOK: {

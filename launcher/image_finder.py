@@ -5,6 +5,10 @@ them. This code is stored, compiled, at the head of the image that
 ``launcher/image.py`` makes; the launcher's bootstrap executes it with ``file``
 (the open image), ``base`` (where the index begins) and ``home`` (the directory
 that holds the package).
+
+The import system is asked only for a module that nothing here has imported yet. What such
+a module imports at its head is loaded and handed over here: the import system takes 0.03 ms
+for a module, and for each ``from … import`` of one that is there already.
 """
 
 import gc
@@ -17,7 +21,10 @@ from posix import pread
 gc.disable()
 
 start = base + 4 + int.from_bytes(pread(file, 4, base), "little")  # noqa: F821
-index = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
+index, places = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
+groups = {}
+modules = sys.modules
+module_type = type(sys)
 
 
 class ImageFinder:
@@ -43,8 +50,44 @@ class ImageFinder:
     @staticmethod
     def exec_module(module):
         """Run the module's code."""
-        _, _, offset, size = index[module.__name__]
-        exec(marshal.loads(pread(file, size, start + offset)), module.__dict__)  # noqa: F821
+        run(module.__name__, module.__dict__)
+
+
+def load(name):
+    """Make a module that the import system has not been asked for."""
+    module = module_type(name)
+    path, is_package, _, _ = index[name]
+    module.__file__ = path = home + path  # noqa: F821
+    module.__loader__ = ImageFinder
+    parent, _, last = name.rpartition(".")
+    module.__package__ = name if is_package else parent
+    if is_package:
+        module.__path__ = [path.rpartition("/")[0]]
+    modules[name] = module
+    try:
+        run(name, module.__dict__)
+    except BaseException:
+        del modules[name]
+        raise
+    if parent:
+        setattr(modules[parent], last, module)
+
+
+def run(name, namespace):
+    """Give a module what it imports, and execute its code."""
+    _, _, group, place = index[name]
+    if group not in groups:
+        offset, size = places[group]
+        groups[group] = marshal.loads(pread(file, size, start + offset))  # noqa: F821
+    needed, taken, code = groups[group][place]
+    for other in needed:
+        if other not in modules:
+            load(other)
+    words = iter(taken)
+    for source in words:
+        there = next(words)
+        namespace[next(words)] = modules[source].__dict__[there]
+    exec(code, namespace)
 
 
 sys.meta_path.insert(0, ImageFinder)

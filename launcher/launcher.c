@@ -11,8 +11,7 @@
  * There is no libc: it has to start in no time, and to build with a bare compiler.
  *
  * The interpreter gets the directory of this program as its first argument,
- * where BOOTSTRAP below finds the package from, and as its second the number of
- * a child that it is to collect, or 0.
+ * where BOOTSTRAP below finds the package from.
  */
 
 typedef unsigned long u64;
@@ -23,14 +22,11 @@ typedef long s64;
 #define NR_read 0
 #define NR_write 1
 #define NR_close 3
-#define NR_nanosleep 35
-#define NR_clone 56
 #define NR_execve 59
 #define NR_fcntl 72
 #define NR_exit_group 231
 #define NR_openat 257
 #define NR_readlinkat 267
-#define NR_close_range 436
 
 static inline s64 call4(u64 nr, u64 a, u64 b, u64 c, u64 d)
 {
@@ -60,10 +56,7 @@ __asm__(".global _start\n"
 #define NR_write 64
 #define NR_readlinkat 78
 #define NR_exit_group 94
-#define NR_nanosleep 101
-#define NR_clone 220
 #define NR_execve 221
-#define NR_close_range 436
 
 static inline s64 call4(u64 nr, u64 a, u64 b, u64 c, u64 d)
 {
@@ -94,7 +87,6 @@ __asm__(".global _start\n"
 #define call_(nr, a, b, c, d, ...) call4(nr, (u64)(a), (u64)(b), (u64)(c), (u64)(d))
 
 #define AT_FDCWD (-100)
-#define O_WRONLY 1
 #define O_RDWR 2
 #define O_CLOEXEC 02000000
 #define F_GETFD 1
@@ -102,13 +94,11 @@ __asm__(".global _start\n"
 #define ENOEXEC 8
 #define EACCES 13
 
-#define SIGCHLD 17
-
 #define PATH_SIZE 4096
 #define SCRIPT "pyrunc-python"
 
 /*
- * sys.argv is ["-c", DIRECTORY, HELPER, ARGUMENT...] and becomes ["pyrunc", ARGUMENT...].
+ * sys.argv is ["-c", DIRECTORY, ARGUMENT...] and becomes ["pyrunc", ARGUMENT...].
  *
  * The package's parent comes last in sys.path, as site does it: what else is
  * installed there must not hide a module of the standard library. Where the
@@ -119,7 +109,6 @@ static const char BOOTSTRAP[] =
 	"from posix import open, read, stat\n"
 	"argv = sys.argv\n"
 	"top = argv.pop(1).rpartition('/')[0]\n"
-	"helper = int(argv.pop(1))\n"
 	"argv[0] = 'pyrunc'\n"
 	"version = 'python%d.%d' % sys.version_info[:2]\n"
 	"for home in (\n"
@@ -146,7 +135,7 @@ static const char BOOTSTRAP[] =
 	"    if not error.name.startswith('pyrunc'): raise\n"
 	"    sys.exit('pyrunc: %s cannot import %s: is pyrunc installed completely?'\n"
 	"             % (sys.executable, error.name))\n"
-	"main(helper=helper)\n";
+	"main()\n";
 
 static int failed(s64 result)
 {
@@ -309,75 +298,6 @@ static const char *interpreter_in(const char *script, char *text, u64 size)
 	return path;
 }
 
-/* Open cgroup.procs of our own cgroup in the v2 hierarchy, the line "0::PATH" (cgroups(7)). */
-static s64 open_own_cgroup(void)
-{
-	static const char *const mounts[] = { "/sys/fs/cgroup/unified", "/sys/fs/cgroup" };
-	char text[PATH_SIZE / 2];
-	char path[PATH_SIZE];
-	s64 descriptor = call(NR_openat, AT_FDCWD, "/proc/self/cgroup", O_CLOEXEC);
-	s64 got = call(NR_read, descriptor, text, sizeof(text) - 1);
-
-	if (failed(got))
-		return got;
-	text[got] = 0;
-	char *line = text;
-	while (*line && !(line[0] == '0' && line[1] == ':' && line[2] == ':')) {
-		while (*line && *line++ != '\n')
-			;
-	}
-	char *end = line;
-	while (*end && *end != '\n')
-		end++;
-	if (!*end)
-		return -ENOENT;
-	*end = 0;
-	for (u64 i = 0; i < sizeof(mounts) / sizeof(*mounts); i++) {
-		append(append(append(path, mounts[i]), line + 3), "/cgroup.procs");
-		descriptor = call(NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
-		if (!failed(descriptor))
-			break;
-	}
-	return descriptor;
-}
-
-/*
- * The first move of a process between cgroups waits until the kernel has seen an RCU grace
- * period (cgroup_threadgroup_rwsem in kernel/cgroup/cgroup.c): 6 to 15 ms on an idle machine, a
- * third of a whole `pyrunc run`. Moves right after it wait for nothing. So a child "moves"
- * itself to where it is while the interpreter starts and the modules are loaded, again and again
- * until the runtime has made its own move and ends it (cli/main.py), or for some 20 ms.
- *
- * Measured, one run every 100 ms: 28 ms instead of 40.
- *
- * Returns the child's number.
- */
-static s64 expect_cgroup_move(void)
-{
-	static const s64 three_milliseconds[] = { 0, 3000000 };
-	s64 child = call(NR_clone, SIGCHLD);
-
-	if (child != 0)
-		return failed(child) ? 0 : child;
-	/* A pipe of the caller's must not stay open for longer than the command takes. */
-	if (!failed(call(NR_close_range, 0, ~0U, 0))) {
-		s64 own = open_own_cgroup();
-		for (int i = 0; i < 5 && !failed(call(NR_write, own, "0", 1)); i++)
-			call(NR_nanosleep, three_milliseconds, 0);
-	}
-	for (;;)
-		call(NR_exit_group, 0);
-}
-
-/* Whether a process will be moved into a cgroup, as far as a glance can tell. */
-static int moves_a_process(char **argv)
-{
-	while (*++argv)
-		if (same(*argv, "create") || same(*argv, "run") || same(*argv, "exec"))
-			return 1;
-	return 0;
-}
-
 /* stack: argc, argv[0], …, 0, environment[0], …, 0, as the kernel leaves them. */
 __attribute__((noreturn, used)) void run(u64 *stack)
 {
@@ -390,8 +310,6 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 
 	open_stdio();
 	drop_preloads(environment);
-	char helper[24];
-	number_text(moves_a_process(argv) ? expect_cgroup_move() : 0, helper);
 
 	/* Not argv[0]: this follows links, and the caller cannot make it up. */
 	s64 length = call(NR_readlinkat, AT_FDCWD, "/proc/self/exe", directory, PATH_SIZE - 1);
@@ -412,7 +330,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 	s64 error = -ENOENT;
 	if (contains(name, "python") || contains(name, "pypy")) {
 		const char *options[] = { python, "-I", "-S", "-X", "utf8",
-					  "-c",   BOOTSTRAP, directory, helper };
+					  "-c",   BOOTSTRAP, directory };
 		u64 count = sizeof(options) / sizeof(*options);
 		/* The kernel allows a quarter of the stack for what is copied here. */
 		const char **arguments = __builtin_alloca((count + argc + 1) * sizeof(*arguments));

@@ -49,6 +49,7 @@ COMMON = {
 CGROUPS = {
     "pyrunc.cgroups.cgroupfs": "writing the small files",
     "pyrunc.cgroups.driver": "picks the driver of the host or of the record",
+    "pyrunc.cgroups.entrance": "a process gets into the cgroups by itself",
     "pyrunc.cgroups.v1": "the driver, on a v1 host",
     "pyrunc.cgroups.v2": "the driver, on a v2 host",
 }

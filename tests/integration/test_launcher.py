@@ -249,32 +249,3 @@ def test_a_missing_package_is_told(place: Path) -> None:
 
 def test_the_slow_way_works_too() -> None:
     assert version(BIN / "pyrunc-python") == version(LAUNCHER)
-
-
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-@pytest.mark.parametrize("command", ["create", "run", "exec"])
-def test_the_helper_for_cgroup_moves_is_collected(tmp_path: Path, command: str) -> None:
-    """A command that fails early has ended its child as well: nobody else would collect it."""
-    trace = tmp_path / "trace"
-    done = run("strace", "-f", "-o", str(trace), LAUNCHER, "--root", str(tmp_path), command, "nope")
-    assert done.returncode != 0
-    lines = trace.read_text().splitlines()
-    helper = next(line.split()[0] for line in lines if "close_range" in line)
-    assert any(f"wait4({helper}," in line for line in lines)
-
-
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_the_helper_for_cgroup_moves_holds_no_descriptor(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    run("strace", "-f", "-o", str(trace), LAUNCHER, "--root", str(tmp_path), "run", "nope")
-    calls = [line.split(maxsplit=1) for line in trace.read_text().splitlines()]
-    main = calls[0][0]
-    helper = [call for pid, call in calls if pid != main]
-    assert helper[0].startswith("close_range(0, 4294967295, 0")
-
-
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_other_commands_have_no_helper(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    run("strace", "-f", "-o", str(trace), LAUNCHER, "--root", str(tmp_path), "state", "nope")
-    assert "clone(" not in trace.read_text()

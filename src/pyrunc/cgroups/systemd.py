@@ -13,6 +13,7 @@ import posix
 from errno import EEXIST
 
 from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups.entrance import Entrance
 from pyrunc.errors import Error, reason
 
 TYPE_CHECKING = False
@@ -33,8 +34,8 @@ _DEFAULT_PREFIX = "pyrunc"
 class DriverSystemd:
     """A scope of systemd's, and the ordinary driver for what is in it."""
 
-    #: systemd makes the cgroup, for a process that it is given.
-    has_births = False
+    #: A scope of systemd's is there only once it has its first process.
+    needs_process = True
 
     def __init__(
         self, files_driver: DriverV1 | DriverV2, unit: str, slice_: str, *, user: bool
@@ -75,9 +76,9 @@ class DriverSystemd:
         self._resources = resources
         self._has_unit = False
 
-    def open_birthplace(self) -> int:
-        """Return -1: processes are moved into a scope, by systemd."""
-        return -1
+    def open_entrance(self) -> Entrance:
+        """Return none: processes are moved into a scope, by systemd."""
+        return Entrance()
 
     def attach(self, pid: int) -> None:
         """Start the scope with its first process.

@@ -6,6 +6,7 @@ import posix
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups.entrance import Entrance
 from pyrunc.cgroups.frozen import is_frozen
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
@@ -26,8 +27,8 @@ _LONGEST_FREEZE = 2.0
 class DriverV1:
     """A container's cgroups in the v1 hierarchies, and in the v2 one beside them."""
 
-    #: Whether a process can be born in the cgroup (clone3(2), CLONE_INTO_CGROUP).
-    has_births = False
+    #: Whether the cgroups are made for a process that is there already.
+    needs_process = False
     __slots__ = ("_ignore_errors", "_paths")
 
     def __init__(self, paths: dict[str, str], *, ignore_errors: bool = False) -> None:
@@ -99,9 +100,21 @@ class DriverV1:
         if controller == "cpuset":
             _inherit_cpuset(path)
 
-    def open_birthplace(self) -> int:
-        """Return -1: on v1 a process is moved from hierarchy to hierarchy."""
-        return -1
+    def open_entrance(self) -> Entrance:
+        """Return what lets a process get in by itself."""
+        entrance = Entrance()
+        for controller, path in self._paths.items():
+            try:
+                if controller:
+                    flags = posix.O_WRONLY | files.O_CLOEXEC
+                    entrance.tasks.append((path, posix.open(f"{path}/tasks", flags)))
+                else:
+                    entrance.birthplace = cgroupfs.open_directory(path)
+            except OSError as error:
+                if not self._may_ignore(error):
+                    entrance.close()
+                    raise Error(f"cannot open cgroup {path}: {reason(error)}") from None
+        return entrance
 
     def attach(self, pid: int, *, beside: int = 0) -> None:
         """Move the process into all cgroups; ``beside`` matters on v2 only."""

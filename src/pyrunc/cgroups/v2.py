@@ -6,6 +6,7 @@ import posix
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups.entrance import Entrance
 from pyrunc.cgroups.frozen import is_frozen
 from pyrunc.cgroups.host import cgroups_of
 from pyrunc.errors import Error, reason
@@ -27,8 +28,8 @@ _LONGEST_FREEZE = 10.0
 class DriverV2:
     """A container's cgroup in the unified hierarchy."""
 
-    #: Whether a process can be born in the cgroup (clone3(2), CLONE_INTO_CGROUP, Linux 5.7).
-    has_births = True
+    #: Whether the cgroup is made for a process that is there already.
+    needs_process = False
     __slots__ = ("_directory", "_ignore_errors", "_mount")
 
     def __init__(
@@ -100,16 +101,12 @@ class DriverV2:
                 raise
             cgroupfs.refuse_processes(self._directory)
 
-    def open_birthplace(self) -> int:
-        """Return a descriptor of the cgroup, for a process to be born in it; -1 without one.
-
-        No move: no wait until the kernel lets one happen (cgroup_threadgroup_rwsem in
-        kernel/cgroup/cgroup.c), and no moment outside.
-        """
+    def open_entrance(self) -> Entrance:
+        """Return what lets a process be born in the cgroup."""
         if not self._directory:
-            return -1
+            return Entrance()
         try:
-            return cgroupfs.open_directory(self._directory)
+            return Entrance(cgroupfs.open_directory(self._directory))
         except OSError as error:
             raise Error(f"cannot open cgroup {self._directory}: {reason(error)}") from None
 

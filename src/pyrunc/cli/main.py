@@ -72,24 +72,16 @@ _DEFAULT_ROOT = "/run/pyrunc"
 _WHOLE_MACHINE = [b"0", b"0", b"4294967295"]
 
 
-def main(argv: list[str] | None = None, *, helper: int = 0) -> NoReturn:
+def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line ``argv`` (default: the process's) and end the process.
 
     The interpreter is not finalized: nothing is left to clean up, and it
     would cost a millisecond.
-
-    :param helper: the number of the child that the launcher has made, to be ended and collected.
     """
     code = 1
     try:
         _open_missing_stdio()
-        if helper:
-            from pyrunc.linux.processes import end_helpers, helpers
-
-            helpers.append(helper)
         code = invoke(sys.argv[1:] if argv is None else argv)
-        if helper:
-            end_helpers()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

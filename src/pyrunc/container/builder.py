@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 import sys
 
+from pyrunc.cgroups.entrance import Entrance
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -35,6 +36,7 @@ class Handover:
 
     __slots__ = (
         "down",
+        "entrance",
         "init",
         "last_mile",
         "namespaces",
@@ -59,6 +61,8 @@ class Handover:
         #: The runtime's ends of the pipes and its lock, closed so that its death is noticed.
         self.of_runtime: tuple[int, ...] = ()
         self.init = -1
+        #: How to get into the container's cgroups.
+        self.entrance = Entrance()
         self.proc = -1
         self.start_fifo = -1
         self.result_fifo = -1
@@ -89,6 +93,7 @@ def build_container(handover: Handover) -> NoReturn:
         p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
         for descriptor in handover.of_runtime:
             posix.close(descriptor)
+        handover.entrance.join()
         build = Build(handover.up, handover.down)
         build.proc = handover.proc
         build.namespaces = handover.namespaces

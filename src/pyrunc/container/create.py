@@ -284,22 +284,19 @@ class Creation:
             write_mappings(pid, self.spec, rootless=self.settings.rootless)
 
         self.driver.check_free()
-        birthplace = -1
-        if self.driver.has_births:
+        if not self.driver.needs_process:
             # On record before it is there, so that `delete` finds it whatever happens.
             self.entry.save(self.record)
             self.driver.create(self._resources)
-            birthplace = self.driver.open_birthplace()
+            handover.entrance = self.driver.open_entrance()
+            builders += handover.entrance.descriptors()
             trace.mark("make the cgroup")
-        if birthplace >= 0:
-            handover.of_runtime += (birthplace,)
-            builders.append(birthplace)
         # A signal between the birth and the moment when we know of it would leave a stray
         # builder; and in the builder no handler of ours may run.
         self._interrupts.hold()
         try:
             self.pid, self.pidfd, in_cgroup = spawn_builder(
-                handover, self.spec, build_container, mappings, birthplace
+                handover, self.spec, build_container, mappings
             )
         finally:
             for descriptor in builders:
@@ -402,18 +399,16 @@ class Creation:
         return self.spec.get("linux", {}).get("resources") or {}
 
     def _enter_cgroup(self, down: int, *, in_cgroup: bool) -> None:
-        if not self.driver.has_births:
+        if self.driver.needs_process:
             self.driver.create(self._resources)
         settings = self.spec.get("linux", {}).get("intelRdt")
         if settings is not None:
             self._join_resctrl(settings)
-        # A scope of systemd's is there only once it has its first process.
-        if not in_cgroup:
+        if not in_cgroup or self.driver.needs_process:
             self.driver.attach(self.pid)
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
         self.driver.apply_early(self._resources)
-        p.end_helpers()
 
     def _join_resctrl(self, settings: IntelRdt) -> None:
         from pyrunc.cgroups import resctrl

@@ -12,6 +12,8 @@ from __future__ import annotations
 import posix
 from _struct import unpack
 
+from pyrunc.cgroups.driver import files_driver
+from pyrunc.cgroups.entrance import MYSELF, Entrance
 from pyrunc.container import state as states
 from pyrunc.container.exec_process import ExecOptions, process_of
 from pyrunc.container.pid_file import write_pid_file
@@ -126,7 +128,6 @@ class _Execution:
 
         with Relay() as relay:
             pid, pidfd = self._spawn(relay)
-            p.end_helpers()
             try:
                 self._announce(pid, pidfd)
             except (OSError, Error):
@@ -147,9 +148,12 @@ class _Execution:
         try:
             if self.process.get("terminal"):
                 master, slave = self._open_terminal()
-            program = self._launch_program(up_write, down_read)
+            entrance = self._open_entrance()
+            born = entrance.birthplace >= 0
+            inherited += entrance.descriptors()
+            program = self._launch_program(up_write, down_read, entrance)
             inherited.append(program)
-            for descriptor in (up_write, down_read, program, self.pidfd):
+            for descriptor in (*inherited, self.pidfd):
                 posix.set_inheritable(descriptor, True)
             init = self._keep(sealed_init())
             stage = posix.posix_spawn(
@@ -169,13 +173,27 @@ class _Execution:
         try:
             if master >= 0:
                 self._hand_over_terminal(master, relay)
-            self._attach(stage)
+            joined = True
+            if born:
+                stage, joined = self._follow_into_cgroup(stage, up, relay)
+            self._attach(stage, joined=joined)
         except BaseException:
             posix.kill(stage, p.SIGKILL)
             posix.waitpid(stage, 0)
             raise
         pid = self._follow(stage, up, down, relay)
         return pid, self._keep(p.pidfd_open(pid))
+
+    def _follow_into_cgroup(self, stage: int, up: int, relay: Relay) -> tuple[int, bool]:
+        """Return who goes on: the stage's sibling in the cgroup, or else the stage outside."""
+        message = self._next(up, stage, relay)
+        if len(message) != 4:
+            raise _start_failed(message)
+        number: int = unpack("=i", message)[0]
+        if number < 0:
+            return stage, False
+        posix.waitpid(stage, 0)
+        return number, True
 
     def _follow(self, stage: int, up: int, down: int, relay: Relay) -> int:
         """Answer the stage until the program is executed; return its pid."""
@@ -205,9 +223,7 @@ class _Execution:
             )
         if message:
             posix.waitpid(pid, 0)
-            failure = parse_failure(message)
-            detail = describe_failure(failure) if failure else "init died"
-            raise Error(f"exec failed: unable to start container process: {detail}")
+            raise _start_failed(message)
         return pid
 
     def _next(self, up: int, pid: int, relay: Relay) -> bytes:
@@ -236,13 +252,17 @@ class _Execution:
             posix.waitpid(stage, 0)
             raise
 
-    def _launch_program(self, up: int, down: int) -> int:
+    def _launch_program(self, up: int, down: int, entrance: Entrance) -> int:
         last_mile = self.last_mile = self._last_mile()
         affinity = self.process.get("execCPUAffinity") or {}
         launch = LaunchProgram(up)
         launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
         if affinity.get("initial"):
             add_cpu_affinity(launch, affinity["initial"])
+        if entrance.birthplace >= 0:
+            launch.spawn_into("go on in the container's cgroup", up, entrance.birthplace)
+        for path, tasks in entrance.tasks:
+            launch.call(f"join cgroup {path}", "write", tasks, MYSELF, len(MYSELF))
         launch.await_byte("wait to be in the container's cgroup", down)
         last_mile.add_limits(launch)
         last_mile.add_labels(launch)
@@ -353,10 +373,11 @@ class _Execution:
 
         return {**saved, "paths": below(saved["paths"], self.options.cgroups)}
 
-    def _attach(self, pid: int) -> None:
-        if self.cgroup:
-            from pyrunc.cgroups.driver import files_driver
+    def _open_entrance(self) -> Entrance:
+        return files_driver(self.cgroup).open_entrance() if self.cgroup else Entrance()
 
+    def _attach(self, pid: int, *, joined: bool) -> None:
+        if self.cgroup and not joined:
             # A cgroup that was chosen by name is that one or none.
             beside = 0 if self.options.cgroups else self.record["pid"]
             files_driver(self.cgroup).attach(pid, beside=beside)
@@ -380,6 +401,13 @@ class _Execution:
             send_to_socket(options.pidfd_socket, pidfd, b"pidfd", "the pidfd")
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
+
+
+def _start_failed(message: bytes) -> Error:
+    """Return the error for init's last message, or for none."""
+    failure = parse_failure(message)
+    detail = describe_failure(failure) if failure else "init died"
+    return Error(f"exec failed: unable to start container process: {detail}")
 
 
 def _answer(down: int, message: bytes) -> None:

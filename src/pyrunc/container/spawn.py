@@ -26,21 +26,19 @@ def spawn_builder(
     spec: Spec,
     run: Callable[[Handover], NoReturn],
     write_mappings: Callable[[int], None],
-    cgroup: int,
 ) -> tuple[int, int, bool]:
-    """Fork the builder into its namespaces.
+    """Fork the builder into its namespaces, and into its cgroup where that can be.
 
     :param run: what the builder does; never returns.
     :param write_mappings: writes the id mappings for a process of the new user namespace.
-    :param cgroup: descriptor of a cgroup v2 directory that it is to be born in, or -1.
-    :return: ``(pid, pidfd)``, and whether it is in that cgroup.
+    :return: ``(pid, pidfd)``, and whether it is born where its entrance says.
     :raises Error: when a namespace cannot be made or joined.
     """
     spaces = handover.plan.namespaces
     if spaces.needs_stage:
-        return _spawn_through_stage(handover, spec, run, write_mappings, cgroup)
+        return _spawn_through_stage(handover, spec, run, write_mappings)
     try:
-        pid, pidfd, in_cgroup = _clone(spaces.clone_flags(), cgroup)
+        pid, pidfd, in_cgroup = _clone(spaces.clone_flags(), handover.entrance.birthplace)
     except OSError as error:
         raise Error(f"cannot make the container's namespaces: {reason(error)}") from None
     if pid == 0:
@@ -57,14 +55,14 @@ def spawn_builder(
 
 
 def _clone(flags: int, cgroup: int) -> tuple[int, int, bool]:
-    """Fork into namespaces and, where that can be, into a cgroup; the last tells of the latter."""
-    if cgroup >= 0:
-        try:
-            return (*p.clone(flags, cgroup), True)
-        except OSError:
-            # A kernel before 5.7, or a cgroup that takes nobody: who moves the process there
-            # hears why. Or it is the namespaces, and then the same error comes again.
-            pass
+    """Fork into namespaces and into a cgroup, if one is given; the last tells of the latter."""
+    try:
+        return (*p.clone(flags, cgroup), True)
+    except OSError:
+        if cgroup < 0:
+            raise
+    # A kernel before 5.7, or a cgroup that takes nobody: who moves the process there hears why.
+    # Or it is the namespaces, and then the same error comes again.
     return (*p.clone(flags), False)
 
 
@@ -73,7 +71,6 @@ def _spawn_through_stage(
     spec: Spec,
     run: Callable[[Handover], NoReturn],
     write_mappings: Callable[[int], None],
-    cgroup: int,
 ) -> tuple[int, int, bool]:
     """Let a process in between enter what must be entered before the builder is born.
 
@@ -82,7 +79,7 @@ def _spawn_through_stage(
     up_read, up_write = posix.pipe2(files.O_CLOEXEC)
     down_read, down_write = posix.pipe2(files.O_CLOEXEC)
     try:
-        stage, stage_pidfd, in_cgroup = _clone(0, cgroup)
+        stage, stage_pidfd, in_cgroup = _clone(0, handover.entrance.birthplace)
         if stage == 0:
             posix.close(up_read)
             posix.close(down_write)
@@ -119,6 +116,9 @@ def _run_stage(
     doing = "prepare the namespaces"
     try:
         p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
+        # Cgroups are inherited; as root of a user namespace it might not be let in.
+        doing = "get into the container's cgroup"
+        handover.entrance.join()
         spaces = handover.plan.namespaces
         waiting = dict(handover.namespaces)
         user = waiting.pop("user", -1)

@@ -123,19 +123,6 @@ def wait(pid: int) -> int:
     return exit_status(status)
 
 
-#: Children that the launcher has left to this process: while they live, the move of a process
-#: between cgroups is quick (launcher.c).
-helpers: list[int] = []
-
-
-def end_helpers() -> None:
-    """End and collect the launcher's children: the move that they prepared is done, or never is."""
-    while helpers:
-        child = helpers.pop()
-        posix.kill(child, SIGKILL)
-        posix.waitpid(child, 0)
-
-
 def exit_status(status: int) -> int:
     """Turn a wait(2) status into an exit code: the code itself, or 128 + the signal's number."""
     if posix.WIFSIGNALED(status):

@@ -16,9 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM, _SPAWN, _CHECK_CWD, _HOOK, _EXEC = range(
-    9
-)
+_CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM = range(5)
+_SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC = range(5, 10)
 _IGNORE = 1
 _HEADER = Struct("<IIIIIi8x")
 _ENTRY = Struct("<IIQQQQQQQQQ")
@@ -130,6 +129,13 @@ class LaunchProgram:
     def spawn(self, label: str, pid_to: int) -> int:
         """Go on in a new process, the sibling of this one, whose pid is written to ``pid_to``."""
         return self._add(label, _SPAWN, (pid_to,))
+
+    def spawn_into(self, label: str, pid_to: int, cgroup: int) -> int:
+        """Go on in a sibling that is born in a cgroup of v2, whose pid is written to ``pid_to``.
+
+        Where the cgroup takes no process this one goes on, and the number is a negative errno.
+        """
+        return self._add(label, _SPAWN_INTO, (pid_to, cgroup))
 
     def check_cwd(self, label: str) -> int:
         """Fail when the working directory lies outside the root."""

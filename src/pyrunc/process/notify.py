@@ -37,6 +37,8 @@ _PASSED = (b"READY=", b"STATUS=", b"STOPPING=", b"RELOADING=", b"MONOTONIC_USEC=
 _PASSED_IN_FOREGROUND = (*_PASSED, b"WATCHDOG=", b"EXTEND_TIMEOUT_USEC=")
 #: How long to wait until the manager has taken note, in seconds.
 _BARRIER = 5.0
+#: Seconds in which the container may still say something after it is ready.
+_LAST_WORD = 0.1
 
 
 def mount(state_directory: str) -> Mount:
@@ -98,6 +100,9 @@ class Proxy:
                 if self._pass(_PASSED):
                     self._send(b"MAINPID=%d\n" % pid)
                     self._wait_for_manager()
+                    # systemd-notify(1) in the container sends a barrier right after READY=1, and
+                    # fails where nobody takes it; dropped unread, it is answered.
+                    p.poll((self.socket, pidfd), _LAST_WORD)
                     return
         finally:
             posix.close(pidfd)
