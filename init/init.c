@@ -51,6 +51,8 @@ enum kind {
 	CHECK_CWD,     /* fail if the working directory is outside the root */
 	HOOK,          /* run a program: path, argv, envp, stdin, timeout in seconds */
 	EXEC,          /* execve(path, argv, envp) */
+	SPAWN_INTO,    /* SPAWN in the cgroup v2 directory open as args[1]; where that cannot be,
+			  a negative errno is written and this process goes on */
 };
 
 #define IGNORE 1 /* flag: a failing call is as good as any */
@@ -165,6 +167,7 @@ __asm__(".global _start\n"
 #endif
 
 #define NR_pidfd_open 434
+#define NR_clone3 435
 #define NR_close_range 436
 
 #define EINTR 4
@@ -174,6 +177,7 @@ __asm__(".global _start\n"
 #define ETIMEDOUT 110
 #define AT_FDCWD ((u64)-100)
 #define CLONE_PARENT 0x8000
+#define CLONE_INTO_CGROUP 0x200000000
 #define SIGCHLD 17
 #define SIGKILL 9
 #define SIGSTOP 19
@@ -284,6 +288,22 @@ static s64 spawn(int descriptor)
 	end(0);
 }
 
+/* As spawn(), but the child is born in the cgroup; told a negative errno, nobody ends. */
+static s64 spawn_into(int descriptor, u64 cgroup)
+{
+	/* struct clone_args of linux/sched.h; a sibling has our exit signal, and no other. */
+	u64 arguments[11] = { [0] = CLONE_PARENT | CLONE_INTO_CGROUP, [10] = cgroup };
+	s64 pid = call(NR_clone3, arguments, sizeof(arguments));
+
+	if (pid == 0)
+		return 0;
+	int number = (int)pid;
+	call(NR_write, descriptor, &number, sizeof(number));
+	if (!failed(pid))
+		end(0);
+	return 0;
+}
+
 static s64 check_cwd(void)
 {
 	u8 path[4096];
@@ -366,6 +386,8 @@ static s64 execute(u32 index, const struct op *op, int *report)
 		return cloexec_from((u32)op->args[0]);
 	case SPAWN:
 		return spawn((int)op->args[0]);
+	case SPAWN_INTO:
+		return spawn_into((int)op->args[0], op->args[1]);
 	case CHECK_CWD:
 		return check_cwd();
 	case HOOK: {

@@ -369,13 +369,33 @@ static s64 expect_cgroup_move(void)
 		call(NR_exit_group, 0);
 }
 
-/* Whether a process will be moved into a cgroup, as far as a glance can tell. */
+/* Whether there is the v2 hierarchy alone: its root has this file. */
+static int has_only_cgroup_v2(void)
+{
+	s64 descriptor = call(NR_openat, AT_FDCWD, "/sys/fs/cgroup/cgroup.controllers", O_CLOEXEC);
+
+	if (failed(descriptor))
+		return 0;
+	call(NR_close, descriptor);
+	return 1;
+}
+
+/*
+ * Whether a process will be moved into a cgroup, as far as a glance can tell. In a v2 hierarchy
+ * processes are born where they belong (container/spawn.py, init.c), unless systemd places them.
+ */
 static int moves_a_process(char **argv)
 {
-	while (*++argv)
-		if (same(*argv, "create") || same(*argv, "run") || same(*argv, "exec"))
-			return 1;
-	return 0;
+	int into_new_cgroup = 0, into_old_cgroup = 0, by_systemd = 0;
+
+	while (*++argv) {
+		into_new_cgroup |= same(*argv, "create") || same(*argv, "run");
+		into_old_cgroup |= same(*argv, "exec");
+		by_systemd |= same(*argv, "--systemd-cgroup");
+	}
+	if (!into_new_cgroup && !into_old_cgroup)
+		return 0;
+	return (into_new_cgroup && by_systemd) || !has_only_cgroup_v2();
 }
 
 /* stack: argc, argv[0], …, 0, environment[0], …, 0, as the kernel leaves them. */

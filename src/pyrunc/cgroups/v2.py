@@ -110,8 +110,8 @@ class DriverV2:
             return -1
         try:
             return cgroupfs.open_directory(self._directory)
-        except OSError as error:
-            raise Error(f"cannot open cgroup {self._directory}: {reason(error)}") from None
+        except OSError:
+            return -1  # :meth:`attach` says why.
 
     def attach(self, pid: int, *, beside: int = 0) -> None:
         """Move the process into the cgroup.

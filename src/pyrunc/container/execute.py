@@ -147,10 +147,12 @@ class _Execution:
         try:
             if self.process.get("terminal"):
                 master, slave = self._open_terminal()
-            program = self._launch_program(up_write, down_read)
-            inherited.append(program)
-            for descriptor in (up_write, down_read, program, self.pidfd):
-                posix.set_inheritable(descriptor, True)
+            birthplace = self._birthplace()
+            program = self._launch_program(up_write, down_read, birthplace)
+            inherited += [birthplace, program]
+            for descriptor in (up_write, down_read, program, self.pidfd, birthplace):
+                if descriptor >= 0:
+                    posix.set_inheritable(descriptor, True)
             init = self._keep(sealed_init())
             stage = posix.posix_spawn(
                 f"/proc/self/fd/{init}",
@@ -169,7 +171,10 @@ class _Execution:
         try:
             if master >= 0:
                 self._hand_over_terminal(master, relay)
-            self._attach(stage)
+            in_cgroup = False
+            if birthplace >= 0:
+                stage, in_cgroup = _follow_into_cgroup(stage, up)
+            self._attach(stage, in_cgroup=in_cgroup)
         except BaseException:
             posix.kill(stage, p.SIGKILL)
             posix.waitpid(stage, 0)
@@ -205,9 +210,7 @@ class _Execution:
             )
         if message:
             posix.waitpid(pid, 0)
-            failure = parse_failure(message)
-            detail = describe_failure(failure) if failure else "init died"
-            raise Error(f"exec failed: unable to start container process: {detail}")
+            raise _failed(message)
         return pid
 
     def _next(self, up: int, pid: int, relay: Relay) -> bytes:
@@ -236,13 +239,15 @@ class _Execution:
             posix.waitpid(stage, 0)
             raise
 
-    def _launch_program(self, up: int, down: int) -> int:
+    def _launch_program(self, up: int, down: int, birthplace: int) -> int:
         last_mile = self.last_mile = self._last_mile()
         affinity = self.process.get("execCPUAffinity") or {}
         launch = LaunchProgram(up)
         launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
         if affinity.get("initial"):
             add_cpu_affinity(launch, affinity["initial"])
+        if birthplace >= 0:
+            launch.spawn_into("be born in the container's cgroup", up, birthplace)
         launch.await_byte("wait to be in the container's cgroup", down)
         last_mile.add_limits(launch)
         last_mile.add_labels(launch)
@@ -353,8 +358,16 @@ class _Execution:
 
         return {**saved, "paths": below(saved["paths"], self.options.cgroups)}
 
-    def _attach(self, pid: int) -> None:
-        if self.cgroup:
+    def _birthplace(self) -> int:
+        """Open the cgroup that the process can be born in; -1 when it must be moved."""
+        if not self.cgroup:
+            return -1
+        from pyrunc.cgroups.driver import files_driver
+
+        return files_driver(self.cgroup).open_birthplace()
+
+    def _attach(self, pid: int, *, in_cgroup: bool) -> None:
+        if self.cgroup and not in_cgroup:
             from pyrunc.cgroups.driver import files_driver
 
             # A cgroup that was chosen by name is that one or none.
@@ -380,6 +393,27 @@ class _Execution:
             send_to_socket(options.pidfd_socket, pidfd, b"pidfd", "the pidfd")
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
+
+
+def _follow_into_cgroup(stage: int, up: int) -> tuple[int, bool]:
+    """Hear from the stage whether it could go on in the cgroup; return who goes on, and where.
+
+    :raises Error: when it got nowhere.
+    """
+    message = posix.read(up, 4096)
+    number = unpack("=i", message)[0] if len(message) == 4 else 0
+    if number < 0:
+        return stage, False
+    if not number:
+        raise _failed(message)
+    posix.waitpid(stage, 0)
+    return number, True
+
+
+def _failed(message: bytes) -> Error:
+    failure = parse_failure(message)
+    detail = describe_failure(failure) if failure else "init died"
+    return Error(f"exec failed: unable to start container process: {detail}")
 
 
 def _answer(down: int, message: bytes) -> None:

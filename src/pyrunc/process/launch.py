@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM, _SPAWN, _CHECK_CWD, _HOOK, _EXEC = range(
     9
 )
+_SPAWN_INTO = 9
 _IGNORE = 1
 _HEADER = Struct("<IIIIIi8x")
 _ENTRY = Struct("<IIQQQQQQQQQ")
@@ -130,6 +131,13 @@ class LaunchProgram:
     def spawn(self, label: str, pid_to: int) -> int:
         """Go on in a new process, the sibling of this one, whose pid is written to ``pid_to``."""
         return self._add(label, _SPAWN, (pid_to,))
+
+    def spawn_into(self, label: str, pid_to: int, cgroup: int) -> int:
+        """Do as :meth:`spawn`, in the cgroup v2 directory open as ``cgroup``.
+
+        Where that cannot be, a negative errno is written, and this process goes on.
+        """
+        return self._add(label, _SPAWN_INTO, (pid_to, cgroup))
 
     def check_cwd(self, label: str) -> int:
         """Fail when the working directory lies outside the root."""
