@@ -76,6 +76,8 @@ CREATE = {
     "pyrunc.cgroups.devices": "the device rules that every container has",
     "pyrunc.cgroups.host": "how the host's cgroups are mounted",
     "pyrunc.cgroups.paths": "where the container's cgroup lies",
+    "pyrunc.container.cgroup_owner": "whose the container's cgroup is, on a v2 host",
+    "pyrunc.container.seen": "the ids of its owner, on a v2 host",
     "pyrunc.cgroups.v1_limits": "the limits, on a v1 host",
     "pyrunc.cgroups.v2_limits": "the limits, on a v2 host",
     "pyrunc.cli.create": "the command's flags; `run` has them too",

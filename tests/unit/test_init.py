@@ -19,6 +19,8 @@ from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.seal import execute_init, launch_fd, sealed_init
 
 AT_FDCWD = -100
+#: Where the v2 hierarchy is, alone or beside v1.
+UNIFIED = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Failure = tuple[int, int, int, str]
 
@@ -309,6 +311,52 @@ def test_spawn_goes_on_in_a_sibling(init: Init) -> None:
     assert init.wait(second) == 0  # waitpid works for children only
     assert struct.unpack("<q", init.output.read_all()) == (second,)
     assert second != first
+    told.close()
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """An empty cgroup of the v2 hierarchy."""
+    mount = next((m for m in UNIFIED if (m / "cgroup.controllers").exists()), None)
+    if mount is None or not os.access(mount, os.W_OK):
+        pytest.skip("no cgroup v2 hierarchy that may be written to is mounted here")
+    path = mount / f"pyrunc-init-{os.getpid()}"
+    path.mkdir()
+    yield path
+    path.rmdir()
+
+
+def test_spawn_into_goes_on_in_the_cgroup(init: Init, cgroup: Path) -> None:
+    program = init.program()
+    directory = os.open(cgroup, os.O_RDONLY)
+    os.set_inheritable(directory, True)
+    told = Pipe()
+    program.spawn_into("be born in the cgroup", told.writing, directory)
+    program.call("stdout", "dup3", init.output.writing, 1, 0)
+    program.execute("look", "/bin/cat", ["cat", "/proc/self/cgroup"], [])
+    first = init.start(program)
+    (second,) = struct.unpack("<i", told.read())
+    assert init.wait(first) == 0
+    assert init.wait(second) == 0
+    assert f"0::/{cgroup.name}\n" in init.output.read_all().decode()
+    os.close(directory)
+    told.close()
+
+
+def test_spawn_into_a_cgroup_that_is_gone_goes_on_where_it_is(init: Init, cgroup: Path) -> None:
+    program = init.program()
+    gone = cgroup / "gone"
+    gone.mkdir()
+    directory = os.open(gone, os.O_RDONLY)
+    gone.rmdir()
+    os.set_inheritable(directory, True)
+    told = Pipe()
+    program.spawn_into("be born in the cgroup", told.writing, directory)
+    program.call("go on", "write", init.output.writing, b"!", 1)
+    assert init.run(program) == 0
+    assert struct.unpack("<i", told.read())[0] < 0
+    assert init.output.read_all() == b"!"
+    os.close(directory)
     told.close()
 
 

@@ -406,9 +406,25 @@ class Creation:
             self._join_resctrl(settings)
         if not in_cgroup or self.driver.needs_process:
             self.driver.attach(self.pid)
+        if "cgroup" in self.plan.namespaces.new and self.record["cgroup"]["version"] == 2:
+            self._give_cgroup_away()
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
         self.driver.apply_early(self._resources)
+
+    def _give_cgroup_away(self) -> None:
+        from pyrunc.container.cgroup_owner import give_cgroup_away
+
+        directory = self.driver.paths().get("")
+        if not directory:
+            return
+        try:
+            give_cgroup_away(self.spec, directory, self.pid)
+        except Error as error:
+            # Nobody but root may give anything away; that the config allows it is no demand.
+            if not self.settings.rootless:
+                raise
+            self.settings.log.debug(str(error))
 
     def _join_resctrl(self, settings: IntelRdt) -> None:
         from pyrunc.cgroups import resctrl
