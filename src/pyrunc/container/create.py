@@ -387,9 +387,9 @@ class Creation:
             self._join_resctrl(settings)
         # A scope of systemd's is there only once it has its first process.
         self.driver.attach(self.pid)
+        self.driver.apply_early(resources)
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
-        self.driver.apply_early(resources)
         p.end_helpers()
 
     def _join_resctrl(self, settings: IntelRdt) -> None:

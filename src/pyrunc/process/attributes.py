@@ -110,8 +110,10 @@ def add_scheduler(program: LaunchProgram, scheduler: Scheduler) -> None:
     for name in scheduler.get("flags") or ():
         flags |= SCHEDULER_FLAGS[name]
     attributes = pack(
-        "=IIQiIQQQ",
-        48,
+        # The last two are the utilization clamps' (linux/sched/types.h), for which config.json
+        # has the flags, but no values.
+        "=IIQiIQQQII",
+        56,
         POLICIES[scheduler["policy"]],
         flags,
         scheduler.get("nice", 0),
@@ -119,6 +121,8 @@ def add_scheduler(program: LaunchProgram, scheduler: Scheduler) -> None:
         scheduler.get("runtime", 0),
         scheduler.get("deadline", 0),
         scheduler.get("period", 0),
+        0,
+        0,
     )
     program.call(f"set scheduler {scheduler['policy']}", "sched_setattr", 0, attributes, 0)
 

@@ -16,6 +16,7 @@ from pyrunc.rootfs.options import (
     MountOptions,
     apply_propagation,
     remount_flags,
+    set_attributes,
     set_recursive_attributes,
 )
 from pyrunc.step import Step
@@ -152,8 +153,7 @@ class BindMount(Step):
         if tied_to_host and self.base_propagation:
             flag = self.base_propagation & ~mounts.MS_REC
             mounts.set_attributes(mount, propagation=flag, recursive=True)
-        if options.enable or options.disable:
-            mounts.set_attributes(mount, enable=options.enable, disable=options.disable)
+        set_attributes(mount, options)
         set_recursive_attributes(mount, options)
         apply_propagation(mount, options)
         build.mounts[self.index] = mount
@@ -174,7 +174,7 @@ class Remount(Step):
         try:
             flags = mounts.MS_REMOUNT | remount_flags(options)
             if options.bind:
-                mounts.set_attributes(target, enable=options.enable, disable=options.disable)
+                set_attributes(target, options)
             else:
                 where = f"/proc/self/fd/{target}"
                 mounts.mount_legacy("", where, "", flags, ",".join(options.data))

@@ -5,6 +5,8 @@ Also the two groups of them that any mount gets in the same way, once it is atta
 
 from __future__ import annotations
 
+from errno import EPERM
+
 from pyrunc.linux import mounts as m
 
 TYPE_CHECKING = False
@@ -176,15 +178,27 @@ def remount_flags(options: MountOptions) -> int:
     return flags
 
 
+def set_attributes(mount: int, options: MountOptions) -> None:
+    """``ro``, ``nosuid`` …: the mount alone."""
+    if options.enable or options.disable:
+        _change(mount, options.enable, options.disable, recursive=False)
+
+
 def set_recursive_attributes(mount: int, options: MountOptions) -> None:
     """``rro``, ``rnosuid`` …: the mount and all that is mounted below it."""
     if options.recursive_enable or options.recursive_disable:
-        m.set_attributes(
-            mount,
-            enable=options.recursive_enable,
-            disable=options.recursive_disable,
-            recursive=True,
-        )
+        _change(mount, options.recursive_enable, options.recursive_disable, recursive=True)
+
+
+def _change(mount: int, enable: int, disable: int, *, recursive: bool) -> None:
+    try:
+        m.set_attributes(mount, enable=enable, disable=disable, recursive=recursive)
+    except OSError as error:
+        if error.errno != EPERM:
+            raise
+        # mount_namespaces(7), "Restrictions on mount namespaces".
+        why = f"{error.strerror}: in a user namespace no option of the host's mount can be undone"
+        raise OSError(EPERM, why) from None
 
 
 def apply_propagation(mount: int, options: MountOptions) -> None:
