@@ -60,10 +60,10 @@ HARMLESS = {
 HOOK_PATHS = st.sampled_from(["/bin/true", "/bin/false", "/nonexistent", "relative"])
 WORDS = st.sampled_from(
     [
-        "", "a", "/a", "/etc/x", "/dev/x", "../../x", "/../..", "/proc/self", "0", "0-1", "ro", "bind",
-        "rbind", "rw", "noexec", "size=1m", "tmpcopyup", "shared", "idmap", "tmpfs", "proc", "sysfs",
-        "cgroup", "mqueue", "net.ipv4.ip_forward", "1", "A=b", "RLIMIT_NOFILE", "CAP_CHOWN", "read",
-        "2MB", "memory.max", "x" * 300, "ü", "\0", "\n", "%s", "-1",
+        "", "a", "/a", "/etc/x", "/dev/x", "../../x", "/../..", "/proc/self", "0", "0-1", "ro",
+        "bind", "rbind", "rw", "noexec", "size=1m", "tmpcopyup", "shared", "idmap", "tmpfs",
+        "proc", "sysfs", "cgroup", "mqueue", "net.ipv4.ip_forward", "1", "A=b", "RLIMIT_NOFILE",
+        "CAP_CHOWN", "read", "2MB", "memory.max", "x" * 300, "ü", "\0", "\n", "%s", "-1",
     ]
 )  # fmt: skip
 JUNK = st.recursive(

@@ -21,7 +21,7 @@ from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.attributes import add_cpu_affinity
+from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork, set_scheduler
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile, session_keyring
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
     from pyrunc.process.relay import Relay
-    from pyrunc.spec.types import ConsoleSize, Process
+    from pyrunc.spec.types import ConsoleSize, Process, Scheduler
 
 __all__ = ["ExecOptions", "execute"]
 
@@ -89,6 +89,8 @@ class _Execution:
         self.options = options
         self.passed = passed(options.preserve_fds)
         self._descriptors: list[int] = []
+        #: Set by the runtime, as the process would lose it on its way into the pid namespace.
+        self._late_scheduler: Scheduler | None = None
         self.spec = entry.load_config()
         self.process = process_of(self.spec, options)
         _check_terminal(self.process, options)
@@ -194,6 +196,9 @@ class _Execution:
             # The stage has brought forth the process, our child as well, and ends.
             pid = unpack("=i", message[:4])[0]
             posix.waitpid(stage, 0)
+            if self._late_scheduler and len(message) == 4:
+                self._set_scheduler(pid, self._late_scheduler)
+                _answer(down, channel.GO_ON)
             if self.passed.announced and len(message) == 4:
                 _answer(down, own_pid(pid))
             message = message[4:] or self._next(up, pid, relay)
@@ -209,6 +214,14 @@ class _Execution:
             detail = describe_failure(failure) if failure else "init died"
             raise Error(f"exec failed: unable to start container process: {detail}")
         return pid
+
+    def _set_scheduler(self, pid: int, scheduler: Scheduler) -> None:
+        try:
+            set_scheduler(pid, scheduler)
+        except Error as error:
+            posix.kill(pid, p.SIGKILL)
+            posix.waitpid(pid, 0)
+            raise Error(f"exec failed: unable to start container process: {error}") from None
 
     def _next(self, up: int, pid: int, relay: Relay) -> bytes:
         """Return the next message; a signal meanwhile (the container may be paused) ends it all."""
@@ -244,6 +257,9 @@ class _Execution:
         if affinity.get("initial"):
             add_cpu_affinity(launch, affinity["initial"])
         launch.await_byte("wait to be in the container's cgroup", down)
+        scheduler = last_mile.scheduler
+        if scheduler and "pid" in self.namespaces and lost_by_fork(scheduler):
+            self._late_scheduler, last_mile.scheduler = scheduler, None
         last_mile.add_limits(launch)
         last_mile.add_labels(launch)
         flags = 0
@@ -257,6 +273,8 @@ class _Execution:
         last_mile.add_privileges(launch, up, down)
         if "pid" in self.namespaces:
             launch.spawn("enter the container's pid namespace", up)
+        if self._late_scheduler:
+            launch.await_byte("wait for the scheduling policy", down)
         if last_mile.preserved_listen:
             # sd_listen_fds(3): only now is there a pid, which the runtime looks up.
             number = launch.string(_LISTEN_PID) + len("LISTEN_PID=")

@@ -15,7 +15,7 @@ from pyrunc.linux import files, mounts
 from pyrunc.rootfs.options import (
     MountOptions,
     apply_propagation,
-    remount_flags,
+    mount_flags,
     set_attributes,
     set_recursive_attributes,
 )
@@ -75,14 +75,15 @@ class MountFilesystem(Step):
                 # Later mounts may need directories made in it: read-only comes at the end.
                 attributes &= ~mounts.MOUNT_ATTR_RDONLY
             mount = self._mount(target, data, attributes)
+            attached = mount < 0
+            if attached:
+                mount = _reopen(build.root, self.target, target)
             if self.fill is not None:
                 self.fill(target, mount)
-            if mount >= 0:
+            if not attached:
                 mounts.attach(mount, target)
                 if self.kind == "sysfs":
                     _hide_cgroups_of_the_host(mount)
-            else:
-                mount = _reopen(build.root, self.target, target)
         finally:
             posix.close(target)
         set_recursive_attributes(mount, options)
@@ -94,12 +95,13 @@ class MountFilesystem(Step):
         flags = self.options.filesystem_flags
         if attributes & mounts.MOUNT_ATTR_RDONLY:
             flags += ("ro",)
-        if any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data)):
+        too_long = any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data))
+        if too_long or self.options.iversion:
             mounts.mount_legacy(
                 self.source,
                 f"/proc/self/fd/{target}",
                 self.kind,
-                remount_flags(self.options),
+                mount_flags(self.options, attributes),
                 ",".join(data),
             )
             return -1
@@ -172,7 +174,7 @@ class Remount(Step):
         options = self.options
         target = files.open_in_root(build.root, self.target)
         try:
-            flags = mounts.MS_REMOUNT | remount_flags(options)
+            flags = mounts.MS_REMOUNT | mount_flags(options, options.enable)
             if options.bind:
                 set_attributes(target, options)
             else:
