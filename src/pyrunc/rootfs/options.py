@@ -210,7 +210,10 @@ def _change(mount: int, enable: int, disable: int, *, recursive: bool) -> None:
         if error.errno != EPERM:
             raise
         # mount_namespaces(7), "Restrictions on mount namespaces".
-        why = f"{error.strerror}: in a user namespace no option of the host's mount can be undone"
+        why = (
+            f"{error.strerror}: in a user namespace no option of the host's mount can be undone, "
+            "nor its access times be changed"
+        )
         raise OSError(EPERM, why) from None
 
 
