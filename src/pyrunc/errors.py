@@ -64,6 +64,10 @@ class ExecFailed(Error):
     """The program of the process could not be executed."""
 
 
+class HookFailed(Error):
+    """A hook of `start` failed: the container is to be stopped and destroyed."""
+
+
 def reason(error: BaseException) -> str:
     """Say why, in the lower-case words that callers of runtimes match on.
 

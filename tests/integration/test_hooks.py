@@ -229,26 +229,96 @@ def test_a_failing_hook_of_create_undoes_it(make_bundle, pyrunc, hook, out, kind
     assert pyrunc("state", container.id).code == 1
 
 
-def test_a_failing_start_hook_fails_the_start(make_bundle, pyrunc, hook):
+def test_a_failing_start_hook_ends_the_container(make_bundle, pyrunc, hook, out):
+    """runtime.md, "Lifecycle", step 7: the error, then destroyed, then the poststop hooks."""
     bundle = make_bundle()
     bundle.shell("echo > /tmp/ran")
-    bundle.config["hooks"] = {"startContainer": [hook("exit 4", bundle)]}
+    bundle.config["hooks"] = {
+        "startContainer": [hook("exit 4", bundle)],
+        "poststop": [hook(f"cat > {out}/poststop")],
+    }
     container = pyrunc.create(bundle)
     started = pyrunc("start", container.id)
     assert started.code == 1
     assert "error running startContainer hook #0: /bin/sh: exit status 4" in started.stderr
-    pyrunc.wait(container)
+    assert "container does not exist" in pyrunc("state", container.id).stderr
+    assert json.loads((out / "poststop").read_text())["status"] == "stopped"
     assert not (bundle.rootfs / "tmp/ran").exists()
 
 
-def test_a_failing_poststart_hook_stops_the_container(make_bundle, pyrunc, hook):
+def test_a_failing_poststart_hook_ends_the_container(make_bundle, pyrunc, hook, out):
+    """As the one before, by step 9; the first hook has seen the program run."""
     bundle = make_bundle(args=["sleep", "100"])
-    bundle.config["hooks"] = {"poststart": [hook("exit 5")]}
+    bundle.config["hooks"] = {
+        "poststart": [hook(f"cat > {out}/poststart"), hook("exit 5"), hook(f"echo > {out}/third")],
+        "poststop": [hook("exit 6"), hook(f"cat > {out}/poststop")],
+    }
     container = pyrunc.create(bundle)
+    pid = pyrunc.state(container)["pid"]
     started = pyrunc("start", container.id)
     assert started.code == 1
-    assert "error running poststart hook #0: " in started.stderr
+    assert "error running poststart hook #1: " in started.stderr
+    assert "error running poststop hook #0: " in started.stderr
+    assert "container does not exist" in pyrunc("state", container.id).stderr
+    assert json.loads((out / "poststart").read_text())["pid"] == pid
+    assert not Path(f"/proc/{pid}/exe").exists()
+    assert (out / "poststop").exists()
+    assert not (out / "third").exists()
+
+
+def test_a_program_that_cannot_be_executed_leaves_the_container_stopped(make_bundle, pyrunc, hook):
+    """No hook has failed then: what becomes of the container is the caller's to say."""
+    bundle = make_bundle(args=["/bin/script"])
+    (bundle.rootfs / "bin/script").write_text("#!/no/such/interpreter\n")
+    (bundle.rootfs / "bin/script").chmod(0o755)
+    container = pyrunc.create(bundle)
+    assert pyrunc("start", container.id).code == 1
     pyrunc.wait(container)
+
+
+def test_hooks_are_called_in_the_listed_order(make_bundle, pyrunc, hook, out):
+    bundle = make_bundle()
+    bundle.shell("echo program >> /out/order; sleep 100")
+    all_kinds(bundle, hook, out, "true")
+    for kind in KINDS:
+        inside = bundle if kind == "startContainer" else None
+        where = "/out" if inside else out
+        bundle.config["hooks"][kind] = [
+            hook(f"echo {kind} {number} >> {where}/order", inside) for number in (1, 2)
+        ]
+    whole_life(pyrunc, bundle)
+    lines = (out / "order").read_text().splitlines()
+    assert lines.index("program") > lines.index("startContainer 2")
+    lines.remove("program")
+    assert lines == [f"{kind} {number}" for kind in KINDS for number in (1, 2)]
+
+
+def test_poststart_comes_after_the_program_and_poststop_after_the_end(
+    make_bundle, pyrunc, hook, out
+):
+    bundle = make_bundle(args=["sleep", "100"])
+    pid = "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')"
+    cgroups = "find /sys/fs/cgroup -name '*test-*' | grep -c"
+    bundle.config["hooks"] = {
+        "poststart": [hook(f"{pid}; readlink /proc/$pid/exe > {out}/poststart")],
+    }
+    container = pyrunc.create(bundle)
+    state = pyrunc.directory / "pyrunc-state" / container.id
+    assert pyrunc("start", container.id).code == 0
+    assert (out / "poststart").read_text() == "/bin/busybox\n"
+    pyrunc("delete", "--force", container.id)
+
+    look = f"test -e {pyrunc.directory}/pyrunc-state/$ID; echo $? >> {out}/poststop"
+    name = 'ID=$(sed \'s/.*"id":"\\([^"]*\\).*/\\1/\')'
+    bundle.config["hooks"] = {
+        "poststop": [hook(f"{name}; {look}; {cgroups} $ID >> {out}/poststop")]
+    }
+    bundle.config["hooks"]["poststop"].append(hook("true"))
+    container = pyrunc.create(bundle)
+    deleted = pyrunc("delete", container.id)
+    # Neither record nor cgroup is there any more.
+    assert (out / "poststop").read_text().split() == ["1", "0"], deleted
+    assert not state.exists()
 
 
 def test_a_failing_poststop_hook_only_warns(make_bundle, pyrunc, hook, out):

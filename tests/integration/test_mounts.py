@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 from views import MountLine, mounts_by_point
 
+from pyrunc.spec.features import MOUNT_OPTIONS
+
 LOOK = ["cat", "/proc/self/mountinfo"]
+MAPPING = [{"containerID": 0, "hostID": 4000, "size": 10}]
 
 
 @pytest.fixture
@@ -135,7 +139,8 @@ def test_recursive_options_reach_the_mounts_below(make_bundle, look, host_mount,
 @pytest.mark.parametrize(
     ("option", "undone"),
     [("rrw", "ro"), ("rsuid", "nosuid"), ("rdev", "nodev"), ("rexec", "noexec"),
-     ("rrelatime", "noatime"), ("ratime", "noatime"), ("rdiratime", "nodiratime")],
+     ("rrelatime", "noatime"), ("ratime", "noatime"), ("rdiratime", "nodiratime"),
+     ("rnostrictatime", "noatime"), ("rstrictatime", "noatime"), ("rsymfollow", "nosymfollow")],
 )  # fmt: skip
 def test_recursive_options_are_cleared_below(make_bundle, look, host_mount, option, undone):
     source = host_mount("source")
@@ -143,6 +148,57 @@ def test_recursive_options_are_cleared_below(make_bundle, look, host_mount, opti
     bundle = make_bundle()
     bundle.mount("/volume", "none", source, "rbind", option)
     assert undone not in look(bundle)["/volume/inner"].options
+
+
+def test_recursive_access_times(make_bundle, look, host_mount):
+    """`rstrictatime` leaves no mode to be shown; what is "not relatime" is the kernel's default."""
+    source = host_mount("source")
+    host_mount("source/inner")
+    bundle = make_bundle()
+    bundle.mount("/strict", "none", source, "rbind", "rstrictatime")
+    bundle.mount("/default", "none", source, "rbind", "rnorelatime")
+    bundle.mount("/undone", "none", source, "rbind", "rstrictatime", "rnostrictatime")
+    seen = look(bundle)
+    for inner in ("", "/inner"):
+        assert not {"relatime", "noatime"} & seen[f"/strict{inner}"].options
+        assert "relatime" in seen[f"/default{inner}"].options
+        assert "relatime" in seen[f"/undone{inner}"].options
+
+
+@pytest.mark.parametrize("option", [o for o in MOUNT_OPTIONS if o not in ("remount", "idmap")])
+def test_every_option_of_features_is_taken(make_bundle, pyrunc, tmp_path, option):
+    """None of them may reach the file system, which would refuse it."""
+    bundle = make_bundle()
+    (tmp_path / "volume").mkdir()
+    if option == "ridmap":
+        bundle.mount("/volume", "none", tmp_path / "volume", "rbind", option)
+        bundle.config["mounts"][-1] |= {"uidMappings": MAPPING, "gidMappings": MAPPING}
+    elif option in ("bind", "rbind"):
+        bundle.mount("/volume", "none", tmp_path / "volume", option)
+    else:
+        bundle.mount("/volume", "tmpfs", "tmpfs", option)
+        bundle.mount("/bound", "none", tmp_path / "volume", "rbind", option)
+    assert pyrunc.run(bundle).code == 0
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_iversion_reaches_the_kernel(make_bundle, pyrunc, tmp_path):
+    """Only mount(2) knows it, and nothing shows it afterwards."""
+    bundle = make_bundle(args=["cat", "/volume/file"])
+    (bundle.rootfs / "volume").mkdir()
+    (bundle.rootfs / "volume/file").write_text("copied\n")
+    options = ("noiversion", "iversion", "tmpcopyup", "ro", "nosuid", "size=1m")
+    bundle.mount("/volume", "tmpfs", "tmpfs", *options)
+    bundle.mount("/volume/inner", "tmpfs", "tmpfs")
+    log = tmp_path / "log"
+    pyrunc.command[:0] = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=mount"]
+    done = pyrunc.run(bundle)
+    del pyrunc.command[:7]
+    assert done.stdout == "copied\n", done
+    calls = [line for line in log.read_text().splitlines() if "I_VERSION" in line]
+    assert len(calls) == 1
+    assert "MS_NOSUID" in calls[0]
+    assert "size=1m" in calls[0]
 
 
 def test_plain_options_stop_at_the_mount_itself(make_bundle, look, host_mount):
@@ -215,6 +271,15 @@ def test_remount_of_a_file_system(make_bundle, look):
     volume = look(bundle)["/volume"]
     assert "size=128k" in volume.superblock
     assert {"noexec", "ro"} <= volume.options
+
+
+def test_contrary_options_of_a_remount_undo_each_other(make_bundle, look):
+    bundle = make_bundle()
+    bundle.mount("/volume", "tmpfs", "tmpfs", "sync")
+    bundle.mount("/volume", "tmpfs", "tmpfs", "remount", "sync", "async", "lazytime")
+    volume = look(bundle)["/volume"]
+    assert "sync" not in volume.superblock
+    assert "lazytime" in volume.superblock
 
 
 # What is bound, and to where
@@ -488,8 +553,6 @@ def test_type_cgroup_in_a_cgroup_namespace(make_bundle, pyrunc):
 
 # Id-mapped mounts
 
-MAPPING = [{"containerID": 0, "hostID": 4000, "size": 10}]
-
 
 def test_idmapped_mount_with_its_own_mapping(make_bundle, pyrunc, host_mount):
     source = host_mount("source")
@@ -537,3 +600,23 @@ def test_only_bind_mounts_are_idmapped(make_bundle, pyrunc):
     result = pyrunc.run(bundle)
     assert result.code == 1
     assert "only bind mounts can be id-mapped" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["idmap", "ridmap"])
+def test_no_mapping_to_be_had(make_bundle, pyrunc, tmp_path, option):
+    bundle = make_bundle()
+    bundle.mount("/mapped", "none", tmp_path, "rbind", option)
+    result = pyrunc.create(bundle)
+    assert result.code == 1
+    assert "mounts[5]: expected uidMappings and gidMappings, or a user namespace" in result.stderr
+
+
+@pytest.mark.parametrize("given", ["uidMappings", "gidMappings"])
+def test_one_mapping_needs_the_other(make_bundle, pyrunc, tmp_path, given):
+    bundle = make_bundle()
+    bundle.mount("/mapped", "none", tmp_path, "rbind", "idmap")
+    bundle.config["mounts"][-1][given] = MAPPING
+    result = pyrunc.create(bundle)
+    assert result.code == 1
+    other = {"uidMappings": "gidMappings", "gidMappings": "uidMappings"}[given]
+    assert f"mounts[5].{other}: expected mappings, as there are {given}" in result.stderr

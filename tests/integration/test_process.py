@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from pyrunc.linux.processes import prctl
+
 # man 2 ioprio_set, as `ionice` of busybox prints it.
-IO_CLASSES = {"IOPRIO_CLASS_BE": "best-effort", "IOPRIO_CLASS_IDLE": "idle"}
+IO_CLASSES = {
+    "IOPRIO_CLASS_BE": "best-effort",
+    "IOPRIO_CLASS_IDLE": "idle",
+    "IOPRIO_CLASS_RT": "realtime",
+}
 
 
 @pytest.fixture(params=["run", "exec", "process file"])
@@ -90,6 +98,20 @@ def test_wrong_limits(inside, limit):
     assert "rlimits[0]" in done.stderr
 
 
+def test_a_limit_given_twice(inside):
+    limit = {"type": "RLIMIT_CPU", "soft": 5, "hard": 5}
+    done = inside(["true"], {"rlimits": [limit, limit]})
+    assert done.code != 0
+    assert "rlimits[1].type: expected each only once" in done.stderr
+
+
+def test_a_limit_above_what_the_kernel_takes_is_named(make_bundle, pyrunc):
+    limit = {"type": "RLIMIT_NOFILE", "soft": 1 << 40, "hard": 1 << 40}
+    done = pyrunc.create(make_bundle(process={"rlimits": [limit]}))
+    assert done.code == 1
+    assert f"set RLIMIT_NOFILE to {1 << 40}:{1 << 40}: operation not permitted" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("umask", "mode"), [(0, "666"), (0o77, "600"), (0o27, "640"), (None, "644")]
 )
@@ -122,6 +144,84 @@ def test_scheduler(inside, scheduler, policy):
     assert fields[16] == str(scheduler.get("nice", 0))
 
 
+#: Where real-time processes are accounted for, a cgroup has no time for them unless given some.
+REAL_TIME_GROUPS = Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists()
+
+
+@pytest.mark.parametrize(("policy", "number"), [("SCHED_FIFO", "1"), ("SCHED_RR", "2")])
+def test_real_time_scheduler(inside, policy, number):
+    linux = {}
+    if REAL_TIME_GROUPS:
+        cpu = {"realtimeRuntime": 10000, "realtimePeriod": 1000000}
+        linux = {"resources": {"cpu": cpu}}
+    scheduler = {"policy": policy, "priority": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}
+    done = inside(["cat", "/proc/self/stat"], {"scheduler": scheduler}, linux)
+    fields = done.stdout.rpartition(")")[2].split()
+    # proc_pid_stat(5): rt_priority is field 40, policy 41; the state is the third.
+    assert fields[37:39] == ["7", number], done
+
+
+@pytest.mark.skipif(not shutil.which("chrt"), reason="needs chrt (util-linux)")
+def test_deadline_scheduler(make_bundle, pyrunc):
+    """With all three times and the flags, as sched_getattr(2) tells from outside."""
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.process["scheduler"] = {
+        "policy": "SCHED_DEADLINE",
+        "runtime": 1000000,
+        "deadline": 20000000,
+        "period": 30000000,
+        "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"],
+    }
+    pid = pyrunc.state(pyrunc.start(bundle))["pid"]
+    shown = subprocess.run(["chrt", "-p", str(pid)], capture_output=True, text=True, check=True)
+    assert "SCHED_DEADLINE|SCHED_RESET_ON_FORK" in shown.stdout
+    assert "1000000/20000000/30000000" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        # In sched(7)'s list, and in no kernel.
+        ({"policy": "SCHED_ISO"}, "SCHED_ISO: invalid argument"),
+        ({"policy": "SCHED_DEADLINE", "runtime": 5, "deadline": 1}, "SCHED_DEADLINE: invalid"),
+    ],
+)
+def test_scheduler_that_the_kernel_refuses(make_bundle, pyrunc, scheduler, words):
+    done = pyrunc.create(make_bundle(process={"scheduler": scheduler}))
+    assert done.code == 1
+    assert f"set scheduler {words}" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("chrt"), reason="needs chrt (util-linux)")
+def test_deadline_scheduler_of_exec(make_bundle, pyrunc, tmp_path):
+    """Such a process has no children, so it must be one already in the pid namespace."""
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    scheduler = {"policy": "SCHED_DEADLINE", "runtime": 1000000, "deadline": 20000000,
+                 "period": 30000000}  # fmt: skip
+    process = {"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "scheduler": scheduler}
+    path = tmp_path / "process.json"
+    path.write_text(json.dumps(process))
+    pid_file = tmp_path / "pid"
+    done = pyrunc("exec", "-d", "--pid-file", pid_file, "--process", path, container.id)
+    assert done.code == 0, done
+    shown = subprocess.run(
+        ["chrt", "-p", pid_file.read_text()], capture_output=True, text=True, check=True
+    )
+    assert "1000000/20000000/30000000" in shown.stdout
+    scheduler["runtime"] = 5
+    path.write_text(json.dumps(process))
+    done = pyrunc("exec", "--process", path, container.id)
+    assert done.code == 255
+    assert "set scheduler SCHED_DEADLINE: invalid argument" in done.stderr
+
+
+def test_utilization_clamps(make_bundle, pyrunc):
+    """The kernel is asked in its own terms: where it cannot clamp, it says just that."""
+    flags = ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"]
+    done = pyrunc.run(make_bundle(process={"scheduler": {"policy": "SCHED_OTHER", "flags": flags}}))
+    assert done.code == 0 or "set scheduler SCHED_OTHER: operation not supported" in done.stderr
+
+
 @pytest.mark.parametrize(
     "scheduler",
     [
@@ -144,7 +244,7 @@ def test_wrong_scheduler(inside, scheduler):
 def test_io_priority(inside, kind):
     done = inside(["ionice"], {"ioPriority": {"class": kind, "priority": 6}})
     assert done.stdout.startswith(IO_CLASSES[kind]), done
-    if kind == "IOPRIO_CLASS_BE":
+    if kind != "IOPRIO_CLASS_IDLE":
         assert done.stdout.split()[-1] == "6"
 
 
@@ -253,6 +353,14 @@ def test_wrong_oom_score(inside, score):
     assert "oomScoreAdj" in done.stderr
 
 
+def test_oom_score_stays_the_caller_s_when_it_is_not_given(make_bundle, pyrunc):
+    def of_the_caller():
+        Path("/proc/self/oom_score_adj").write_text("321")
+
+    bundle = make_bundle(args=["cat", "/proc/self/oom_score_adj"])
+    assert pyrunc.run(bundle, preexec_fn=of_the_caller).stdout == "321\n"
+
+
 def test_missing_cwd_is_made(make_bundle, pyrunc):
     bundle = make_bundle(args=["pwd"])
     bundle.process["cwd"] = "/new/deep/directory"
@@ -355,6 +463,39 @@ def test_no_capabilities(inside):
     if inside.how == "process file":
         return  # what the file leaves out is the container's
     assert {line.split()[1] for line in done.stdout.splitlines()} == {"0" * 16}, done
+
+
+def test_capabilities_that_cannot_be_granted_are_warned_about(make_bundle, pyrunc):
+    """Unknown ones, and one that the runtime itself is without."""
+
+    def without_chown():
+        prctl(24, 0)  # PR_CAPBSET_DROP, CAP_CHOWN
+
+    bundle = make_bundle(args=["grep", "CapBnd", "/proc/self/status"])
+    for names in bundle.process["capabilities"].values():
+        names[:] = ["CAP_KILL", "CAP_CHOWN", "CAP_NO_SUCH", "kill"]
+    done = pyrunc.run(bundle, preexec_fn=without_chown)
+    assert done.stdout.split() == ["CapBnd:", f"{1 << 5:016x}"], done
+    assert done.stderr.count("level=warning") == 1
+    words = "ignoring unknown or unavailable capabilities: [CAP_CHOWN CAP_NO_SUCH kill]"
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("annotation", ["1", "0", None])
+def test_groups_of_the_caller_stay_when_an_annotation_asks_for_them(
+    make_bundle, pyrunc, annotation
+):
+    bundle = make_bundle(args=["grep", "Groups", "/proc/self/status"])
+    if annotation:
+        bundle.config["annotations"] = {"run.oci.keep_original_groups": annotation}
+    done = pyrunc.run(bundle, extra_groups=[4321, 1234])
+    groups = ["1234", "4321"] if annotation == "1" else []
+    assert done.stdout.split() == ["Groups:", *groups]
+
+
+def test_console_size_is_ignored_without_a_terminal(make_bundle, pyrunc):
+    size = {"height": 1 << 40, "width": 1 << 40}
+    assert pyrunc.run(make_bundle(process={"consoleSize": size})).code == 0
 
 
 def test_environment(inside):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from views import mounts_by_point
 
 USER = "pyrunc-test"
 
@@ -309,6 +310,64 @@ def test_rootless_volume_must_be_the_user_s_to_read(rootless, public_path):
     result = rootless(bundle)
     assert result.code == 1
     assert "permission denied" in result.stderr
+
+
+@pytest.fixture
+def locked(public_path):
+    """A mount of the host's with options that a user namespace cannot undo; see its place."""
+    place = public_path / "locked"
+    place.mkdir()
+    options = "nosuid,nodev,noexec,noatime"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro," + options, place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("options", ["bind", "rbind ro nosuid", "bind defaults", "rro"])
+def test_rootless_volume_keeps_the_options_of_the_host(rootless, locked, options):
+    bundle = rootless.bundle("cat", "/proc/self/mountinfo")
+    bundle.bind(locked, "/volume", *options.split())
+    bundle.mount("/volume", "none", "", "remount", "bind", "ro", "nosuid")
+    result = rootless(bundle)
+    assert result.code == 0, result
+    volume = mounts_by_point(result.stdout)["/volume"]
+    assert {"ro", "nosuid", "nodev", "noexec", "noatime"} <= volume.options
+
+
+@pytest.mark.parametrize("how", ["bind", "remount"])
+@pytest.mark.parametrize("option", ["rw", "exec", "suid", "dev", "relatime", "nodiratime", "rrw"])
+def test_rootless_options_of_the_host_cannot_be_undone(rootless, locked, option, how):
+    bundle = rootless.bundle("true")
+    if how == "bind":
+        bundle.bind(locked, "/volume", option)
+    else:
+        bundle.bind(locked, "/volume")
+        bundle.mount("/volume", "none", "", "remount", "bind", option)
+    result = rootless(bundle)
+    assert result.code == 1
+    words = "operation not permitted: in a user namespace no option of the host's mount"
+    assert words in result.stderr.lower()
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/memory").exists(), reason="needs cgroup v1")
+@pytest.mark.parametrize("namespace", [True, False])
+def test_rootless_cgroups_are_not_the_host_s(rootless, namespace):
+    """A v1 hierarchy that root has made no cgroup in for the user shows nothing of the host."""
+    bundle = rootless.bundle("cat", "/proc/mounts")
+    if namespace:
+        bundle.namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "nodev", "noexec")
+    result = rootless(bundle)
+    assert result.code == 0, result
+    mounts = [line.split() for line in result.stdout.splitlines()]
+    cgroups = [options for _, _, kind, options, *_ in mounts if kind == "cgroup"]
+    if namespace:
+        # What it sees is the caller's own cgroup and those below, to be looked at.
+        assert cgroups
+        assert all(options.startswith("ro,") for options in cgroups)
+    else:
+        assert not cgroups
 
 
 @pytest.mark.parametrize("whole_range", [True, False])

@@ -136,23 +136,26 @@ class DriverV1:
         self.apply_late(resources)
 
     def apply_early(self, resources: Mapping[str, Any]) -> None:
-        """Set everything but devices, memory, cpu and pids."""
+        """Set everything but devices, memory, shares and quota of cpu, and pids."""
         from pyrunc.cgroups.v1_limits import early_writes
 
-        for controller, name, value in early_writes(resources):
-            self._set(controller, name, value)
+        self._set_all(early_writes(resources))
 
     def apply_late(self, resources: Mapping[str, Any]) -> None:
         """Set memory, cpu and pids."""
         from pyrunc.cgroups.v1_limits import late_writes
 
+        self._set_all(late_writes(resources))
+
+    def _set_all(self, writes: list[tuple[str, str, str]]) -> None:
         failed: list[tuple[str, str, str]] = []
-        for write in late_writes(resources):
+        for write in writes:
             try:
                 self._set(*write)
             except cgroupfs.SettingFailed as error:
-                # Limits that bound each other (memory and memsw, quota and burst or period)
-                # must be raised in one order and lowered in the other: try once more.
+                # Limits that bound each other (memory and memsw, quota and burst or period,
+                # real-time runtime and period) must be raised in one order and lowered in the
+                # other: try once more.
                 if error.errno not in (EINVAL, EBUSY):
                     raise
                 failed.append(write)

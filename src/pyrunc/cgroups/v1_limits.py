@@ -18,7 +18,11 @@ _MICROSECONDS = "cpu.cfs_quota_us"
 
 
 def early_writes(resources: Mapping[str, Any]) -> list[Write]:
-    """Everything but memory, cpu and pids: what cannot squeeze the builder."""
+    """Everything but memory, cpu and pids: what cannot squeeze the builder.
+
+    The time for real-time processes comes with it, since without any ``process.scheduler``
+    cannot ask for SCHED_FIFO or SCHED_RR (sched(7), CONFIG_RT_GROUP_SCHED).
+    """
     if resources.get("unified"):
         raise Error(
             "linux.resources.unified needs cgroup v2, but this host uses cgroup v1; "
@@ -29,6 +33,10 @@ def early_writes(resources: Mapping[str, Any]) -> list[Write]:
     for member in ("cpus", "mems"):
         if cpu.get(member):
             writes.append(("cpuset", f"cpuset.{member}", cpu[member]))
+    if cpu.get("realtimePeriod"):
+        writes.append(("cpu", "cpu.rt_period_us", str(cpu["realtimePeriod"])))
+    if cpu.get("realtimeRuntime"):
+        writes.append(("cpu", "cpu.rt_runtime_us", str(cpu["realtimeRuntime"])))
     writes += _block_io(resources.get("blockIO") or {})
     for limit in resources.get("hugepageLimits") or ():
         size, value = limit["pageSize"], str(limit["limit"])
@@ -97,10 +105,6 @@ def _cpu(cpu: Mapping[str, Any]) -> list[Write]:
         writes.append(("cpu", _MICROSECONDS, str(cpu["quota"])))
     if cpu.get("burst") is not None:
         writes.append(("cpu", "cpu.cfs_burst_us", str(cpu["burst"])))
-    if cpu.get("realtimePeriod"):
-        writes.append(("cpu", "cpu.rt_period_us", str(cpu["realtimePeriod"])))
-    if cpu.get("realtimeRuntime"):
-        writes.append(("cpu", "cpu.rt_runtime_us", str(cpu["realtimeRuntime"])))
     if cpu.get("idle") is not None:
         writes.append(("cpu", "cpu.idle", str(cpu["idle"])))
     return writes

@@ -408,9 +408,9 @@ class Creation:
             self.driver.attach(self.pid)
         if "cgroup" in self.plan.namespaces.new and self.record["cgroup"]["version"] == 2:
             self._give_cgroup_away()
+        self.driver.apply_early(self._resources)
         if needs_cgroup_early(self.spec, self.plan.namespaces):
             _go_on(down)
-        self.driver.apply_early(self._resources)
 
     def _give_cgroup_away(self) -> None:
         from pyrunc.container.cgroup_owner import give_cgroup_away

@@ -23,7 +23,7 @@ from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.attributes import add_cpu_affinity
+from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork, set_scheduler
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile, session_keyring
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
     from pyrunc.process.relay import Relay
-    from pyrunc.spec.types import ConsoleSize, Process
+    from pyrunc.spec.types import ConsoleSize, Process, Scheduler
 
 __all__ = ["ExecOptions", "execute"]
 
@@ -91,6 +91,8 @@ class _Execution:
         self.options = options
         self.passed = passed(options.preserve_fds)
         self._descriptors: list[int] = []
+        #: Set by the runtime, as the process would lose it on its way into the pid namespace.
+        self._late_scheduler: Scheduler | None = None
         self.spec = entry.load_config()
         self.process = process_of(self.spec, options)
         _check_terminal(self.process, options)
@@ -212,6 +214,9 @@ class _Execution:
             # The stage has brought forth the process, our child as well, and ends.
             pid = unpack("=i", message[:4])[0]
             posix.waitpid(stage, 0)
+            if self._late_scheduler and len(message) == 4:
+                self._set_scheduler(pid, self._late_scheduler)
+                _answer(down, channel.GO_ON)
             if self.passed.announced and len(message) == 4:
                 _answer(down, own_pid(pid))
             message = message[4:] or self._next(up, pid, relay)
@@ -225,6 +230,14 @@ class _Execution:
             posix.waitpid(pid, 0)
             raise _start_failed(message)
         return pid
+
+    def _set_scheduler(self, pid: int, scheduler: Scheduler) -> None:
+        try:
+            set_scheduler(pid, scheduler)
+        except Error as error:
+            posix.kill(pid, p.SIGKILL)
+            posix.waitpid(pid, 0)
+            raise Error(f"exec failed: unable to start container process: {error}") from None
 
     def _next(self, up: int, pid: int, relay: Relay) -> bytes:
         """Return the next message; a signal meanwhile (the container may be paused) ends it all."""
@@ -264,6 +277,9 @@ class _Execution:
         for path, tasks in entrance.tasks:
             launch.call(f"join cgroup {path}", "write", tasks, MYSELF, len(MYSELF))
         launch.await_byte("wait to be in the container's cgroup", down)
+        scheduler = last_mile.scheduler
+        if scheduler and "pid" in self.namespaces and lost_by_fork(scheduler):
+            self._late_scheduler, last_mile.scheduler = scheduler, None
         last_mile.add_limits(launch)
         last_mile.add_labels(launch)
         flags = 0
@@ -277,6 +293,8 @@ class _Execution:
         last_mile.add_privileges(launch, up, down)
         if "pid" in self.namespaces:
             launch.spawn("enter the container's pid namespace", up)
+        if self._late_scheduler:
+            launch.await_byte("wait for the scheduling policy", down)
         if last_mile.preserved_listen:
             # sd_listen_fds(3): only now is there a pid, which the runtime looks up.
             number = launch.string(_LISTEN_PID) + len("LISTEN_PID=")

@@ -7,11 +7,10 @@ from errno import ENOENT, ENXIO
 
 from pyrunc.container import state as states
 from pyrunc.container.store import Store
-from pyrunc.errors import Error, WrongStatus, reason
+from pyrunc.errors import Error, HookFailed, NotFound, WrongStatus, reason
 from pyrunc.linux import files
-from pyrunc.linux import processes as p
 from pyrunc.process.channel import EXECUTING, GO_ON
-from pyrunc.process.failure import describe_failure, parse_failure
+from pyrunc.process.failure import START_HOOK, describe_failure, parse_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +23,10 @@ def start(settings: Settings, container_id: str) -> None:
     """Start a created container and wait until the user's program runs (runtime.md, "Start").
 
     :raises WrongStatus: when it is not created.
-    :raises Error: when a startContainer hook or the execution of the program failed, with the
-        reason; the container is stopped then.
+    :raises Error: when the execution of the program failed, with the reason; the container is
+        stopped then.
+    :raises HookFailed: when a startContainer or poststart hook failed; the container is gone then
+        and its poststop hooks have run (runtime.md, "Lifecycle", steps 7 and 9).
     """
     entry = Store(settings.root).open(container_id)
     try:
@@ -41,7 +42,11 @@ def start(settings: Settings, container_id: str) -> None:
         if status == states.PAUSED:
             raise WrongStatus("cannot start a paused container: resume it first")
         notify = start_notify(entry)
-        start_entry(settings, entry, record)
+        try:
+            start_entry(settings, entry, record)
+        except HookFailed:
+            _destroy(settings, entry, record)
+            raise
         if notify is not None:
             notify.wait_until_ready(record["pid"], record["startTime"])
     finally:
@@ -70,9 +75,8 @@ def start_entry(settings: Settings, entry: Entry, record: Record) -> None:
 
         try:
             run_hooks("poststart", hooks, states.hook_state(record, states.RUNNING, record["pid"]))
-        except Error:
-            _kill(record)
-            raise
+        except Error as error:
+            raise HookFailed(str(error)) from None
 
 
 def release(entry: Entry) -> None:
@@ -101,7 +105,10 @@ def release(entry: Entry) -> None:
             posix.close(result)
     failure = parse_failure(answer.removeprefix(EXECUTING))
     if failure is not None:
-        raise Error(f"unable to start container process: {describe_failure(failure)}")
+        text = describe_failure(failure)
+        if text.startswith(START_HOOK):
+            raise HookFailed(text)
+        raise Error(f"unable to start container process: {text}")
     if not answer:
         raise Error(
             "unable to start container process: the container's init was killed "
@@ -111,8 +118,16 @@ def release(entry: Entry) -> None:
     entry.unlink("result.fifo")
 
 
-def _kill(record: Record) -> None:
-    pidfd = p.open_process(record["pid"], record["startTime"])
-    if pidfd >= 0:
-        p.pidfd_send_signal(pidfd, p.SIGKILL)
-        posix.close(pidfd)
+def _destroy(settings: Settings, entry: Entry, record: Record) -> None:
+    """What `delete` does; what else fails is only warned about, as the hook's failure is why."""
+    from pyrunc.container.delete import remove
+
+    try:
+        if not entry.locked:
+            entry.lock()
+        remove(settings, entry, record)
+    except NotFound:
+        # Somebody else deleted it meanwhile.
+        return
+    except (OSError, Error) as error:
+        settings.log.warn(f"cannot remove container {entry.id}: {reason(error)}")

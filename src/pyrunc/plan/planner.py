@@ -277,6 +277,10 @@ def needs_cgroup_early(spec: Spec, spaces: Namespaces) -> bool:
     """Whether the builder must be in (or at least see) its cgroup before it mounts."""
     if spec.get("hooks", {}).get("createContainer"):
         return True
+    process = spec.get("process")
+    if process and process.get("scheduler"):
+        # On cgroup v1 a real-time process is only taken by a cgroup that has time for such.
+        return True
     return "cgroup" in spaces.new or any(
         entry.get("type") in ("cgroup", "cgroup2") for entry in spec.get("mounts", ())
     )

@@ -104,14 +104,38 @@ def add_rlimits(program: LaunchProgram, rlimits: Sequence[Rlimit]) -> None:
         )
 
 
+def lost_by_fork(scheduler: Scheduler) -> bool:
+    """Tell whether a child does not inherit it, or a process that has it has no children."""
+    flags = scheduler.get("flags") or ()
+    return scheduler["policy"] == "SCHED_DEADLINE" or "SCHED_FLAG_RESET_ON_FORK" in flags
+
+
 def add_scheduler(program: LaunchProgram, scheduler: Scheduler) -> None:
     """sched_setattr(2) for ``process.scheduler``."""
+    label = f"set scheduler {scheduler['policy']}"
+    program.call(label, "sched_setattr", 0, _sched_attr(scheduler), 0)
+
+
+def set_scheduler(pid: int, scheduler: Scheduler) -> None:
+    """sched_setattr(2) from outside.
+
+    :raises Error: naming the policy.
+    """
+    try:
+        syscall(SYS["sched_setattr"], pid, _sched_attr(scheduler), 0)
+    except OSError as error:
+        raise Error(f"set scheduler {scheduler['policy']}: {reason(error)}") from None
+
+
+def _sched_attr(scheduler: Scheduler) -> bytes:
     flags = 0
     for name in scheduler.get("flags") or ():
         flags |= SCHEDULER_FLAGS[name]
-    attributes = pack(
-        "=IIQiIQQQ",
-        48,
+    return pack(
+        # The last two are the utilization clamps' (linux/sched/types.h), for which config.json
+        # has the flags, but no values.
+        "=IIQiIQQQII",
+        56,
         POLICIES[scheduler["policy"]],
         flags,
         scheduler.get("nice", 0),
@@ -119,8 +143,9 @@ def add_scheduler(program: LaunchProgram, scheduler: Scheduler) -> None:
         scheduler.get("runtime", 0),
         scheduler.get("deadline", 0),
         scheduler.get("period", 0),
+        0,
+        0,
     )
-    program.call(f"set scheduler {scheduler['policy']}", "sched_setattr", 0, attributes, 0)
 
 
 def add_io_priority(program: LaunchProgram, priority: IOPriority) -> None:

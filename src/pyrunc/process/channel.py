@@ -80,7 +80,10 @@ def failure_text(message: bytes) -> str:
 
 def dead(what: str) -> Error:
     """Return the error for an end of file where a message was due."""
-    return Error(f"{what} died unexpectedly (was it killed, or out of memory?)")
+    return Error(
+        f"{what} died unexpectedly "
+        "(was it killed, out of memory, or forbidden too much by its seccomp filter?)"
+    )
 
 
 class AwaitRuntime(Step):

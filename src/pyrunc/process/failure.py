@@ -8,6 +8,8 @@ from _struct import Struct
 from pyrunc.linux import processes as p
 
 MAGIC = 0x31676E4C
+#: How the label of a startContainer hook begins.
+START_HOOK = "error running startContainer hook"
 _FAILURE = Struct("<5I")
 
 

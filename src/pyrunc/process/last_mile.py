@@ -17,6 +17,7 @@ from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.process import attributes
 from pyrunc.process.channel import EXECUTING, LISTENER
+from pyrunc.process.failure import START_HOOK
 from pyrunc.process.launch import LaunchProgram
 
 TYPE_CHECKING = False
@@ -64,6 +65,7 @@ class LastMile:
         "process",
         "program",
         "rlimits",
+        "scheduler",
         "seccomp",
         "terminal",
     )
@@ -88,6 +90,8 @@ class LastMile:
         self.terminal = bool(process.get("terminal"))
         #: ``process.rlimits``, unless the runtime sets them.
         self.rlimits: Sequence[Rlimit] = process.get("rlimits") or ()
+        #: ``process.scheduler``, unless the runtime sets it.
+        self.scheduler = process.get("scheduler")
         self.personality: Personality | None = None
         self.memory_policy: MemoryPolicy | None = None
         self.cpu_affinity = ""
@@ -120,8 +124,8 @@ class LastMile:
     def add_limits(self, program: LaunchProgram) -> None:
         """What may take more privilege than the container's root has: scheduling, limits."""
         process = self.process
-        if scheduler := process.get("scheduler"):
-            attributes.add_scheduler(program, scheduler)
+        if self.scheduler:
+            attributes.add_scheduler(program, self.scheduler)
         if priority := process.get("ioPriority"):
             attributes.add_io_priority(program, priority)
         attributes.add_rlimits(program, self.rlimits)
@@ -232,7 +236,7 @@ class LastMile:
         hooks, state = self.hooks
         for index, hook in enumerate(hooks):
             program.hook(
-                f"error running startContainer hook #{index}: {hook['path']}",
+                f"{START_HOOK} #{index}: {hook['path']}",
                 hook["path"],
                 hook.get("args") or [hook["path"]],
                 hook.get("env") or [],

@@ -15,7 +15,8 @@ from pyrunc.linux import files, mounts
 from pyrunc.rootfs.options import (
     MountOptions,
     apply_propagation,
-    remount_flags,
+    mount_flags,
+    set_attributes,
     set_recursive_attributes,
 )
 from pyrunc.step import Step
@@ -74,14 +75,15 @@ class MountFilesystem(Step):
                 # Later mounts may need directories made in it: read-only comes at the end.
                 attributes &= ~mounts.MOUNT_ATTR_RDONLY
             mount = self._mount(target, data, attributes)
+            attached = mount < 0
+            if attached:
+                mount = _reopen(build.root, self.target, target)
             if self.fill is not None:
                 self.fill(target, mount)
-            if mount >= 0:
+            if not attached:
                 mounts.attach(mount, target)
                 if self.kind == "sysfs":
                     _hide_cgroups_of_the_host(mount)
-            else:
-                mount = _reopen(build.root, self.target, target)
         finally:
             posix.close(target)
         set_recursive_attributes(mount, options)
@@ -93,12 +95,13 @@ class MountFilesystem(Step):
         flags = self.options.filesystem_flags
         if attributes & mounts.MOUNT_ATTR_RDONLY:
             flags += ("ro",)
-        if any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data)):
+        too_long = any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data))
+        if too_long or self.options.iversion:
             mounts.mount_legacy(
                 self.source,
                 f"/proc/self/fd/{target}",
                 self.kind,
-                remount_flags(self.options),
+                mount_flags(self.options, attributes),
                 ",".join(data),
             )
             return -1
@@ -152,8 +155,7 @@ class BindMount(Step):
         if tied_to_host and self.base_propagation:
             flag = self.base_propagation & ~mounts.MS_REC
             mounts.set_attributes(mount, propagation=flag, recursive=True)
-        if options.enable or options.disable:
-            mounts.set_attributes(mount, enable=options.enable, disable=options.disable)
+        set_attributes(mount, options)
         set_recursive_attributes(mount, options)
         apply_propagation(mount, options)
         build.mounts[self.index] = mount
@@ -172,9 +174,9 @@ class Remount(Step):
         options = self.options
         target = files.open_in_root(build.root, self.target)
         try:
-            flags = mounts.MS_REMOUNT | remount_flags(options)
+            flags = mounts.MS_REMOUNT | mount_flags(options, options.enable)
             if options.bind:
-                mounts.set_attributes(target, enable=options.enable, disable=options.disable)
+                set_attributes(target, options)
             else:
                 where = f"/proc/self/fd/{target}"
                 mounts.mount_legacy("", where, "", flags, ",".join(options.data))

@@ -5,6 +5,8 @@ Also the two groups of them that any mount gets in the same way, once it is atta
 
 from __future__ import annotations
 
+from errno import EPERM
+
 from pyrunc.linux import mounts as m
 
 TYPE_CHECKING = False
@@ -50,14 +52,19 @@ _FILESYSTEM_FLAGS = {
     "mand": "mand",
     "nomand": "nomand",
 }
-#: The same as mount(2) flags, for a remount.
-_REMOUNT_FLAGS = {
-    "sync": m.MS_SYNCHRONOUS,
-    "dirsync": m.MS_DIRSYNC,
-    "lazytime": m.MS_LAZYTIME,
-    "mand": m.MS_MANDLOCK,
+#: The same as mount(2) flags that are set and cleared, for a remount.
+_MOUNT_FLAGS = {
+    "sync": (m.MS_SYNCHRONOUS, 0),
+    "async": (0, m.MS_SYNCHRONOUS),
+    "dirsync": (m.MS_DIRSYNC, 0),
+    "lazytime": (m.MS_LAZYTIME, 0),
+    "nolazytime": (0, m.MS_LAZYTIME),
+    "mand": (m.MS_MANDLOCK, 0),
+    "nomand": (0, m.MS_MANDLOCK),
 }
-_IGNORED = frozenset(("defaults", "loud", "silent", "iversion", "noiversion", "acl", "noacl"))
+#: Without effect on a mount that is made with the new calls: the kernel's messages come with the
+#: error instead of going to its log, and access control lists are on wherever there are any.
+_IGNORED = frozenset(("defaults", "loud", "silent", "acl", "noacl"))
 _RECURSIVE_ATTRIBUTES = {"r" + name: change for name, change in _ATTRIBUTES.items()}
 _RECURSIVE_PROPAGATION = {"r" + name: flag for name, flag in _PROPAGATION.items()}
 
@@ -73,6 +80,7 @@ class MountOptions:
         "enable",
         "filesystem_flags",
         "idmap",
+        "iversion",
         "propagation",
         "recursive_bind",
         "recursive_disable",
@@ -95,6 +103,8 @@ class MountOptions:
         self.recursive_bind = False
         self.remount = False
         self.copy_up = False
+        #: Only mount(2) can ask for it; fsconfig(2) has no word for it.
+        self.iversion = False
         self.idmap = False
         self.recursive_idmap = False
 
@@ -130,6 +140,8 @@ def parse_options(options: Sequence[str]) -> MountOptions:
             parsed.remount = True
         elif option == "tmpcopyup":
             parsed.copy_up = True
+        elif option in ("iversion", "noiversion"):
+            parsed.iversion = option == "iversion"
         elif option == "idmap":
             parsed.idmap = True
         elif option == "ridmap":
@@ -156,8 +168,8 @@ def _split_data(option: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part)
 
 
-def remount_flags(options: MountOptions) -> int:
-    """Return ``options`` as mount(2) flags, for ``remount``."""
+def mount_flags(options: MountOptions, attributes: int) -> int:
+    """Return ``attributes`` and the other ``options`` as flags of mount(2)."""
     flags = 0
     for attribute, flag in (
         (m.MOUNT_ATTR_RDONLY, m.MS_RDONLY),
@@ -169,22 +181,40 @@ def remount_flags(options: MountOptions) -> int:
         (m.MOUNT_ATTR_STRICTATIME, m.MS_STRICTATIME),
         (m.MOUNT_ATTR_NOSYMFOLLOW, m.MS_NOSYMFOLLOW),
     ):
-        if options.enable & attribute:
+        if attributes & attribute:
             flags |= flag
     for name in options.filesystem_flags:
-        flags |= _REMOUNT_FLAGS.get(name, 0)
+        on, off = _MOUNT_FLAGS[name]
+        flags = flags & ~off | on
+    if options.iversion:
+        flags |= m.MS_I_VERSION
     return flags
+
+
+def set_attributes(mount: int, options: MountOptions) -> None:
+    """``ro``, ``nosuid`` …: the mount alone."""
+    if options.enable or options.disable:
+        _change(mount, options.enable, options.disable, recursive=False)
 
 
 def set_recursive_attributes(mount: int, options: MountOptions) -> None:
     """``rro``, ``rnosuid`` …: the mount and all that is mounted below it."""
     if options.recursive_enable or options.recursive_disable:
-        m.set_attributes(
-            mount,
-            enable=options.recursive_enable,
-            disable=options.recursive_disable,
-            recursive=True,
+        _change(mount, options.recursive_enable, options.recursive_disable, recursive=True)
+
+
+def _change(mount: int, enable: int, disable: int, *, recursive: bool) -> None:
+    try:
+        m.set_attributes(mount, enable=enable, disable=disable, recursive=recursive)
+    except OSError as error:
+        if error.errno != EPERM:
+            raise
+        # mount_namespaces(7), "Restrictions on mount namespaces".
+        why = (
+            f"{error.strerror}: in a user namespace no option of the host's mount can be undone, "
+            "nor its access times be changed"
         )
+        raise OSError(EPERM, why) from None
 
 
 def apply_propagation(mount: int, options: MountOptions) -> None:
@@ -207,6 +237,8 @@ RECOGNIZED = tuple(
             "rbind",
             "remount",
             "tmpcopyup",
+            "iversion",
+            "noiversion",
             "idmap",
             "ridmap",
         }

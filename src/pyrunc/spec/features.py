@@ -119,6 +119,10 @@ def features(
             "netDevices": {"enabled": True},
         },
         "annotations": dict(annotations or {}),
-        # Both change what is done on the host, outside every limit of the config.
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "org.criu.config"],
+        # They change what is done on the host, or leave the container groups of the caller.
+        "potentiallyUnsafeConfigAnnotations": [
+            "org.criu.config",
+            "org.systemd.property.",
+            "run.oci.keep_original_groups",
+        ],
     }
