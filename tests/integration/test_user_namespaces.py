@@ -119,6 +119,24 @@ def test_ranges_that_fit_once_joined(mapped, pyrunc):
     assert pyrunc.run(bundle).stdout.split() == ["0", "100000", "340000"]
 
 
+def test_more_ranges_than_the_kernel_has_lines_for_fit_once_joined(mapped, pyrunc):
+    """As engines write them that map single ids: the kernel takes 340 lines."""
+    bundle = mapped("cat", "/proc/self/uid_map")
+    uids = [ids(n, 100000 + n, 1) for n in range(1000)]
+    bundle.linux["uidMappings"] = [*uids[500:], *uids[:500], ids(5000, 300000, 7)]
+    lines = [line.split() for line in pyrunc.run(bundle).stdout.splitlines()]
+    assert lines == [["0", "100000", "1000"], ["5000", "300000", "7"]]
+
+
+def test_more_ranges_than_the_kernel_has_lines_for_are_refused(mapped, pyrunc):
+    bundle = mapped()
+    bundle.linux["gidMappings"] = [ids(2 * n, 100000 + 2 * n, 1) for n in range(341)]
+    result = pyrunc.run(bundle)
+    assert result.code == 1
+    words = "linux.gidMappings: expected at most 340 ranges that do not continue each other"
+    assert words in result.stderr
+
+
 def test_ranges_that_do_not_fit_are_explained(mapped, pyrunc):
     bundle = mapped()
     ranges = [ids(2000 * n, 4000000000 + 3000 * n, 1000) for n in range(340)]

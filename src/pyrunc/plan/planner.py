@@ -14,6 +14,7 @@ from pyrunc.process import channel, console, namespaces, program
 from pyrunc.process.hooks import ContainerHooks
 from pyrunc.rootfs import cgroup_mount, devices, mount, protect, root
 from pyrunc.rootfs.options import parse_options
+from pyrunc.spec.id_mappings import map_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,14 +234,8 @@ def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:
     """
     uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
     if uids and gids:
-        return (("uid_map", mapping_lines(uids)), ("gid_map", mapping_lines(gids)))
+        return (("uid_map", map_lines(uids)), ("gid_map", map_lines(gids)))
     return (("container", ""),) if wanted else ()
-
-
-def mapping_lines(mappings: object) -> str:
-    """Return id mappings in the form of /proc/PID/uid_map (user_namespaces(7))."""
-    assert isinstance(mappings, list)
-    return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
 
 
 def _cgroup_mount(
