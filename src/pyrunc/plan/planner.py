@@ -181,13 +181,14 @@ def _mounts(
     spec: Spec, bundle: str, spaces: Namespaces, facts: Facts
 ) -> tuple[list[Step], tuple[mount.BindMount, ...]]:
     entries = spec.get("mounts", [])
+    label = spec.get("linux", {}).get("mountLabel", "")
     if entries and not spaces.private("mount"):
         raise Error("mounts need a mount namespace, but linux.namespaces has none")
     steps: list[Step] = []
     opened: list[mount.BindMount] = []
     propagation = _base_propagation(spec)
     for index, entry in enumerate(entries):
-        step = _mount(index, entry, bundle, spaces, facts, propagation=propagation)
+        step = _mount(index, entry, bundle, spaces, facts, propagation=propagation, label=label)
         steps.append(step)
         if isinstance(step, mount.BindMount) and (
             step.mapping or (spaces.private("user") and not facts.rootless)
@@ -197,7 +198,14 @@ def _mounts(
 
 
 def _mount(
-    index: int, entry: Mount, bundle: str, spaces: Namespaces, facts: Facts, *, propagation: int
+    index: int,
+    entry: Mount,
+    bundle: str,
+    spaces: Namespaces,
+    facts: Facts,
+    *,
+    propagation: int,
+    label: str,
 ) -> Step:
     target = clean_path(entry["destination"])
     options = parse_options(entry.get("options", ()))
@@ -215,7 +223,7 @@ def _mount(
     if options.idmap or entry.get("uidMappings"):
         raise Error(f"mounts[{index}] ({target}): only bind mounts can be id-mapped")
     if kind == "cgroup" or (kind == "cgroup2" and facts.cgroup_version == 2):
-        return _cgroup_mount(index, target, options, spaces, facts)
+        return _cgroup_mount(index, target, options, spaces, facts, label)
     if not kind:
         raise Error(f"mounts[{index}] ({target}) has no type and is not a bind mount")
     fill = None
@@ -224,7 +232,10 @@ def _mount(
         from pyrunc.rootfs.copy_up import copy_tree
 
         fill = copy_tree
-    return mount.MountFilesystem(index, kind, source or kind, target, options, fill)
+    if kind in ("proc", "sysfs") or any(o.startswith("context=") for o in options.data):
+        # What the kernel shows in these two has labels of its own; another's is left alone.
+        label = ""
+    return mount.MountFilesystem(index, kind, source or kind, target, options, fill, label)
 
 
 def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:
@@ -239,7 +250,7 @@ def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:
 
 
 def _cgroup_mount(
-    index: int, target: str, options: object, spaces: Namespaces, facts: Facts
+    index: int, target: str, options: object, spaces: Namespaces, facts: Facts, label: str
 ) -> Step:
     namespaced = spaces.private("cgroup")
     if facts.cgroup_version == 2:
@@ -265,6 +276,7 @@ def _cgroup_mount(
         tuple(hierarchies.values()),
         tuple(links),
         namespaced,
+        label,
     )
 
 
@@ -342,7 +354,8 @@ def _protection(spec: Spec, spaces: Namespaces) -> list[Step]:
     if (protected or masked) and not spaces.private("mount"):
         raise Error("maskedPaths and readonlyPaths need a mount namespace")
     steps: list[Step] = [protect.ProtectPath(path) for path in protected]
-    steps += [protect.MaskPath(path) for path in masked]
+    label = linux.get("mountLabel", "")
+    steps += [protect.MaskPath(path, label) for path in masked]
     for index, entry in enumerate(spec.get("mounts", ())):
         options = parse_options(entry.get("options", ()))
         new = not options.bind and not options.remount

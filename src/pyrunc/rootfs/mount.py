@@ -42,6 +42,8 @@ _REPLACEABLE_PROC_FILES = frozenset(
         "/proc/uptime",
     )
 )
+#: File systems whose files carry no label of the mount's, but one of their own.
+_LABELLED_LATER = ("mqueue",)
 
 
 class MountFilesystem(Step):
@@ -54,6 +56,8 @@ class MountFilesystem(Step):
     options: MountOptions
     #: ``tmpcopyup``: copies from the covered directory into the new mount (both descriptors).
     fill: Callable[[int, int], None] | None = None
+    #: ``linux.mountLabel``: the SELinux context of all that is in it.
+    label: str = ""
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -77,6 +81,8 @@ class MountFilesystem(Step):
             if self.fill is not None:
                 self.fill(target, mount)
             if mount >= 0:
+                if self.label and self.kind in _LABELLED_LATER:
+                    mounts.label(mount, self.label)
                 mounts.attach(mount, target)
                 if self.kind == "sysfs":
                     _hide_cgroups_of_the_host(mount)
@@ -93,7 +99,10 @@ class MountFilesystem(Step):
         flags = self.options.filesystem_flags
         if attributes & mounts.MOUNT_ATTR_RDONLY:
             flags += ("ro",)
-        if any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data)):
+        label = mounts.context_option(self.label) if self.kind not in _LABELLED_LATER else ()
+        if any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data, *label)):
+            # mount(2) would split a label at its commas.
+            data += tuple(f'context="{self.label}"' for _ in label)
             mounts.mount_legacy(
                 self.source,
                 f"/proc/self/fd/{target}",
@@ -103,7 +112,7 @@ class MountFilesystem(Step):
             )
             return -1
         try:
-            return mounts.new_filesystem(self.kind, self.source, flags + data, attributes)
+            return mounts.new_filesystem(self.kind, self.source, flags + data + label, attributes)
         except OSError as error:
             # A user namespace that owns neither the network nor the pid namespace
             # may not make these, but it may bind the ones it sees.

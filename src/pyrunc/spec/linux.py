@@ -249,7 +249,7 @@ linux = members(
         "sysctl": mapping(text, sysctl_name),
         "maskedPaths": _paths,
         "readonlyPaths": _paths,
-        "mountLabel": text,
+        "mountLabel": line,
         "personality": members(
             {"domain": one_of("LINUX", "LINUX32"), "flags": _no_flags}, required=("domain",)
         ),
