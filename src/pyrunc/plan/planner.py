@@ -57,8 +57,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     steps += _identity(spec, spaces)
     steps += _root(spec, bundle, spaces)
     steps += _after_cgroup(spec, spaces, mount_steps)
-    if _makes_devices(spec, bundle):
-        steps += _devices(spec, in_user_namespace, spaces.private("mount"))
+    steps += _devices(spec, in_user_namespace, spaces.private("mount"))
     steps += _terminal(spec)
     if spec.get("linux", {}).get("netDevices"):
         steps.append(channel.AskForNetDevices())
@@ -289,9 +288,9 @@ def needs_cgroup_early(spec: Spec, spaces: Namespaces) -> bool:
     )
 
 
-def _makes_devices(spec: Spec, bundle: str) -> bool:
-    """A /dev that is bound from somewhere keeps what it has."""
-    return not any(
+def _binds_dev(spec: Spec) -> bool:
+    """Whether /dev is bound from somewhere: then it stays as it is."""
+    return any(
         clean_path(entry["destination"]) == "/dev"
         and (entry.get("type") == "bind" or {"bind", "rbind"} & set(entry.get("options", ())))
         for entry in spec.get("mounts", ())
@@ -300,29 +299,28 @@ def _makes_devices(spec: Spec, bundle: str) -> bool:
 
 def _devices(spec: Spec, in_user_namespace: bool, may_bind: bool) -> list[Step]:
     how = {"bind": in_user_namespace and may_bind, "may_bind": may_bind}
-    steps: list[Step] = [
-        devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, **how)
-        for path, major, minor in devices.DEFAULT_DEVICES
-    ]
-    defaults = {path for path, _, _ in devices.DEFAULT_DEVICES}
+    bound = _binds_dev(spec)
+    wanted: dict[str, Step] = {}
+    if not bound:
+        for path, major, minor in devices.DEFAULT_DEVICES:
+            wanted[path] = devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, **how)
+    steps: list[Step] = []
     for device in spec.get("linux", {}).get("devices", ()):
         path = clean_path(device["path"])
-        if path in defaults:
-            steps = [step for step in steps if getattr(step, "path", "") != path]
+        # The config has the say over a default device.
+        wanted.pop(path, None)
+        kind, major, minor = device["type"], device.get("major", 0), device.get("minor", 0)
+        if bound and path.startswith("/dev/"):
+            steps.append(devices.FindDevice(path, kind, major, minor))
+            continue
+        mode = device.get("fileMode", 0o666) & 0o7777
+        uid, gid = device.get("uid", 0), device.get("gid", 0)
         steps.append(
-            devices.MakeDevice(
-                path,
-                device["type"],
-                device.get("major", 0),
-                device.get("minor", 0),
-                device.get("fileMode", 0o666) & 0o7777,
-                device.get("uid", 0),
-                device.get("gid", 0),
-                strict=True,
-                **how,
-            )
+            devices.MakeDevice(path, kind, major, minor, mode, uid, gid, strict=True, **how)
         )
-    steps.append(devices.MakeDeviceLinks())
+    steps = [*wanted.values(), *steps]
+    if not bound:
+        steps.append(devices.MakeDeviceLinks())
     return steps
 
 
