@@ -234,7 +234,13 @@ def _mount(
     if kind in ("proc", "sysfs") or any(o.startswith("context=") for o in options.data):
         # What the kernel shows in these two has labels of its own; another's is left alone.
         label = ""
-    return mount.MountFilesystem(index, kind, source or kind, target, options, fill, label)
+    stand_in = "/sys" if kind == "sysfs" else ""
+    if kind == "proc" and not spaces.private("pid"):
+        # In a pid namespace of its own it would show all processes of the host.
+        stand_in = "/proc"
+    return mount.MountFilesystem(
+        index, kind, source or kind, target, options, fill, label, stand_in
+    )
 
 
 def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:

@@ -58,6 +58,9 @@ class MountFilesystem(Step):
     fill: Callable[[int, int], None] | None = None
     #: ``linux.mountLabel``: the SELinux context of all that is in it.
     label: str = ""
+    #: What of the host's is bound where a user namespace may not mount a new proc or sysfs; "" if
+    #: that would show what the container should not see.
+    stand_in: str = ""
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -116,10 +119,9 @@ class MountFilesystem(Step):
         except OSError as error:
             # A user namespace that owns neither the network nor the pid namespace
             # may not make these, but it may bind the ones it sees.
-            if error.errno not in (EPERM, EBUSY) or self.kind not in ("proc", "sysfs"):
+            if error.errno not in (EPERM, EBUSY) or not self.stand_in:
                 raise
-            host = "/proc" if self.kind == "proc" else "/sys"
-            mount = mounts.clone_tree(mounts.AT_FDCWD, host, recursive=True)
+            mount = mounts.clone_tree(mounts.AT_FDCWD, self.stand_in, recursive=True)
             mounts.set_attributes(mount, enable=attributes, recursive=True)
             return mount
 
