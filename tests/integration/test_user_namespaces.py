@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -353,3 +354,37 @@ def test_rootless_exec(rootless, pyrunc, user, whole_range):
         assert done.code == 255
         assert "operation not permitted" in done.stderr or "invalid argument" in done.stderr
     assert pyrunc("delete", "--force", container.id, **who).code == 0
+
+
+def test_rootless_as_spec_writes_it(rootless, pyrunc, user):
+    who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
+    bundle = rootless.bundle("true", whole_range=False)
+    assert pyrunc("spec", "--rootless", "--bundle", bundle.path, **who).code == 0
+    bundle.config = json.loads((bundle.path / "config.json").read_text())
+    bundle.process.update(terminal=False, args=["cat", "/proc/self/uid_map"], env=["PATH=/bin"])
+    result = rootless(bundle)
+    assert result.stdout.split() == ["0", str(user.pw_uid), "1"], result
+
+
+@pytest.mark.parametrize("option", [(), ("--rootless", "auto"), ("--rootless", "true")])
+def test_rootless_without_limits_needs_no_cgroup(rootless, pyrunc, option):
+    pyrunc.command += option
+    assert rootless(rootless.bundle("true")).code == 0
+
+
+def test_rootless_limits_that_cannot_be_set_are_refused(rootless):
+    """Never is a limit passed over: only its absence makes the cgroup dispensable."""
+    bundle = rootless.bundle("true")
+    bundle.linux["resources"] = {"pids": {"limit": 10}}
+    result = rootless(bundle)
+    assert result.code == 1
+    assert "pids" in result.stderr
+
+
+def test_rootless_as_root_sets_all_that_root_can(make_bundle, pyrunc):
+    pyrunc.command += ["--rootless", "true"]
+    bundle = make_bundle(args=["sleep", "100"])
+    bundle.linux["resources"]["pids"] = {"limit": 10}
+    pid = pyrunc.state(pyrunc.start(bundle))["pid"]
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert any(line.endswith(pyrunc.ids[-1]) for line in lines), lines
