@@ -198,9 +198,50 @@ def test_dev_of_the_host_stays_as_it_is(make_bundle, pyrunc, tmp_path, how):
     without_dev(bundle)
     kind, options = how
     bundle.mount("/dev", kind, devices, *options)
-    bundle.linux["devices"] = [device("/dev/fuse", "c", 10, 229)]
+    bundle.linux["devices"] = [device("/dev/mine", "c", 1, 3)]
     assert pyrunc.run(bundle).stdout == "mine\n"
     assert [path.name for path in devices.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        (device("/dev/fuse", "c", 10, 229), "no such file or directory"),
+        (device("/dev/mine", "c", 10, 229), "a file that is not that device is there"),
+        (device("/dev/mine", "b", 1, 3), "a file that is not that device is there"),
+    ],
+)
+def test_device_that_a_dev_of_the_host_lacks_is_an_error(
+    make_bundle, pyrunc, tmp_path, wanted, why
+):
+    """It must be available (config-linux.md), and nothing is made in a directory of the host."""
+    devices = tmp_path / "devices"
+    devices.mkdir()
+    os.mknod(devices / "mine", 0o600 | 0o020000, os.makedev(1, 3))
+    bundle = make_bundle()
+    without_dev(bundle)
+    bundle.mount("/dev", "bind", devices, "rbind")
+    bundle.linux["devices"] = [wanted]
+    result = pyrunc.run(bundle)
+    assert result.code == 1
+    assert f"cannot find device {wanted['path']}" in result.stderr
+    assert why in result.stderr
+    assert [path.name for path in devices.iterdir()] == ["mine"]
+
+
+def test_device_outside_of_a_dev_of_the_host_is_made(make_bundle, pyrunc, tmp_path):
+    bundle = make_bundle(args=["stat", "-c", "%t:%T %a", "/other/node"])
+    without_dev(bundle)
+    bundle.mount("/dev", "bind", "/dev", "rbind", "rslave")
+    bundle.linux["devices"] = [device("/other/node", "c", 1, 3, fileMode=0o640)]
+    assert pyrunc.run(bundle).stdout == "1:3 640\n"
+
+
+def test_one_device_at_two_places(make_bundle, pyrunc):
+    """Configs should not ask for it (config-linux.md), but may."""
+    bundle = make_bundle(args=["stat", "-c", "%t:%T", "/dev/a", "/dev/b"])
+    bundle.linux["devices"] = [device("/dev/a", "c", 1, 3), device("/dev/b", "c", 1, 3)]
+    assert pyrunc.run(bundle).stdout == "1:3\n1:3\n"
 
 
 def test_devices_are_bound_in_a_user_namespace(make_bundle, pyrunc, tmp_path):

@@ -104,6 +104,7 @@ CREATE = {
     "pyrunc.rootfs.protect": "steps",
     "pyrunc.rootfs.root": "steps",
     "pyrunc.spec.config": "the check of config.json",
+    "pyrunc.spec.id_mappings": "the check of id mappings",
     "pyrunc.spec.kinds": "what kinds of values there are",
     "pyrunc.spec.linux": "the check of its linux part",
     "pyrunc.spec.load": "reading and checking",

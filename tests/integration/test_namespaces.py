@@ -262,6 +262,51 @@ def test_join_a_mount_namespace(make_bundle, pyrunc, holder):
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
+@pytest.mark.parametrize("user", ["host", "new", "joined"])
+@pytest.mark.parametrize("others", ["new", "joined", "host"])
+@pytest.mark.parametrize("odd", ["pid", "network", "time"])
+def test_any_combination(make_bundle, pyrunc, public_path, user, others, odd):
+    """One type is unlike all the others, and the user namespace the host's, new or joined."""
+    kinds = ("pid", "network", "ipc", "uts", "cgroup", "time")
+    how = dict.fromkeys(kinds, others) | {odd: "new" if others != "new" else "joined"}
+
+    def bundle_at(name):
+        bundle = make_bundle(args=["sleep", "100"], at=public_path / name)
+        bundle.without_namespace(*kinds)
+        if user != "host":
+            bundle.give_to(100000)
+            bundle.user_namespace(host=100000)
+        return bundle
+
+    owner = bundle_at("owner")
+    for kind in kinds:
+        owner.namespace(kind)
+    first = pyrunc.state(pyrunc.start(owner))["pid"]
+    bundle = bundle_at("bundle")
+    if user == "joined":
+        bundle.namespace("user", f"/proc/{first}/ns/user")
+        del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
+    for kind in kinds:
+        if how[kind] == "new":
+            bundle.namespace(kind)
+        elif how[kind] == "joined":
+            bundle.namespace(kind, f"/proc/{first}/ns/{FILES[kind]}")
+    if how["uts"] == "host" or (how["uts"] == "joined" and user == "new"):
+        # The name of a namespace that another user namespace owns is not for it to change.
+        del bundle.config["hostname"]
+    if how["pid"] == "joined" and user == "new":
+        # Nor may it mount a procfs of those processes; one of all the host's is not given instead.
+        result = pyrunc.create(bundle)
+        assert result.code == 1
+        assert "cannot mount proc on /proc: operation not permitted" in result.stderr
+        return
+    second = pyrunc.state(pyrunc.start(bundle))["pid"]
+    here, there = shared_with(second), shared_with(second, first)
+    for kind, state in {**how, "user": user}.items():
+        assert (kind in here) == (state == "host"), kind
+        assert (kind in there) == (state == "joined" or (kind == "user" and user == "host")), kind
+
+
 # Paths that are no such thing
 
 

@@ -288,6 +288,42 @@ def test_memory_policy(make_bundle, pyrunc):
     assert "bind:0" in pyrunc.exec(container, "head", "-n", "1", "/proc/self/numa_maps").stdout
 
 
+@pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="a kernel without NUMA")
+@pytest.mark.parametrize(
+    ("policy", "shown"),
+    [
+        ({"mode": "MPOL_DEFAULT"}, "default"),
+        ({"mode": "MPOL_LOCAL"}, "local"),
+        ({"mode": "MPOL_PREFERRED"}, "local"),
+        ({"mode": "MPOL_PREFERRED", "nodes": "0"}, "prefer:0"),
+        ({"mode": "MPOL_PREFERRED_MANY", "nodes": "0"}, "prefer (many):0"),
+        ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"),
+        ({"mode": "MPOL_BIND", "nodes": " 0 ,"}, "bind:0"),
+        ({"mode": "MPOL_INTERLEAVE", "nodes": "0"}, "interleave:0"),
+        ({"mode": "MPOL_WEIGHTED_INTERLEAVE", "nodes": "0"}, "weighted interleave:0"),
+        ({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}, "bind=static:0"),
+        (
+            {"mode": "MPOL_INTERLEAVE", "nodes": "0-1", "flags": ["MPOL_F_RELATIVE_NODES"]},
+            "interleave=relative:0",
+        ),
+        (
+            {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_NUMA_BALANCING"]},
+            "bind=balancing:0",
+        ),
+    ],
+    ids=str,
+)
+def test_memory_policy_of_each_mode_and_flag(make_bundle, pyrunc, policy, shown):
+    bundle = make_bundle(args=["head", "-n", "1", "/proc/self/numa_maps"])
+    bundle.linux["memoryPolicy"] = policy
+    result = pyrunc.run(bundle)
+    if "set memory policy" in result.stderr and "invalid argument" in result.stderr:
+        pytest.skip("the kernel is older than this mode or flag, or has no NUMA balancing")
+    # An address, the policy, what is mapped there. show_numa_map puts names before colons.
+    words = result.stdout.split(" ", 1)[1]
+    assert words.startswith(shown), result
+
+
 @pytest.mark.parametrize(
     "policy",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -118,6 +119,24 @@ def test_ranges_that_fit_once_joined(mapped, pyrunc):
     bundle = mapped("cat", "/proc/self/uid_map")
     bundle.linux["uidMappings"] = [ids(1000 * n, 100000 + 1000 * n, 1000) for n in range(340)]
     assert pyrunc.run(bundle).stdout.split() == ["0", "100000", "340000"]
+
+
+def test_more_ranges_than_the_kernel_has_lines_for_fit_once_joined(mapped, pyrunc):
+    """As engines write them that map single ids: the kernel takes 340 lines."""
+    bundle = mapped("cat", "/proc/self/uid_map")
+    uids = [ids(n, 100000 + n, 1) for n in range(1000)]
+    bundle.linux["uidMappings"] = [*uids[500:], *uids[:500], ids(5000, 300000, 7)]
+    lines = [line.split() for line in pyrunc.run(bundle).stdout.splitlines()]
+    assert lines == [["0", "100000", "1000"], ["5000", "300000", "7"]]
+
+
+def test_more_ranges_than_the_kernel_has_lines_for_are_refused(mapped, pyrunc):
+    bundle = mapped()
+    bundle.linux["gidMappings"] = [ids(2 * n, 100000 + 2 * n, 1) for n in range(341)]
+    result = pyrunc.run(bundle)
+    assert result.code == 1
+    words = "linux.gidMappings: expected at most 340 ranges that do not continue each other"
+    assert words in result.stderr
 
 
 def test_ranges_that_do_not_fit_are_explained(mapped, pyrunc):
@@ -394,3 +413,37 @@ def test_rootless_exec(rootless, pyrunc, user, whole_range):
         assert done.code == 255
         assert "operation not permitted" in done.stderr or "invalid argument" in done.stderr
     assert pyrunc("delete", "--force", container.id, **who).code == 0
+
+
+def test_rootless_as_spec_writes_it(rootless, pyrunc, user):
+    who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
+    bundle = rootless.bundle("true", whole_range=False)
+    assert pyrunc("spec", "--rootless", "--bundle", bundle.path, **who).code == 0
+    bundle.config = json.loads((bundle.path / "config.json").read_text())
+    bundle.process.update(terminal=False, args=["cat", "/proc/self/uid_map"], env=["PATH=/bin"])
+    result = rootless(bundle)
+    assert result.stdout.split() == ["0", str(user.pw_uid), "1"], result
+
+
+@pytest.mark.parametrize("option", [(), ("--rootless", "auto"), ("--rootless", "true")])
+def test_rootless_without_limits_needs_no_cgroup(rootless, pyrunc, option):
+    pyrunc.command += option
+    assert rootless(rootless.bundle("true")).code == 0
+
+
+def test_rootless_limits_that_cannot_be_set_are_refused(rootless):
+    """Never is a limit passed over: only its absence makes the cgroup dispensable."""
+    bundle = rootless.bundle("true")
+    bundle.linux["resources"] = {"pids": {"limit": 10}}
+    result = rootless(bundle)
+    assert result.code == 1
+    assert "pids" in result.stderr
+
+
+def test_rootless_as_root_sets_all_that_root_can(make_bundle, pyrunc):
+    pyrunc.command += ["--rootless", "true"]
+    bundle = make_bundle(args=["sleep", "100"])
+    bundle.linux["resources"]["pids"] = {"limit": 10}
+    pid = pyrunc.state(pyrunc.start(bundle))["pid"]
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert any(line.endswith(pyrunc.ids[-1]) for line in lines), lines

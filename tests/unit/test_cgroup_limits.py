@@ -101,6 +101,40 @@ def test_v2_swap_that_cannot_be(memory):
         v2_limits.late_writes({"memory": memory})
 
 
+@pytest.mark.parametrize(
+    ("member", "resources"),
+    [
+        ("memory.kernel", {"memory": {"kernel": 4096}}),
+        ("memory.kernelTCP", {"memory": {"kernelTCP": 4096}}),
+        ("memory.swappiness", {"memory": {"swappiness": 60}}),
+        ("memory.disableOOMKiller", {"memory": {"disableOOMKiller": True}}),
+        ("cpu.realtimeRuntime", {"cpu": {"realtimeRuntime": 1000}}),
+        ("cpu.realtimePeriod", {"cpu": {"realtimePeriod": 1000}}),
+        ("blockIO.leafWeight", {"blockIO": {"leafWeight": 10}}),
+        (
+            "blockIO.weightDevice[1].leafWeight",
+            {"blockIO": {"weightDevice": [{"weight": 9}, {"leafWeight": 10}]}},
+        ),
+        ("network.classID", {"network": {"classID": 1}}),
+        ("network.priorities", {"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
+    ],
+)
+def test_v2_refuses_what_it_has_no_equivalent_for(member, resources):
+    with pytest.raises(Error) as refused:
+        v2_limits.early_writes(resources)
+    assert f"linux.resources.{member} has no equivalent on cgroup v2" in str(refused.value)
+
+
+def test_v2_misses_nothing_where_nothing_is_asked_for():
+    nothing = {
+        "memory": {"kernel": -1, "kernelTCP": -1, "swappiness": 0, "disableOOMKiller": False},
+        "cpu": {"realtimeRuntime": 0, "realtimePeriod": 0},
+        "blockIO": {"leafWeight": 0},
+        "network": {"classID": 0, "priorities": []},
+    }
+    assert v2_limits.early_writes(nothing) == []
+
+
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000)])
 def test_weight_of_shares(shares, weight):
     assert v2_limits.weight_of_shares(shares) == weight

@@ -67,6 +67,9 @@ class DriverV1:
         for controller, path in list(self._paths.items()):
             try:
                 self._make(controller, path)
+                if controller == "cpuset":
+                    # One that was there may be as empty as a new one.
+                    _inherit_cpuset(path)
             except OSError as error:
                 if not self._may_ignore(error):
                     raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
@@ -84,8 +87,6 @@ class DriverV1:
                 raise
             self._make_parents(controller, path.rpartition("/")[0])
             posix.mkdir(path, 0o755)
-        if controller == "cpuset":
-            _inherit_cpuset(path)
 
     def _make_parents(self, controller: str, path: str) -> None:
         try:

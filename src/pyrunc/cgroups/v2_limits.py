@@ -38,7 +38,11 @@ def io_weight_of(weight: int) -> int:
 
 
 def early_writes(resources: Mapping[str, Any]) -> list[Write]:
-    """Everything but memory, cpu and pids."""
+    """Everything but memory, cpu and pids.
+
+    :raises Error: when a limit of v1's has nothing on v2 that it could become.
+    """
+    _refuse_what_v2_lacks(resources)
     writes: list[Write] = []
     cpu = resources.get("cpu") or {}
     writes += [(f"cpuset.{m}", cpu[m]) for m in ("cpus", "mems") if cpu.get(m)]
@@ -55,6 +59,33 @@ def early_writes(resources: Mapping[str, Any]) -> list[Write]:
         )
         writes.append(("rdma.max", f"{device} {value}"))
     return writes + _unified(resources, late=False)
+
+
+def _refuse_what_v2_lacks(resources: Mapping[str, Any]) -> None:
+    """config-linux.md, "Unified": where no conversion is possible there must be an error.
+
+    Zeros, false and -1 for unlimited are what engines write for "nothing asked".
+    """
+    memory, cpu = resources.get("memory") or {}, resources.get("cpu") or {}
+    block, network = resources.get("blockIO") or {}, resources.get("network") or {}
+    devices = enumerate(block.get("weightDevice") or ())
+    for member, asked in (
+        ("memory.kernel", memory.get("kernel", 0) > 0),
+        ("memory.kernelTCP", memory.get("kernelTCP", 0) > 0),
+        ("memory.swappiness", memory.get("swappiness")),
+        ("memory.disableOOMKiller", memory.get("disableOOMKiller")),
+        ("cpu.realtimeRuntime", cpu.get("realtimeRuntime")),
+        ("cpu.realtimePeriod", cpu.get("realtimePeriod")),
+        ("blockIO.leafWeight", block.get("leafWeight")),
+        *((f"blockIO.weightDevice[{i}].leafWeight", d.get("leafWeight")) for i, d in devices),
+        ("network.classID", network.get("classID")),
+        ("network.priorities", network.get("priorities")),
+    ):
+        if asked:
+            raise Error(
+                f"linux.resources.{member} has no equivalent on cgroup v2, which this host uses; "
+                "leave it out, or see linux.resources.unified"
+            )
 
 
 def late_writes(resources: Mapping[str, Any]) -> list[Write]:

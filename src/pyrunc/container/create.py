@@ -210,6 +210,10 @@ class Creation:
 
         spec = self.spec
         linux = spec.get("linux", {})
+        if linux.get("mountLabel"):
+            from pyrunc.security.lsm import check_selinux
+
+            check_selinux("linux.mountLabel")
         layout = host.detect()
         self.driver = driver.open_driver(
             layout,

@@ -8,8 +8,8 @@ from errno import ENOENT, EPERM
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts
 from pyrunc.linux import processes as p
-from pyrunc.plan.planner import mapping_lines
 from pyrunc.rootfs.mount import open_bind_source
+from pyrunc.spec.id_mappings import MOST_BYTES, map_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pyrunc.spec.types import IDMapping, Spec
 
 _HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
-#: A uid_map is written at once, in less than a page (map_write in kernel/user_namespace.c).
-_MOST_BYTES = 4095
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
 
 
@@ -56,32 +54,17 @@ def write_mappings(pid: int, spec: Spec, *, rootless: bool) -> None:
 
 
 def _in_one_page(name: str, mappings: Sequence[IDMapping]) -> bytes:
-    """Return the mapping as the kernel takes it: in one write of less than a page.
+    """Return the mapping as the kernel takes it.
 
-    Ranges that continue each other are joined where they would not fit otherwise.
+    :raises Error: when it is too long for that.
     """
-    content = mapping_lines(list(mappings)).encode()
-    if len(content) > _MOST_BYTES:
-        content = mapping_lines(_joined(mappings)).encode()
-    if len(content) > _MOST_BYTES:
+    content = map_lines(mappings).encode()
+    if len(content) > MOST_BYTES:
         raise Error(
-            f"{name} of the container has {len(content)} bytes, the kernel takes {_MOST_BYTES}: "
+            f"{name} of the container has {len(content)} bytes, the kernel takes {MOST_BYTES}: "
             "fewer or longer ranges are needed"
         )
     return content
-
-
-def _joined(mappings: Sequence[IDMapping]) -> list[IDMapping]:
-    joined: list[IDMapping] = []
-    for mapping in sorted(mappings, key=lambda mapping: mapping["containerID"]):
-        if joined:
-            last = joined[-1]
-            gap = mapping["containerID"] - last["containerID"]
-            if gap == last["size"] == mapping["hostID"] - last["hostID"]:
-                joined[-1] = {**last, "size": last["size"] + mapping["size"]}
-                continue
-        joined.append(mapping)
-    return joined
 
 
 def _is_own_id(mappings: Sequence[IDMapping], own: int) -> bool:
@@ -90,7 +73,7 @@ def _is_own_id(mappings: Sequence[IDMapping], own: int) -> bool:
 
 def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
     helper = _HELPERS[name]
-    arguments = [helper, str(pid), *mapping_lines(list(mappings)).split()]
+    arguments = [helper, str(pid), *map_lines(mappings).split()]
     for directory in _HELPER_DIRECTORIES:
         try:
             child = posix.posix_spawn(f"{directory}/{helper}", arguments, {})
@@ -141,8 +124,8 @@ def _mapping_holder(mapping: dict[str, str], spec: Spec, user_namespace: int) ->
     linux = spec.get("linux", {})
     return user_namespace_with(
         {
-            "uid_map": mapping_lines(linux.get("uidMappings") or []),
-            "gid_map": mapping_lines(linux.get("gidMappings") or []),
+            "uid_map": map_lines(linux.get("uidMappings") or []),
+            "gid_map": map_lines(linux.get("gidMappings") or []),
         }
     )
 

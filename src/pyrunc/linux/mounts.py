@@ -112,6 +112,17 @@ def _kernel_explanation(context: int) -> str:
     return "; ".join(lines)
 
 
+def context_option(label: str) -> tuple[str, ...]:
+    """Return the option of a new file system that gives all in it the SELinux ``label``."""
+    return (f"context={label}",) if label else ()
+
+
+def label(mount: int, label: str) -> None:
+    """Give the root of a mount the SELinux ``label`` (selinux(8), xattr(7))."""
+    value = label.encode("utf-8", "surrogateescape") + b"\0"
+    posix.setxattr(f"/proc/self/fd/{mount}", "security.selinux", value)
+
+
 def clone_tree(directory: int, path: str, *, recursive: bool) -> int:
     """Copy the mount at ``path`` (of descriptor ``directory`` itself if empty), attached nowhere.
 

@@ -14,6 +14,7 @@ from pyrunc.process import channel, console, namespaces, program
 from pyrunc.process.hooks import ContainerHooks
 from pyrunc.rootfs import cgroup_mount, devices, mount, protect, root
 from pyrunc.rootfs.options import parse_options
+from pyrunc.spec.id_mappings import map_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     steps += _identity(spec, spaces)
     steps += _root(spec, bundle, spaces)
     steps += _after_cgroup(spec, spaces, mount_steps)
-    if _makes_devices(spec, bundle):
-        steps += _devices(spec, in_user_namespace, spaces.private("mount"))
+    steps += _devices(spec, in_user_namespace, spaces.private("mount"))
     steps += _terminal(spec)
     if spec.get("linux", {}).get("netDevices"):
         steps.append(channel.AskForNetDevices())
@@ -180,13 +180,14 @@ def _mounts(
     spec: Spec, bundle: str, spaces: Namespaces, facts: Facts
 ) -> tuple[list[Step], tuple[mount.BindMount, ...]]:
     entries = spec.get("mounts", [])
+    label = spec.get("linux", {}).get("mountLabel", "")
     if entries and not spaces.private("mount"):
         raise Error("mounts need a mount namespace, but linux.namespaces has none")
     steps: list[Step] = []
     opened: list[mount.BindMount] = []
     propagation = _base_propagation(spec)
     for index, entry in enumerate(entries):
-        step = _mount(index, entry, bundle, spaces, facts, propagation=propagation)
+        step = _mount(index, entry, bundle, spaces, facts, propagation=propagation, label=label)
         steps.append(step)
         if isinstance(step, mount.BindMount) and (
             step.mapping or (spaces.private("user") and not facts.rootless)
@@ -196,7 +197,14 @@ def _mounts(
 
 
 def _mount(
-    index: int, entry: Mount, bundle: str, spaces: Namespaces, facts: Facts, *, propagation: int
+    index: int,
+    entry: Mount,
+    bundle: str,
+    spaces: Namespaces,
+    facts: Facts,
+    *,
+    propagation: int,
+    label: str,
 ) -> Step:
     target = clean_path(entry["destination"])
     options = parse_options(entry.get("options", ()))
@@ -214,7 +222,7 @@ def _mount(
     if options.idmap or entry.get("uidMappings"):
         raise Error(f"mounts[{index}] ({target}): only bind mounts can be id-mapped")
     if kind == "cgroup" or (kind == "cgroup2" and facts.cgroup_version == 2):
-        return _cgroup_mount(index, target, options, spaces, facts)
+        return _cgroup_mount(index, target, options, spaces, facts, label)
     if not kind:
         raise Error(f"mounts[{index}] ({target}) has no type and is not a bind mount")
     fill = None
@@ -223,7 +231,16 @@ def _mount(
         from pyrunc.rootfs.copy_up import copy_tree
 
         fill = copy_tree
-    return mount.MountFilesystem(index, kind, source or kind, target, options, fill)
+    if kind in ("proc", "sysfs") or any(o.startswith("context=") for o in options.data):
+        # What the kernel shows in these two has labels of its own; another's is left alone.
+        label = ""
+    stand_in = "/sys" if kind == "sysfs" else ""
+    if kind == "proc" and not spaces.private("pid"):
+        # In a pid namespace of its own it would show all processes of the host.
+        stand_in = "/proc"
+    return mount.MountFilesystem(
+        index, kind, source or kind, target, options, fill, label, stand_in
+    )
 
 
 def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:
@@ -233,18 +250,12 @@ def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:
     """
     uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
     if uids and gids:
-        return (("uid_map", mapping_lines(uids)), ("gid_map", mapping_lines(gids)))
+        return (("uid_map", map_lines(uids)), ("gid_map", map_lines(gids)))
     return (("container", ""),) if wanted else ()
 
 
-def mapping_lines(mappings: object) -> str:
-    """Return id mappings in the form of /proc/PID/uid_map (user_namespaces(7))."""
-    assert isinstance(mappings, list)
-    return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
-
-
 def _cgroup_mount(
-    index: int, target: str, options: object, spaces: Namespaces, facts: Facts
+    index: int, target: str, options: object, spaces: Namespaces, facts: Facts, label: str
 ) -> Step:
     namespaced = spaces.private("cgroup")
     if facts.cgroup_version == 2:
@@ -270,6 +281,7 @@ def _cgroup_mount(
         tuple(hierarchies.values()),
         tuple(links),
         namespaced,
+        label,
     )
 
 
@@ -286,9 +298,9 @@ def needs_cgroup_early(spec: Spec, spaces: Namespaces) -> bool:
     )
 
 
-def _makes_devices(spec: Spec, bundle: str) -> bool:
-    """A /dev that is bound from somewhere keeps what it has."""
-    return not any(
+def _binds_dev(spec: Spec) -> bool:
+    """Whether /dev is bound from somewhere: then it stays as it is."""
+    return any(
         clean_path(entry["destination"]) == "/dev"
         and (entry.get("type") == "bind" or {"bind", "rbind"} & set(entry.get("options", ())))
         for entry in spec.get("mounts", ())
@@ -297,29 +309,28 @@ def _makes_devices(spec: Spec, bundle: str) -> bool:
 
 def _devices(spec: Spec, in_user_namespace: bool, may_bind: bool) -> list[Step]:
     how = {"bind": in_user_namespace and may_bind, "may_bind": may_bind}
-    steps: list[Step] = [
-        devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, **how)
-        for path, major, minor in devices.DEFAULT_DEVICES
-    ]
-    defaults = {path for path, _, _ in devices.DEFAULT_DEVICES}
+    bound = _binds_dev(spec)
+    wanted: dict[str, Step] = {}
+    if not bound:
+        for path, major, minor in devices.DEFAULT_DEVICES:
+            wanted[path] = devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, **how)
+    steps: list[Step] = []
     for device in spec.get("linux", {}).get("devices", ()):
         path = clean_path(device["path"])
-        if path in defaults:
-            steps = [step for step in steps if getattr(step, "path", "") != path]
+        # The config has the say over a default device.
+        wanted.pop(path, None)
+        kind, major, minor = device["type"], device.get("major", 0), device.get("minor", 0)
+        if bound and path.startswith("/dev/"):
+            steps.append(devices.FindDevice(path, kind, major, minor))
+            continue
+        mode = device.get("fileMode", 0o666) & 0o7777
+        uid, gid = device.get("uid", 0), device.get("gid", 0)
         steps.append(
-            devices.MakeDevice(
-                path,
-                device["type"],
-                device.get("major", 0),
-                device.get("minor", 0),
-                device.get("fileMode", 0o666) & 0o7777,
-                device.get("uid", 0),
-                device.get("gid", 0),
-                strict=True,
-                **how,
-            )
+            devices.MakeDevice(path, kind, major, minor, mode, uid, gid, strict=True, **how)
         )
-    steps.append(devices.MakeDeviceLinks())
+    steps = [*wanted.values(), *steps]
+    if not bound:
+        steps.append(devices.MakeDeviceLinks())
     return steps
 
 
@@ -351,7 +362,8 @@ def _protection(spec: Spec, spaces: Namespaces) -> list[Step]:
     if (protected or masked) and not spaces.private("mount"):
         raise Error("maskedPaths and readonlyPaths need a mount namespace")
     steps: list[Step] = [protect.ProtectPath(path) for path in protected]
-    steps += [protect.MaskPath(path) for path in masked]
+    label = linux.get("mountLabel", "")
+    steps += [protect.MaskPath(path, label) for path in masked]
     for index, entry in enumerate(spec.get("mounts", ())):
         options = parse_options(entry.get("options", ()))
         new = not options.bind and not options.remount

@@ -31,6 +31,8 @@ class MountCgroupV1(Step):
     #: Links from a single controller's name to the directory it shares with others.
     links: tuple[tuple[str, str], ...]
     namespaced: bool
+    #: ``linux.mountLabel``, for the tmpfs.
+    label: str = ""
 
     def describe(self) -> str:
         return f"mount the cgroup hierarchies on {self.target}"
@@ -39,7 +41,8 @@ class MountCgroupV1(Step):
         enable = self.options.enable
         target = files.ensure_directory(build.root, self.target)
         attributes = enable & ~mounts.MOUNT_ATTR_RDONLY | _SAFE
-        tmpfs = mounts.new_filesystem("tmpfs", "tmpfs", ("mode=755",), attributes)
+        data = ("mode=755", *mounts.context_option(self.label))
+        tmpfs = mounts.new_filesystem("tmpfs", "tmpfs", data, attributes)
         mounts.attach(tmpfs, target)
         posix.close(target)
         for name, controllers, host_directory in self.hierarchies:

@@ -119,9 +119,33 @@ class MakeDevice(Step):
             posix.close(source)
 
     def _is_it(self, status: posix.stat_result) -> bool:
-        if status.st_mode & files.S_IFMT != _KIND[self.kind]:
-            return False
-        return self.kind == "p" or status.st_rdev == posix.makedev(self.major, self.minor)
+        return _is_device(status, self.kind, self.major, self.minor)
+
+
+class FindDevice(Step):
+    """A device that must be there already: in a /dev bound from the host nothing is made."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+
+    def describe(self) -> str:
+        return f"find device {self.path} ({self.kind} {self.major}:{self.minor}) in the bound /dev"
+
+    def apply(self, build: Build) -> None:
+        node = files.open_in_root(build.root, self.path)
+        try:
+            if not _is_device(posix.stat(node), self.kind, self.major, self.minor):
+                raise Error("a file that is not that device is there")
+        finally:
+            posix.close(node)
+
+
+def _is_device(status: posix.stat_result, kind: str, major: int, minor: int) -> bool:
+    if status.st_mode & files.S_IFMT != _KIND[kind]:
+        return False
+    return kind == "p" or status.st_rdev == posix.makedev(major, minor)
 
 
 class MakeDeviceLinks(Step):

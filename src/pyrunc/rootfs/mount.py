@@ -43,6 +43,8 @@ _REPLACEABLE_PROC_FILES = frozenset(
         "/proc/uptime",
     )
 )
+#: File systems whose files carry no label of the mount's, but one of their own.
+_LABELLED_LATER = ("mqueue",)
 
 
 class MountFilesystem(Step):
@@ -55,6 +57,11 @@ class MountFilesystem(Step):
     options: MountOptions
     #: ``tmpcopyup``: copies from the covered directory into the new mount (both descriptors).
     fill: Callable[[int, int], None] | None = None
+    #: ``linux.mountLabel``: the SELinux context of all that is in it.
+    label: str = ""
+    #: What of the host's is bound where a user namespace may not mount a new proc or sysfs; "" if
+    #: that would show what the container should not see.
+    stand_in: str = ""
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -81,6 +88,8 @@ class MountFilesystem(Step):
             if self.fill is not None:
                 self.fill(target, mount)
             if not attached:
+                if self.label and self.kind in _LABELLED_LATER:
+                    mounts.label(mount, self.label)
                 mounts.attach(mount, target)
                 if self.kind == "sysfs":
                     _hide_cgroups_of_the_host(mount)
@@ -95,8 +104,11 @@ class MountFilesystem(Step):
         flags = self.options.filesystem_flags
         if attributes & mounts.MOUNT_ATTR_RDONLY:
             flags += ("ro",)
-        too_long = any(len(option) > mounts.FSCONFIG_MAXIMUM for option in (self.source, *data))
-        if too_long or self.options.iversion:
+        label = mounts.context_option(self.label) if self.kind not in _LABELLED_LATER else ()
+        given = (self.source, *data, *label)
+        if self.options.iversion or any(len(x) > mounts.FSCONFIG_MAXIMUM for x in given):
+            # mount(2) would split a label at its commas.
+            data += tuple(f'context="{self.label}"' for _ in label)
             mounts.mount_legacy(
                 self.source,
                 f"/proc/self/fd/{target}",
@@ -106,14 +118,13 @@ class MountFilesystem(Step):
             )
             return -1
         try:
-            return mounts.new_filesystem(self.kind, self.source, flags + data, attributes)
+            return mounts.new_filesystem(self.kind, self.source, flags + data + label, attributes)
         except OSError as error:
             # A user namespace that owns neither the network nor the pid namespace
             # may not make these, but it may bind the ones it sees.
-            if error.errno not in (EPERM, EBUSY) or self.kind not in ("proc", "sysfs"):
+            if error.errno not in (EPERM, EBUSY) or not self.stand_in:
                 raise
-            host = "/proc" if self.kind == "proc" else "/sys"
-            mount = mounts.clone_tree(mounts.AT_FDCWD, host, recursive=True)
+            mount = mounts.clone_tree(mounts.AT_FDCWD, self.stand_in, recursive=True)
             mounts.set_attributes(mount, enable=attributes, recursive=True)
             return mount
 

@@ -20,6 +20,8 @@ class MaskPath(Step):
     """Cover a file with the null device, a directory with an empty read-only tmpfs."""
 
     path: str
+    #: ``linux.mountLabel``.
+    label: str = ""
 
     def describe(self) -> str:
         return f"mask {self.path}"
@@ -30,17 +32,18 @@ class MaskPath(Step):
             return
         try:
             if posix.stat(target).st_mode & files.S_IFMT == files.S_IFDIR:
-                _cover_directory(build, target)
+                _cover_directory(build, target, self.label)
             else:
                 _cover_file(target)
         finally:
             posix.close(target)
 
 
-def _cover_directory(build: Build, target: int) -> None:
+def _cover_directory(build: Build, target: int, label: str) -> None:
     """All masked directories show one and the same empty tmpfs: it is made once, then cloned."""
     if build.null < 0:
-        build.null = mounts.new_filesystem("tmpfs", "tmpfs", ("ro",), mounts.MOUNT_ATTR_RDONLY)
+        options = ("ro", *mounts.context_option(label))
+        build.null = mounts.new_filesystem("tmpfs", "tmpfs", options, mounts.MOUNT_ATTR_RDONLY)
         mounts.attach(build.null, target)
         return
     clone = mounts.clone_tree(build.null, "", recursive=False)

@@ -62,19 +62,20 @@ def exec_labels(apparmor_profile: str, selinux_label: str) -> list[tuple[str, by
                 "AppArmor is not enabled on this machine"
             )
     if selinux_label:
-        check_selinux()
+        check_selinux("process.selinuxLabel")
         labels.append(("attr/exec", _plain(selinux_label, "SELinux label")))
     return labels
 
 
-def check_selinux() -> None:
-    """Refuse a label on a machine without SELinux, in the words that callers know.
+def check_selinux(member: str) -> None:
+    """Refuse the label of a ``member`` on a machine without SELinux, in words that callers know.
 
     :raises Error: when SELinux is not active.
     """
     if not selinux_enabled():
         raise Error(
             "selinux label is specified in config, but selinux is disabled or not supported"
+            f" ({member})"
         )
 
 

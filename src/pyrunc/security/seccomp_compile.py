@@ -20,7 +20,8 @@ import errno
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyrunc.errors import Error, reason
-from pyrunc.linux.numbers import MACHINE
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import MACHINE, SYS
 from pyrunc.security import bpf
 from pyrunc.security.libseccomp import UNKNOWN_SYSCALL, Comparison, Libseccomp
 
@@ -72,6 +73,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": FLAG_SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": FLAG_WAIT_KILLABLE_RECV,
 }
+_SET_MODE_FILTER = 1
 _X32_BIT = 0x40000000  # __X32_SYSCALL_BIT
 _ARM_PRIVATE = 0xF0000  # __ARM_NR_BASE: breakpoint, cacheflush, set_tls and few more
 _LARGEST_NUMBER = 1023  # of ordinary system calls; Linux 6.18 has got to 470
@@ -170,6 +172,24 @@ def _notifies(seccomp: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) ->
     if not seccomp.get("listenerPath"):
         raise Error("seccomp: listenerPath is not set, but a rule uses SCMP_ACT_NOTIFY")
     return True
+
+
+def supported_flags() -> list[str]:
+    """Return the flags of :data:`FLAGS` that this kernel takes.
+
+    A flag that it knows gets it as far as the filter, which is not there (EFAULT); one that it
+    does not know is EINVAL before that (seccomp(2)). Nothing is loaded either way.
+    """
+    found = []
+    for name, flag in FLAGS.items():
+        # The kernel takes this one only together with a listener.
+        asked = flag | (FLAG_NEW_LISTENER if flag == FLAG_WAIT_KILLABLE_RECV else 0)
+        try:
+            syscall(SYS["seccomp"], _SET_MODE_FILTER, asked, None)
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                found.append(name)
+    return found
 
 
 def _flags(names: Sequence[str] | None, notify: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyrunc.spec.id_mappings import id_mappings
 from pyrunc.spec.kinds import (
     FINE,
     MISSING,
@@ -17,7 +18,7 @@ from pyrunc.spec.kinds import (
     texts,
     wrong,
 )
-from pyrunc.spec.linux import id_mappings, linux
+from pyrunc.spec.linux import linux
 from pyrunc.spec.process import process
 
 TYPE_CHECKING = False

@@ -1,7 +1,7 @@
 """The features structure: what of the specification pyrunc knows (features.md).
 
-It says what the runtime recognises, not what this host can do; ``pyrunc
-check`` says that. The lists of seccomp, namespaces and hooks are those the
+It says what the runtime recognises, whatever this host can do; only the seccomp flags are
+also told by what its kernel takes. The lists of seccomp, namespaces and hooks are those the
 checker of this room goes by, so the two cannot disagree.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyrunc.spec.id_mappings import id_mappings
 from pyrunc.spec.kinds import (
     FINE,
     absolute_path,
@@ -60,29 +61,10 @@ MEMORY_POLICY_FLAGS = ("MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F
 #: Modes with nodes that MPOL_F_NUMA_BALANCING does not go with.
 _NOT_BALANCED = ("MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED")
 
-#: The kernel takes at most 340 lines in a uid_map (user_namespaces(7)).
-_MOST_MAPPINGS = 340
 _LONGEST_INTERFACE_NAME = 15
 
 _int64 = integer(-(2**63), 2**63 - 1)
 
-
-def _fits_32_bits(id_mapping: dict[str, Any]) -> Mistakes:
-    for name in ("containerID", "hostID"):
-        if id_mapping[name] + id_mapping["size"] > 2**32:
-            words = f"no more ids than there are after {name} {id_mapping[name]}"
-            return wrong(words, id_mapping["size"], "size")
-    return FINE
-
-
-id_mappings = array(
-    members(
-        {"containerID": uint32, "hostID": uint32, "size": integer(1, 2**32 - 1)},
-        required=("containerID", "hostID", "size"),
-        rules=((("containerID", "hostID", "size"), _fits_32_bits),),
-    ),
-    most=_MOST_MAPPINGS,
-)
 
 _namespace_list = array(
     members({"type": one_of(*NAMESPACES), "path": absolute_path_or_empty}, required=("type",))
@@ -267,7 +249,7 @@ linux = members(
         "sysctl": mapping(text, sysctl_name),
         "maskedPaths": _paths,
         "readonlyPaths": _paths,
-        "mountLabel": text,
+        "mountLabel": line,
         "personality": members(
             {"domain": one_of("LINUX", "LINUX32"), "flags": _no_flags}, required=("domain",)
         ),

@@ -51,6 +51,11 @@ DIFFERENCES = (
     Difference("cpu burst.*|file: cpu burst", r"unified/cpu\.max\.burst", _OF_LATER_SPECS),
     Difference("cpu idle.*|file: cpu idle", r"unified/cpu\.(idle|weight.*)", _OF_LATER_SPECS),
     Difference(
+        "memory (swappiness|no out|kernel).*|cpu realtime.*|.*leaf weight.*|network.*",
+        "refused",
+        "Where there is no conversion to v2 the specification wants an error; runc has none.",
+    ),
+    Difference(
         "block.*",
         "IOWeight",
         "systemd is told of all that it has a property for.",
@@ -96,7 +101,7 @@ TOGETHER = [
     Limits(
         "odd numbers",
         {
-            "memory": {"limit": 64 * MIB + 1, "swap": -1, "swappiness": 17},
+            "memory": {"limit": 64 * MIB + 1, "swap": -1},
             "cpu": {"shares": 262144, "period": 50000, "cpus": "0-1"},
             "pids": {"limit": 1},
         },
@@ -124,6 +129,8 @@ CHOSEN = {
     "cpu burst",
     "cpu idle",
     "cpu cpus that are not",
+    "memory swappiness",
+    "network class",
     "pids 0",
 }
 #: Those in which systemd has a part.

@@ -1,0 +1,76 @@
+"""Id mappings: what config.json may hold of them, and how the kernel takes them.
+
+``linux.uidMappings``, ``linux.gidMappings`` and the same members of a mount. The kernel takes a
+uid_map in one write of less than a page, and at most 340 lines of it (user_namespaces(7)). A
+config may have more: ranges that continue each other are joined when there are too many.
+"""
+
+from __future__ import annotations
+
+from pyrunc.spec.kinds import FINE, array, integer, members, uint32, wrong
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from pyrunc.spec.kinds import Mistakes
+    from pyrunc.spec.types import IDMapping
+
+MOST_LINES = 340
+#: A map is written at once, in less than a page (map_write in kernel/user_namespace.c).
+MOST_BYTES = 4095
+
+
+def map_lines(mappings: Sequence[IDMapping]) -> str:
+    """Return the content of /proc/PID/uid_map; longer than MOST_BYTES if it cannot be helped."""
+    lines = _lines(mappings)
+    if len(mappings) > MOST_LINES or len(lines) > MOST_BYTES:
+        return _lines(_joined(mappings))
+    return lines
+
+
+def _lines(mappings: Sequence[IDMapping]) -> str:
+    return "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in mappings)
+
+
+def _joined(mappings: Sequence[IDMapping]) -> list[IDMapping]:
+    """Return as few ranges as mean the same."""
+    joined: list[IDMapping] = []
+    for mapping in sorted(mappings, key=lambda mapping: mapping["containerID"]):
+        if joined:
+            last = joined[-1]
+            gap = mapping["containerID"] - last["containerID"]
+            if gap == last["size"] == mapping["hostID"] - last["hostID"]:
+                joined[-1] = {**last, "size": last["size"] + mapping["size"]}
+                continue
+        joined.append(mapping)
+    return joined
+
+
+def _fits_32_bits(id_mapping: dict[str, Any]) -> Mistakes:
+    for name in ("containerID", "hostID"):
+        if id_mapping[name] + id_mapping["size"] > 2**32:
+            words = f"no more ids than there are after {name} {id_mapping[name]}"
+            return wrong(words, id_mapping["size"], "size")
+    return FINE
+
+
+_ranges = array(
+    members(
+        {"containerID": uint32, "hostID": uint32, "size": integer(1, 2**32 - 1)},
+        required=("containerID", "hostID", "size"),
+        rules=((("containerID", "hostID", "size"), _fits_32_bits),),
+    ),
+)
+
+
+def id_mappings(value: object) -> Mistakes:
+    """Take the mappings of a user namespace, or of a mount."""
+    if mistakes := _ranges(value):
+        return mistakes
+    ranges: list[IDMapping] = value  # type: ignore[assignment]
+    if len(ranges) > MOST_LINES and len(_joined(ranges)) > MOST_LINES:
+        words = f"at most {MOST_LINES} ranges that do not continue each other"
+        return (("", words, f"{len(ranges)} elements"),)
+    return FINE

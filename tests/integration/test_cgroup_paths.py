@@ -1,0 +1,221 @@
+"""Where a container's cgroup lies, and which ones are fit for it (config-linux.md, "Cgroups Path").
+
+What the limits in it are is compared, limit by limit, in tests/differential/test_cgroup_values.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from test_cgroups import MOUNTS, cgroups_of
+
+from pyrunc.cgroups.host import detect
+
+
+def cgroup_paths(pid):
+    """Return the paths in the hierarchies that hold the container, below their mount points."""
+    layout = detect()
+    controllers = set(layout.mounts) if layout.version == 1 else {""}
+    found = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        if set(names.split(",")) & controllers:
+            found[names] = path
+    return found
+
+
+@pytest.fixture
+def unused(pyrunc):
+    """A part of a path that is no cgroup's name; whatever has it in the end is removed."""
+    name = f"pyrunc-test-{os.getpid()}"
+    yield name
+    pyrunc.remove_all()
+    for path, _, _ in os.walk(MOUNTS, topdown=False):
+        if name in path:
+            os.rmdir(path)
+
+
+def running(bundle, pyrunc):
+    container = pyrunc.start(bundle)
+    return container, pyrunc.state(container)["pid"]
+
+
+def test_an_absolute_path_counts_from_the_mount_point(make_bundle, pyrunc, unused):
+    path = f"/{unused}/middle/mine"
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": path})
+    container, pid = running(bundle, pyrunc)
+    assert set(cgroup_paths(pid).values()) == {path}
+    # Its own are gone with it; those on the way, which may be somebody's, stay.
+    assert pyrunc("delete", "--force", container.id).code == 0
+    left = [p for p, _, _ in os.walk(MOUNTS) if p.endswith("/mine")]
+    assert left == []
+
+
+def test_the_same_path_is_the_same_place_again(make_bundle, pyrunc, unused):
+    seen = []
+    for path in (f"/{unused}/mine", f"/{unused}/mine", f"{unused}-relative", f"{unused}-relative"):
+        bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": path})
+        container, pid = running(bundle, pyrunc)
+        seen.append(cgroup_paths(pid))
+        assert pyrunc("delete", "--force", container.id).code == 0
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_relative_path_or_none_counts_from_the_caller(make_bundle, pyrunc, unused, given):
+    path = f"{unused}/mine" if given else ""
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": path})
+    container, pid = running(bundle, pyrunc)
+    callers = cgroup_paths("self")
+    for names, found in cgroup_paths(pid).items():
+        # On v2 it lies beside: a cgroup with processes has no children with controllers.
+        own = callers[names] if names else callers[names].rpartition("/")[0]
+        assert found == f"{own.rstrip('/')}/{path or container.id}", names
+
+
+@pytest.mark.parametrize("path", ["../mine", "/a/../../mine", 7])
+def test_a_path_that_leads_upwards_is_refused(make_bundle, pyrunc, path):
+    result = pyrunc.create(make_bundle(linux={"cgroupsPath": path}))
+    assert result.code == 1
+    assert "linux.cgroupsPath: " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_a_cgroup_with_processes_in_it_is_refused(make_bundle, pyrunc, unused, below):
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": f"/{unused}/mine"})
+    running(bundle, pyrunc)
+    if below:
+        bundle.linux["cgroupsPath"] = f"/{unused}"
+    result = pyrunc.create(bundle)
+    assert result.code == 1
+    assert "container's cgroup is not empty" in result.stderr
+
+
+def test_a_frozen_cgroup_is_refused(make_bundle, pyrunc, unused):
+    layout = detect()
+    mount = layout.mounts.get("freezer") if layout.version == 1 else layout.unified
+    name, frozen, thawed = (
+        ("freezer.state", "FROZEN", "THAWED")
+        if layout.version == 1
+        else ("cgroup.freeze", "1", "0")
+    )
+    directory = Path(mount) / unused
+    directory.mkdir()
+    (directory / name).write_text(frozen)
+    try:
+        bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": f"/{unused}"})
+        result = pyrunc.create(bundle)
+        assert result.code == 1
+        assert "container's cgroup is frozen" in result.stderr
+    finally:
+        if directory.exists():
+            (directory / name).write_text(thawed)
+            directory.rmdir()
+
+
+def test_an_empty_cgroup_that_is_there_is_used(make_bundle, pyrunc, unused):
+    directories = [Path(mount, unused) for mount in set(detect().mounts.values())]
+    for directory in directories:
+        directory.mkdir(exist_ok=True)
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": f"/{unused}"})
+    _, pid = running(bundle, pyrunc)
+    assert set(cgroup_paths(pid).values()) == {f"/{unused}"}
+
+
+def test_the_owner_of_v1_s_cgroups_stays_the_host_s_root(make_bundle, pyrunc, public_path):
+    """Delegation is not secure on v1, whatever the mount in the container is."""
+    if detect().version != 1:
+        pytest.skip("this host has no cgroup v1")
+    bundle = make_bundle(args=["sleep", "100"], at=public_path / "bundle")
+    bundle.give_to(100000)
+    bundle.user_namespace(host=100000)
+    bundle.namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "rw")
+    _, pid = running(bundle, pyrunc)
+    for name, directory in cgroups_of(pid).items():
+        if name and directory.is_dir() and pyrunc.ids[-1] in str(directory):
+            owners = {os.stat(directory).st_uid}
+            owners |= {entry.stat().st_uid for entry in os.scandir(directory)}
+            assert owners == {0}, name
+
+
+def test_unified_needs_v2(make_bundle, pyrunc):
+    if detect().version != 1:
+        pytest.skip("this host has no cgroup v1")
+    bundle = make_bundle()
+    bundle.linux["resources"]["unified"] = {"memory.high": "1000000"}
+    result = pyrunc.create(bundle)
+    assert result.code == 1
+    assert "linux.resources.unified needs cgroup v2" in result.stderr
+
+
+def test_a_controller_that_is_not_there_is_named(make_bundle, pyrunc):
+    """A limit that is not set would be no limit."""
+    if detect().version != 1:
+        pytest.skip("this host has no cgroup v1")
+    for controller, resources in (
+        ("net_cls", {"network": {"classID": 7}}),
+        ("rdma", {"rdma": {"mlx5_0": {"hcaHandles": 3}}}),
+        ("hugetlb", {"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}),
+    ):
+        if controller in detect().mounts:
+            continue
+        bundle = make_bundle()
+        bundle.linux["resources"].update(resources)
+        result = pyrunc.create(bundle)
+        assert result.code == 1
+        assert f"the cgroup controller {controller} is not mounted on this host" in result.stderr
+
+
+def test_limits_hold_inside(make_bundle, pyrunc):
+    """As many processes as allowed, as much memory, no more than these processors."""
+    bundle = make_bundle()
+    bundle.linux["resources"].update(
+        pids={"limit": 5}, memory={"limit": 32 << 20, "swap": 32 << 20}, cpu={"cpus": "0"}
+    )
+    bundle.shell(
+        "grep Cpus_allowed_list /proc/self/status;"
+        "(for n in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait) 2>&1 | grep -c 'fork';"
+        "dd if=/dev/zero of=/dev/shm/a bs=1M count=60 2>/dev/null; echo dd $?"
+    )
+    result = pyrunc.run(bundle)
+    allowed, forks, ended = result.stdout.splitlines()
+    assert allowed.split() == ["Cpus_allowed_list:", "0"]
+    assert int(forks) >= 1
+    assert ended == "dd 137", result
+
+
+def test_limits_are_not_touched_without_resources(make_bundle, pyrunc):
+    bundle = make_bundle(args=["sleep", "100"])
+    del bundle.linux["resources"]
+    _, pid = running(bundle, pyrunc)
+    cgroups = cgroups_of(pid)
+    directory = cgroups.get("pids", cgroups[""])
+    if not (directory / "pids.max").exists():
+        pytest.skip("the pids controller is not there")
+    assert (directory / "pids.max").read_text() == "max\n"
+
+
+def test_rules_for_devices_are_applied_in_order(make_bundle, pyrunc):
+    """The later one counts; "a" means all of them."""
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("needs a device that anybody may open: /dev/fuse")
+    rule = {"type": "c", "major": 10, "minor": 229, "access": "r"}
+    everything = {"allow": False, "access": "rwm"}
+    bundle = make_bundle(args=["sh", "-c", "head -c 0 /dev/fuse && echo read"])
+    bundle.linux["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]
+    for rules, allowed in (
+        ([everything], False),
+        ([everything, {"allow": True, **rule}], True),
+        ([everything, {"allow": True, **rule}, {"allow": False, **rule}], False),
+        ([{"allow": True, **rule}, everything], False),
+        ([everything, {"allow": True, "type": "a", "access": "rwm"}], True),
+        ([everything, {"allow": True, **rule, "access": "w"}], False),
+    ):
+        bundle.linux["resources"]["devices"] = rules
+        result = pyrunc.run(bundle)
+        assert (result.stdout == "read\n") == allowed, (rules, result)

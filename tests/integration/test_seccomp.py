@@ -1,0 +1,381 @@
+"""linux.seccomp as a container's program meets it (config-linux.md, "Seccomp").
+
+Which verdict the filter gives for which arguments is for tests/unit/test_seccomp_compile.py, with
+all of the operators, architectures and actions; here the kernel is asked, from inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from pyrunc.linux.numbers import MACHINE
+from pyrunc.security.libseccomp import Libseccomp
+from pyrunc.security.seccomp_compile import supported_flags
+from pyrunc.spec.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
+
+#: Makes each of the calls that it is given as NUMBER,ARGUMENT... and prints errno, 0 when it
+#: worked; "32:" in front of one takes the entry of 32-bit programs.
+CALLER = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void trapped(int number) { (void)number; puts("trapped"); fflush(stdout); _exit(0); }
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        unsigned long a[7] = {0};
+        char *word = argv[i];
+        int narrow = !strncmp(word, "32:", 3), n = 0;
+        if (!strcmp(word, "handle")) { signal(SIGSYS, trapped); continue; }
+        if (narrow) word += 3;
+        for (char *part = strtok(word, ","); part && n < 7; part = strtok(NULL, ","))
+            a[n++] = strtoul(part, NULL, 0);
+        long result = -ENOSYS;
+        if (!narrow) {
+            errno = 0;
+            result = syscall(a[0], a[1], a[2], a[3], a[4], a[5], a[6]) < 0 ? -errno : 0;
+        } else {
+#ifdef __x86_64__
+            __asm__ volatile("push %%rbx; xor %%ebx, %%ebx; int $0x80; pop %%rbx"
+                             : "=a"(result) : "0"(a[0]), "c"(0)
+                             : "memory", "r8", "r9", "r10", "r11");
+            if (result > 0) result = 0;
+#endif
+        }
+        printf("%ld\n", -result);
+        fflush(stdout);
+    }
+    return 0;
+}
+"""
+GETPPID = {"x86_64": 110, "aarch64": 173}[MACHINE]
+GETCWD = {"x86_64": 79, "aarch64": 17}[MACHINE]
+GETCWD_32 = 183
+SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
+SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory):
+    """A static program that makes system calls by number."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("needs a C compiler")
+    directory = tmp_path_factory.mktemp("caller")
+    (directory / "caller.c").write_text(CALLER)
+    built = subprocess.run(
+        [compiler, "-static", "-o", directory / "caller", directory / "caller.c"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if built.returncode:
+        pytest.skip("needs a static C library")
+    return directory / "caller"
+
+
+@pytest.fixture
+def calling(make_bundle, caller):
+    """Make a bundle that makes system calls under a filter."""
+
+    def make(seccomp, *calls):
+        bundle = make_bundle(args=["caller", *calls], linux={"seccomp": seccomp})
+        shutil.copy2(caller, bundle.rootfs / "bin/caller")
+        return bundle
+
+    return make
+
+
+def rule(action, *names, **more):
+    return {"names": list(names or ("getppid",)), "action": action, **more}
+
+
+def section(*rules, **more):
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": list(rules), **more}
+
+
+@pytest.mark.parametrize(
+    ("action", "more", "said"),
+    [
+        ("SCMP_ACT_ALLOW", {}, "0"),
+        ("SCMP_ACT_LOG", {}, "0"),
+        ("SCMP_ACT_ERRNO", {}, str(errno.EPERM)),
+        ("SCMP_ACT_ERRNO", {"errnoRet": errno.ENOTTY}, str(errno.ENOTTY)),
+        # Without a tracer the call is not there (seccomp(2)).
+        ("SCMP_ACT_TRACE", {"errnoRet": 7}, str(errno.ENOSYS)),
+        ("SCMP_ACT_TRAP", {}, "trapped"),
+    ],
+)
+def test_action_that_the_program_survives(calling, pyrunc, action, more, said):
+    bundle = calling(section(rule(action, **more)), "handle", str(GETPPID))
+    result = pyrunc.run(bundle)
+    assert (result.code, result.stdout) == (0, f"{said}\n"), result
+
+
+@pytest.mark.parametrize(
+    "action", ["SCMP_ACT_KILL", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"]
+)
+def test_action_that_kills(calling, pyrunc, action):
+    bundle = calling(section(rule(action)), str(GETCWD), str(GETPPID), str(GETCWD))
+    # A call whose number is another is not meant.
+    result = pyrunc.run(bundle)
+    assert result.code == 128 + signal.SIGSYS
+    assert result.stdout.splitlines() == [str(errno.ERANGE)]
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "second", "hit", "miss"),
+    [
+        ("SCMP_CMP_NE", 5, None, 4, 5),
+        ("SCMP_CMP_LT", 5, None, 4, 5),
+        ("SCMP_CMP_LE", 5, None, 5, 6),
+        ("SCMP_CMP_EQ", 5, None, 5, 4),
+        ("SCMP_CMP_GE", 5, None, 5, 4),
+        ("SCMP_CMP_GT", 5, None, 6, 5),
+        ("SCMP_CMP_MASKED_EQ", 0xF0, 0x50, 0x5A, 0x6A),
+        ("SCMP_CMP_EQ", 1 << 63, None, 1 << 63, 0),
+    ],
+)
+def test_operator(calling, pyrunc, op, value, second, hit, miss):
+    arg = {"index": 2, "value": value, "op": op}
+    if second is not None:
+        arg["valueTwo"] = second
+    seccomp = section(rule("SCMP_ACT_ERRNO", errnoRet=errno.ENOTTY, args=[arg]))
+    bundle = calling(seccomp, f"{GETPPID},0,0,{hit}", f"{GETPPID},0,0,{miss}")
+    assert pyrunc.run(bundle).stdout.split() == [str(errno.ENOTTY), "0"]
+
+
+def test_every_name_of_an_operator_an_action_or_an_architecture_is_taken(calling, pyrunc):
+    """An architecture that cannot run here changes nothing."""
+    arguments = [{"index": 0, "value": 1, "valueTwo": 1, "op": op} for op in OPERATORS]
+    rules = [rule("SCMP_ACT_ERRNO", "getcwd", args=[argument]) for argument in arguments]
+    rules += [
+        rule(action, "acct", args=[{"index": 0, "value": n, "op": "SCMP_CMP_EQ"}])
+        for n, action in enumerate(ACTIONS)
+        if action != "SCMP_ACT_NOTIFY"
+    ]
+    seccomp = section(*rules, architectures=list(ARCHITECTURES), flags=list(FLAGS))
+    result = pyrunc.run(calling(seccomp, str(GETPPID)))
+    assert (result.code, result.stdout) == (0, "0\n"), result
+
+
+@pytest.mark.skipif(MACHINE != "x86_64", reason="the 32-bit entry of x86_64")
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_32_bit_entry(calling, pyrunc, listed):
+    free = calling(section(architectures=["SCMP_ARCH_X86"]), f"32:{GETCWD_32}")
+    if pyrunc.run(free).stdout != f"{errno.ERANGE}\n":
+        pytest.skip("the kernel runs no 32-bit system calls")
+    seccomp = section(rule("SCMP_ACT_ERRNO", "getcwd", errnoRet=errno.ENOTTY))
+    seccomp["architectures"] = ["SCMP_ARCH_X86_64", *(["SCMP_ARCH_X86"] if listed else [])]
+    result = pyrunc.run(calling(seccomp, str(GETCWD), f"32:{GETCWD_32}"))
+    if listed:
+        assert result.stdout.split() == [str(errno.ENOTTY)] * 2
+    else:
+        # Never is an entry that the profile does not cover a way around it.
+        assert result.code == 128 + signal.SIGSYS
+        assert result.stdout.split() == [str(errno.ENOTTY)]
+
+
+def test_calls_newer_than_the_profile_get_enosys(calling, pyrunc):
+    """A C library falls back on an older call then; at EPERM it would give up."""
+    library = Libseccomp()
+    native = library.native_architecture()
+    newest = library.syscall_number(native, "openat2")
+    names = {library.syscall_name(native, number) for number in range(newest + 1)}
+    allowed = rule("SCMP_ACT_ALLOW", *sorted(names - {None, "getppid"}))
+    seccomp = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [allowed]}
+    bundle = calling(seccomp, str(GETPPID), str(newest + 20), "1000")
+    said = pyrunc.run(bundle).stdout.split()
+    assert said == [str(errno.EPERM), str(errno.ENOSYS), str(errno.ENOSYS)]
+    seccomp["defaultErrnoRet"] = errno.EACCES
+    said = pyrunc.run(calling(seccomp, str(GETPPID), "1000")).stdout.split()
+    assert said == [str(errno.EACCES), str(errno.ENOSYS)]
+
+
+@pytest.mark.parametrize("flags", [None, [], *([flag] for flag in FLAGS), list(FLAGS)], ids=str)
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_flags(make_bundle, pyrunc, flags, no_new_privileges):
+    """Each is loaded, with privilege or without; the kernel tells of one filter."""
+    for flag in flags or ():
+        if flag not in supported_flags():
+            pytest.skip(f"the kernel has no {flag}")
+    seccomp = section(rule("SCMP_ACT_ERRNO"))
+    if flags is not None:
+        seccomp["flags"] = flags
+    bundle = make_bundle(
+        args=["sleep", "100"],
+        process={"noNewPrivileges": no_new_privileges},
+        linux={"seccomp": seccomp},
+    )
+    pid = pyrunc.state(pyrunc.start(bundle))["pid"]
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    ours = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    assert fields["Seccomp"] == "2"
+    assert int(fields["Seccomp_filters"]) == int(ours["Seccomp_filters"]) + 1
+
+
+@pytest.mark.parametrize(
+    ("seccomp", "where"),
+    [
+        (section(rule("SCMP_ACT_ALLOW", errnoRet=1)), "syscalls[0].errnoRet"),
+        (section(rule("SCMP_ACT_KILL", errnoRet=0)), "syscalls[0].errnoRet"),
+        (section(defaultErrnoRet=1), "defaultErrnoRet"),
+        (section(rule("SCMP_ACT_KILL", names=[])), "syscalls[0].names"),
+        (section(architectures=["SCMP_ARCH_VAX"]), "architectures[0]"),
+        (section(flags=["SECCOMP_FILTER_FLAG_NEW_LISTENER"]), "flags[0]"),
+        (section(listenerMetadata="x"), "listenerMetadata"),
+        ({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}, "defaultAction"),
+    ],
+)
+def test_a_mistake_is_named_by_its_path(make_bundle, pyrunc, seccomp, where):
+    result = pyrunc.create(make_bundle(linux={"seccomp": seccomp}))
+    assert result.code == 1
+    assert f"linux.seccomp.{where}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_errno_that_there_is_not_is_refused(make_bundle, pyrunc):
+    """Cut to what the kernel has room for, it could make a denied call succeed."""
+    seccomp = section(rule("SCMP_ACT_ERRNO", errnoRet=65536))
+    result = pyrunc.create(make_bundle(linux={"seccomp": seccomp}))
+    assert result.code == 1
+    assert "errno 65536 of SCMP_ACT_ERRNO is not in 0..4095" in result.stderr
+
+
+# SCMP_ACT_NOTIFY
+
+
+class Agent:
+    """Listens at a socket, takes one connection, and answers what the kernel asks."""
+
+    def __init__(self, path):
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._listener.settimeout(20)
+        self.said: list[bytes] = []
+        self.descriptors: list[int] = []
+        self.asked = 0
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        connection, _ = self._listener.accept()
+        with connection:
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(connection, 65536, 8)
+                self.descriptors += descriptors
+                self.said.append(data)
+                if not data:
+                    break
+        # struct seccomp_notif: id, pid, flags, then seccomp_data.
+        request = bytearray(80)
+        fcntl.ioctl(self.descriptors[0], SECCOMP_IOCTL_NOTIF_RECV, request)
+        number, self.asked = struct.unpack_from("=Q8xi", request)
+        # struct seccomp_notif_resp: id, value, error, flags.
+        answer = bytearray(struct.pack("=QqiI", number, 0, -errno.EXDEV, 0))
+        fcntl.ioctl(self.descriptors[0], SECCOMP_IOCTL_NOTIF_SEND, answer)
+
+    def join(self):
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self._listener.close()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+@pytest.mark.parametrize("metadata", [None, "", "MKNOD=/dev/null;ünïcode"])
+def test_an_agent_is_told_the_state_and_answers(
+    calling, pyrunc, tmp_path, no_new_privileges, metadata
+):
+    agent = Agent(tmp_path / "agent.sock")
+    seccomp = section(rule("SCMP_ACT_NOTIFY"), listenerPath=str(tmp_path / "agent.sock"))
+    if metadata is not None:
+        seccomp["listenerMetadata"] = metadata
+    bundle = calling(seccomp, str(GETPPID))
+    bundle.process["noNewPrivileges"] = no_new_privileges
+    bundle.config["annotations"] = {"my.key": "value"}
+    created = pyrunc.create(bundle)
+    assert created.code == 0, created
+    pid = pyrunc.state(created)["pid"]
+    assert pyrunc("start", created.id).code == 0
+    pyrunc.wait(created)
+    agent.join()
+    assert created.stdout == f"{errno.EXDEV}\n"
+    assert agent.asked == GETPPID
+    # One state, and then the end of the connection.
+    *parts, end = agent.said
+    assert end == b""
+    assert len(agent.descriptors) == 1
+    assert json.loads(b"".join(parts)) == {
+        "ociVersion": "1.0.2",
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": metadata or "",
+        "state": {
+            "ociVersion": "1.0.2",
+            "id": created.id,
+            "status": "creating",
+            "pid": pid,
+            "bundle": str(bundle.path),
+            "annotations": {"my.key": "value"},
+        },
+    }
+
+
+def test_an_agent_may_be_waited_for_killably(calling, pyrunc, tmp_path):
+    flag = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+    if flag not in supported_flags():
+        pytest.skip(f"the kernel has no {flag}")
+    agent = Agent(tmp_path / "agent.sock")
+    path = str(tmp_path / "agent.sock")
+    seccomp = section(rule("SCMP_ACT_NOTIFY"), listenerPath=path, flags=[flag])
+    assert pyrunc.run(calling(seccomp, str(GETPPID))).stdout == f"{errno.EXDEV}\n"
+    agent.join()
+
+
+def test_a_listener_without_anybody_to_be_asked_is_passed_over(make_bundle, pyrunc):
+    seccomp = section(
+        rule("SCMP_ACT_ERRNO"), listenerPath="/nowhere/agent.sock", listenerMetadata="x"
+    )
+    assert pyrunc.run(make_bundle(linux={"seccomp": seccomp})).code == 0
+
+
+@pytest.mark.parametrize("what", ["nothing", "nobody listens", "datagrams", "file"])
+def test_a_state_that_cannot_be_sent_fails_create(make_bundle, pyrunc, tmp_path, what):
+    path = tmp_path / "agent.sock"
+    kind = socket.SOCK_DGRAM if what == "datagrams" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_UNIX, kind) as listener:
+        if what in ("nobody listens", "datagrams"):
+            listener.bind(str(path))
+        elif what == "file":
+            path.write_text("")
+        seccomp = section(rule("SCMP_ACT_NOTIFY"), listenerPath=str(path))
+        result = pyrunc.create(make_bundle(linux={"seccomp": seccomp}))
+    assert result.code == 1
+    assert f"cannot send the seccomp listener to socket {path}" in result.stderr
+    assert pyrunc("state", result.id).code == 1
+
+
+def test_notify_without_a_listener_is_refused(make_bundle, pyrunc):
+    result = pyrunc.create(make_bundle(linux={"seccomp": section(rule("SCMP_ACT_NOTIFY"))}))
+    assert result.code == 1
+    assert "listenerPath" in result.stderr
