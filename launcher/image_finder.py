@@ -15,7 +15,8 @@ import gc
 import marshal
 import sys
 from _frozen_importlib import ModuleSpec
-from posix import pread
+from _frozen_importlib_external import EXTENSION_SUFFIXES, ExtensionFileLoader
+from posix import pread, stat
 
 # A command lives for milliseconds: collecting garbage would cost more than it frees.
 gc.disable()
@@ -24,6 +25,8 @@ start = base + 4 + int.from_bytes(pread(file, 4, base), "little")  # noqa: F821
 index, places = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
 groups = {}
 modules = sys.modules
+#: Of the standard library; the ordinary finder would read through its directories first.
+EXTENSIONS = ("_ctypes", "_json")
 module_type = type(sys)
 
 
@@ -35,7 +38,7 @@ class ImageFinder:
         """Return a spec for ``name``, or None."""
         entry = index.get(name)
         if entry is None:
-            return None
+            return extension(name) if name in EXTENSIONS else None
         spec = ModuleSpec(name, ImageFinder, origin=home + entry[0], is_package=entry[1])  # noqa: F821
         spec.has_location = True
         if entry[1]:
@@ -51,6 +54,21 @@ class ImageFinder:
     def exec_module(module):
         """Run the module's code."""
         run(module.__name__, module.__dict__)
+
+
+def extension(name):
+    """Return the spec of a module in the directory of extensions, where there is one."""
+    for directory in sys.path:
+        if directory.endswith("/lib-dynload"):
+            path = f"{directory}/{name}{EXTENSION_SUFFIXES[0]}"
+            try:
+                stat(path)
+            except OSError:
+                return None
+            spec = ModuleSpec(name, ExtensionFileLoader(name, path), origin=path)
+            spec.has_location = True
+            return spec
+    return None
 
 
 def load(name):

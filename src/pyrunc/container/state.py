@@ -115,7 +115,7 @@ def owner_name(uid: int) -> str:
     except OSError:
         return str(uid)
     try:
-        text = posix.read(descriptor, 1 << 20)
+        text = posix.read(descriptor, 1 << 16)
     finally:
         posix.close(descriptor)
     for line in text.split(b"\n"):

@@ -108,7 +108,7 @@ def read(path: str) -> bytes:
 def _read_all(file: int, path: str) -> bytes:
     parts: list[bytes] = []
     length = 0
-    while part := posix.read(file, 1 << 20):
+    while part := posix.read(file, 1 << 16):
         parts.append(part)
         length += len(part)
         if length > json_text.MAXIMUM_BYTES:
