@@ -3,16 +3,26 @@
 The file is a JSON array of complete events (the "Trace Event Format") without
 its closing bracket, which viewers do not need; so runtime and builder, two
 processes, can each append lines. Switched off, a mark costs one empty call.
+
+init cannot write such lines. Its launch program (process/launch.py) puts the time after each
+of its calls into a memory file, and the runtime makes events of them.
 """
 
 from __future__ import annotations
 
 import posix
 import time
+from _struct import iter_unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RUNTIME = "runtime"
 BUILDER = "builder"
 INIT = "init"
+#: Where the names of init's calls are in its memory file, after the times: 16 bytes each.
+_LABELS_AT = 1 << 16
 _TRACKS = {RUNTIME: 1, BUILDER: 2, INIT: 3}
 
 
@@ -21,11 +31,19 @@ class NoTrace:
 
     __slots__ = ()
     on = False
+    #: Descriptor of the memory file for init, or -1.
+    stamps = -1
 
     def mark(self, name: str) -> None:
         """Do nothing."""
 
     def begin(self, track: str) -> None:
+        """Do nothing."""
+
+    def expect(self, labels: Sequence[str]) -> None:
+        """Do nothing."""
+
+    def collect(self) -> None:
         """Do nothing."""
 
 
@@ -35,7 +53,7 @@ OFF = NoTrace()
 class Trace(NoTrace):
     """Writes one event for each mark: the time since the mark before it."""
 
-    __slots__ = ("_descriptor", "_last", "_track")
+    __slots__ = ("_collected", "_descriptor", "_last", "_track", "stamps")
     on = True
 
     def __init__(self, path: str) -> None:
@@ -46,7 +64,9 @@ class Trace(NoTrace):
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND | posix.O_CLOEXEC
         self._descriptor = posix.open(path, flags, 0o644)
         self._track = RUNTIME
-        self._last = time.monotonic_ns()
+        self.stamps = posix.memfd_create("trace", posix.MFD_CLOEXEC)
+        self._collected = 0
+        self._last = time.time_ns()
         names = "".join(
             f'{{"name":"thread_name","ph":"M","pid":1,"tid":{number},"args":{{"name":"{track}"}}}},\n'
             for track, number in _TRACKS.items()
@@ -56,17 +76,33 @@ class Trace(NoTrace):
     def begin(self, track: str) -> None:
         """Go on, from now, on another track (the builder after its birth)."""
         self._track = track
-        self._last = time.monotonic_ns()
+        self._last = time.time_ns()
 
     def mark(self, name: str) -> None:
         """What has been done since the last mark was ``name``."""
-        now = time.monotonic_ns()
+        self._write(name, self._track, self._last, time.time_ns())
+        # What writing took is nobody's.
+        self._last = time.time_ns()
+
+    def collect(self) -> None:
+        """Make events of what init has done since the last time."""
+        times = posix.pread(self.stamps, _LABELS_AT, 0)
+        labels = posix.pread(self.stamps, _LABELS_AT, _LABELS_AT).decode().split("\n")
+        done = [s * 10**9 + ns for s, ns in iter_unpack("=qq", times) if s]
+        # The first time is that of init's own start.
+        for number in range(max(1, self._collected), len(done)):
+            self._write(labels[number], INIT, done[number - 1], done[number])
+        self._collected = len(done)
+
+    def expect(self, labels: Sequence[str]) -> None:
+        """Say what has just been done at each time that init will write."""
+        lines = "\n".join([label.replace("\n", " ") for label in labels])
+        posix.pwrite(self.stamps, lines.encode("utf-8", "replace"), _LABELS_AT)
+
+    def _write(self, name: str, track: str, start: int, end: int) -> None:
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         event = (
-            f'{{"name":"{quoted}","ph":"X","pid":1,"tid":{_TRACKS[self._track]},'
-            f'"ts":{self._last / 1000:.1f},"dur":{(now - self._last) / 1000:.1f}}},\n'
+            f'{{"name":"{quoted}","ph":"X","pid":1,"tid":{_TRACKS[track]},'
+            f'"ts":{start / 1000:.1f},"dur":{(end - start) / 1000:.1f}}},\n'
         )
-        self._last = now
         posix.write(self._descriptor, event.encode("ascii", "backslashreplace"))
-        # What writing took is nobody's.
-        self._last = time.monotonic_ns()

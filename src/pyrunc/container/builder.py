@@ -130,6 +130,8 @@ def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
     """Compile the launch program, now that the program can be found, and execute init with it."""
     launch = LaunchProgram(handover.up)
     last_mile = handover.last_mile
+    trace = handover.trace
+    launch.stamp_into(trace.stamps)
     launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
     if last_mile is None:
         _compile_without_process(launch, handover)
@@ -155,7 +157,10 @@ def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
             posix.set_inheritable(handover.proc, True)
         for descriptor in range(3, 3 + last_mile.preserved):
             posix.set_inheritable(descriptor, True)
-    handover.trace.mark("find the program, compile the launch program")
+    if trace.on:
+        posix.set_inheritable(trace.stamps, True)
+        trace.expect(launch.stamped)
+    trace.mark("find the program, compile the launch program")
     _give_up_effective_gid()
     execute_init(handover.init, program)
 

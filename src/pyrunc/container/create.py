@@ -326,7 +326,8 @@ class Creation:
         trace.mark("have the builder in its cgroup, set the first limits")
         self.entry.save_config(self.spec)
         self._converse(up, down)
-        trace.mark("wait for the builder to become init")
+        trace.mark("wait for the builder to become init, and for that to be ready")
+        trace.collect()
 
     def _handover(self) -> Handover:
         """Open everything that the builder inherits, compile everything that it only executes."""

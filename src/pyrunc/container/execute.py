@@ -59,6 +59,7 @@ def execute(settings: Settings, container_id: str, options: ExecOptions) -> int:
     try:
         record = entry.load()
         _check_status(entry, record, options)
+        settings.trace.mark("load modules, find the container")
         execution = _Execution(settings, entry, record, options)
         return execution.carry_out()
     except ExecFailed as error:
@@ -138,7 +139,9 @@ class _Execution:
                 raise
             if options.detach:
                 return 0
-            return relay.wait(pid, pidfd)
+            status = relay.wait(pid, pidfd)
+            self.settings.trace.mark("wait for the program to end")
+            return status
 
     def _spawn(self, relay: Relay) -> tuple[int, int]:
         """Return pid and pidfd of the process, which runs the program by now."""
@@ -158,6 +161,7 @@ class _Execution:
             for descriptor in (*inherited, self.pidfd):
                 posix.set_inheritable(descriptor, True)
             init = self._keep(sealed_init())
+            self.settings.trace.mark("compile the launch program")
             stage = posix.posix_spawn(
                 f"/proc/self/fd/{init}",
                 ["pyrunc-init", str(program)],
@@ -183,7 +187,10 @@ class _Execution:
             posix.kill(stage, p.SIGKILL)
             posix.waitpid(stage, 0)
             raise
+        self.settings.trace.mark("let init enter the cgroup")
         pid = self._follow(stage, up, down, relay)
+        self.settings.trace.mark("wait for init to enter the container and execute the program")
+        self.settings.trace.collect()
         return pid, self._keep(p.pidfd_open(pid))
 
     def _follow_into_cgroup(self, stage: int, up: int, relay: Relay) -> tuple[int, bool]:
@@ -268,7 +275,9 @@ class _Execution:
     def _launch_program(self, up: int, down: int, entrance: Entrance) -> int:
         last_mile = self.last_mile = self._last_mile()
         affinity = self.process.get("execCPUAffinity") or {}
+        trace = self.settings.trace
         launch = LaunchProgram(up)
+        launch.stamp_into(trace.stamps)
         launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
         if affinity.get("initial"):
             add_cpu_affinity(launch, affinity["initial"])
@@ -303,6 +312,9 @@ class _Execution:
         last_mile.add_checks(launch)
         launch.cloexec_from(3 + last_mile.preserved)
         last_mile.add_execution(launch)
+        if trace.on:
+            posix.set_inheritable(trace.stamps, True)
+            trace.expect(launch.stamped)
         return launch_fd(launch.encode())
 
     def _last_mile(self) -> LastMile:

@@ -63,6 +63,7 @@ def run(
                 relay.show(creation.master)
             notify = _start(settings, creation)
             settings.trace.mark("start")
+            settings.trace.collect()
             status = relay.wait(creation.pid, creation.pidfd, notify)
             settings.trace.mark("wait for the container to end")
             # Still shielded: the signals were for the container, and it is gone.

@@ -9,6 +9,8 @@ import posix
 
 _X86 = {
     "getpid": 39,
+    "clock_gettime": 228,
+    "pwrite64": 18,
     "flock": 73,
     "eventfd2": 290,
     "inotify_add_watch": 254,
@@ -72,6 +74,8 @@ _X86 = {
 }
 _ARM64 = {
     "getpid": 172,
+    "clock_gettime": 113,
+    "pwrite64": 68,
     "flock": 32,
     "eventfd2": 19,
     "inotify_add_watch": 27,

@@ -257,6 +257,8 @@ class LastMile:
         label = "load the seccomp filter"
         arguments = (_SECCOMP_SET_MODE_FILTER, self.seccomp.flags)
         filter_program = program.sock_fprog(self.seccomp.bpf)
+        # The filter may not let init tell the time.
+        program.stamp_into(-1)
         if not self.seccomp.notify:
             program.call(label, "seccomp", *arguments, filter_program)
             return

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM = range(5)
 _SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC = range(5, 10)
 _IGNORE = 1
+_CLOCK_REALTIME = 0
 _HEADER = Struct("<IIIIIi8x")
 _ENTRY = Struct("<IIQQQQQQQQQ")
 _CELL = Struct("<Q")
@@ -51,6 +52,9 @@ class LaunchProgram:
         self._blob_relocations: list[int] = []
         self._entries: list[tuple[int, int, int, tuple[int, ...], int, Pointer]] = []
         self._labels: list[str] = []
+        self._stamps = -1
+        #: What has just been done at each time that init writes.
+        self.stamped: list[str] = []
         self._strings: dict[bytes, Pointer] = {}
 
     def blob(self, content: bytes) -> Pointer:
@@ -179,7 +183,28 @@ class LaunchProgram:
         entry = (kind, flags, number, tuple(placed), store, self.string(label.replace("\0", "")))
         self._entries.append(entry)
         self._labels.append(label)
-        return len(self._entries) - 1
+        index = len(self._entries) - 1
+        if self._stamps >= 0 and store != -2:
+            self._stamp(label)
+        return index
+
+    def stamp_into(self, descriptor: int) -> None:
+        """Have init write the time after each entry to a memory file (:mod:`pyrunc.trace`).
+
+        ``descriptor`` may be -1, for no more of it.
+        """
+        self._stamps = descriptor
+        if descriptor >= 0:
+            self._time = self.blob(bytes(16))
+            self._stamp("")
+
+    def _stamp(self, label: str) -> None:
+        descriptor, self._stamps = self._stamps, -1
+        at = 16 * len(self.stamped)
+        self.call("", "clock_gettime", _CLOCK_REALTIME, self._time, ignore=True)
+        self.call("", "pwrite64", descriptor, self._time, 16, at, ignore=True)
+        self.stamped.append(label)
+        self._stamps = descriptor
 
     def encode(self) -> bytes:
         """Return the program as init reads it."""
