@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -381,6 +382,17 @@ def test_directory_on_a_file_is_an_error(make_bundle, pyrunc, tmp_path):
     result = pyrunc.run(bundle)
     assert result.code == 1
     assert f"cannot bind {tmp_path} to /file: not a directory" in result.stderr
+
+
+@pytest.mark.parametrize("rootless", [False, True])
+def test_spec_asks_for_the_file_systems_of_every_container(make_bundle, pyrunc, rootless):
+    bundle = make_bundle()
+    assert pyrunc("spec", *(["--rootless"] if rootless else []), "-b", bundle.path).code == 0
+    bundle.config = json.loads((bundle.path / "config.json").read_text())
+    bundle.process.update(terminal=False, args=["cat", "/proc/self/mountinfo"])
+    mounts = mounts_by_point(pyrunc.run(bundle).stdout)
+    kinds = {point: mounts[point].kind for point in ("/proc", "/sys", "/dev/pts", "/dev/shm")}
+    assert kinds == {"/proc": "proc", "/sys": "sysfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}
 
 
 def test_later_mounts_lie_over_earlier_ones(make_bundle, look):

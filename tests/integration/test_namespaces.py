@@ -370,6 +370,18 @@ def test_clocks_in_a_new_user_namespace(make_bundle, pyrunc):
     assert float(pyrunc.run(bundle).stdout.split()[0]) > 1000000000
 
 
+def test_clocks_of_a_joined_time_namespace_are_not_for_setting(make_bundle, pyrunc):
+    bundle = make_bundle()
+    bundle.namespace("time", "/proc/self/ns/time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 7}}
+    result = pyrunc.run(bundle)
+    assert result.code == 1
+    words = (
+        "linux.timeOffsets: expected a new time namespace, found offsets, but one that is joined"
+    )
+    assert words in result.stderr
+
+
 def test_clocks_that_the_kernel_refuses(make_bundle, pyrunc):
     bundle = make_bundle()
     bundle.namespace("time")

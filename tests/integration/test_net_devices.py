@@ -121,6 +121,22 @@ def test_moved_with_addresses_and_routes(make_bundle, runtime, host, device):
     assert network.routes(device) == ROUTES
 
 
+def test_what_is_inside_is_not_touched_any_more(make_bundle, runtime, host, other, device):
+    """Neither while the container runs nor when it is deleted."""
+    bundle = make_bundle(args=["sleep", "100"], linux={"netDevices": {device: {}}})
+    bundle.namespace("network", other.path)
+    container = runtime.start(bundle)
+    other.ip("link", "set", device, "down")
+    other.ip("addr", "flush", "dev", device)
+    assert runtime.exec(container, "true").code == 0
+    assert runtime("update", "--pids-limit", "50", container.id).code == 0
+    assert "UP" not in other.links()[device]["flags"]
+    assert runtime("delete", "--force", container.id).code == 0
+    assert device in other.links()
+    assert device not in host.links()
+    assert other.addresses(device) == set()
+
+
 def test_renamed(make_bundle, runtime, host, device):
     devices = {device: {"name": "eth7"}}
     bundle = make_bundle(args=["ls", "/sys/class/net"], linux={"netDevices": devices})

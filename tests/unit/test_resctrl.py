@@ -212,5 +212,14 @@ def test_monitoring(root, sleeper):
     assert (root / "gold").exists()
 
 
+def test_a_monitoring_group_that_cannot_be_made_is_an_error(root):
+    """As when the processor has no more of them; here it is a class that can have none."""
+    settings = {"closID": "new", "enableMonitoring": True}
+    (root / "new").mkdir()
+    group = resctrl.open_group(settings, "box", str(root))
+    with pytest.raises(Error, match=r"cannot make .*/new/mon_groups/box: "):
+        group.create(settings)
+
+
 def test_the_tasks_of_a_process_are_its_threads():
     assert os.getpid() in resctrl.tasks_of([os.getpid()])

@@ -279,6 +279,8 @@ MISTAKES = [
     ("linux.maskedPaths", ["proc"], "linux.maskedPaths[0]", "an absolute path"),
     ("linux.readonlyPaths", ["/a", NUL], "linux.readonlyPaths[1]", "an absolute path"),
     ("linux.maskedPaths", "/a", "linux.maskedPaths", "an array"),
+    ("linux.mountLabel", NUL, "linux.mountLabel", "one line"),
+    ("linux.mountLabel", "a\nb", "linux.mountLabel", "one line"),
     ("linux.personality", {}, "linux.personality.domain", "found nothing"),
     ("linux.personality", {"domain": "BSD"}, "linux.personality.domain", "LINUX32"),
     (

@@ -195,6 +195,17 @@ def _namespaces_of_members(linux: dict[str, Any]) -> Mistakes:
     )
 
 
+def _clocks_of_a_new_namespace(linux: dict[str, Any]) -> Mistakes:
+    """The clocks of a time namespace are set before its first process: never of one that is there.
+
+    time_namespaces(7): a write to timens_offsets fails once a process is in it.
+    """
+    joined = any(n["type"] == "time" and n.get("path") for n in linux.get("namespaces", ()))
+    if joined and linux.get("timeOffsets"):
+        return (("timeOffsets", "a new time namespace", "offsets, but one that is joined"),)
+    return FINE
+
+
 def _sysctls_in_namespaces(linux: dict[str, Any]) -> Mistakes:
     mistakes: list[Mistake] = []
     types = _types(linux)
@@ -281,6 +292,7 @@ linux = members(
             ("namespaces",),
             _namespaces_of_members,
         ),
+        (("namespaces", "timeOffsets"), _clocks_of_a_new_namespace),
         (("namespaces", "sysctl"), _sysctls_in_namespaces),
         (("netDevices",), _different_names_inside),
     ),
