@@ -20,8 +20,9 @@ COMMON = {
     "__future__": "annotations stay strings; the statement is an import like any other",
     "errno": "numbers of errors to tell apart",
     "_json": "the C half of the json package",
-    "_ctypes": "raw system calls",
-    "_struct": "loaded by _ctypes",
+    "_struct": "packing",
+    "fcntl": "locks; built into the interpreter, as a rule",
+    "select": "waiting; built into the interpreter, as a rule",
     "time": "the start of a process; loaded by every interpreter anyway",
     "pyrunc": "the package",
     "pyrunc.cli": "the room",
@@ -38,13 +39,15 @@ COMMON = {
     "pyrunc.errors": "every error",
     "pyrunc.linux": "the room",
     "pyrunc.linux.files": "files opened by descriptor",
-    "pyrunc.linux.libc": "raw system calls",
+    "pyrunc.linux.libc": "raw system calls, should there be any",
     "pyrunc.linux.numbers": "their numbers",
     "pyrunc.linux.processes": "whether a process is still the one recorded",
     "pyrunc.spec": "the room",
     "pyrunc.spec.json_text": "the record is JSON",
     "pyrunc.trace": "the stand-in that makes --trace cost nothing when it is off",
 }
+#: Whatever makes system calls that `posix` does not have.
+RAW_CALLS = {"_ctypes": "libc's syscall()", "pyrunc.linux.native": "what is made of it"}
 #: Whatever brings a process into a container's cgroups, or removes them.
 CGROUPS = {
     "pyrunc.cgroups.cgroupfs": "writing the small files",
@@ -55,6 +58,7 @@ CGROUPS = {
 }
 #: What hands a launch program to init.
 LAUNCH = {
+    **RAW_CALLS,
     "pyrunc.process": "the room",
     "pyrunc.process.attributes": "limits, scheduling, affinity",
     "pyrunc.process.channel": "what builder, init and runtime say to each other",

@@ -14,11 +14,10 @@ from __future__ import annotations
 import posix
 import time
 from errno import EEXIST, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from pyrunc.errors import AlreadyExists, Error, NotFound, reason
 from pyrunc.linux import files
-from pyrunc.linux.libc import syscall
-from pyrunc.linux.numbers import SYS
 from pyrunc.spec import json_text
 
 TYPE_CHECKING = False
@@ -57,10 +56,6 @@ if TYPE_CHECKING:
 RECORD_FORMAT = 1
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _LONGEST_ID = 1024
-_LOCK_SHARED = 1
-_LOCK_EXCLUSIVE = 2
-_LOCK_TRY = 4
-_UNLOCK = 8
 #: How long to wait for a record that another operation is about to write, or to take away.
 _LONGEST_WRITE = 2.0
 _DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
@@ -96,9 +91,9 @@ class Entry:
 
         :raises NotFound: when it was deleted while we waited.
         """
-        how = _LOCK_EXCLUSIVE | (0 if wait else _LOCK_TRY)
+        how = LOCK_EX | (0 if wait else LOCK_NB)
         try:
-            syscall(SYS["flock"], self.directory, how)
+            flock(self.directory, how)
         except OSError as error:
             if error.errno != EWOULDBLOCK:
                 raise
@@ -110,7 +105,7 @@ class Entry:
 
     def unlock(self) -> None:
         """Let others have the container; the directory stays open."""
-        syscall(SYS["flock"], self.directory, _UNLOCK)
+        flock(self.directory, LOCK_UN)
         self.locked = False
 
     def held_by_another(self) -> bool:
@@ -118,12 +113,12 @@ class Entry:
         if self.locked:
             return False
         try:
-            syscall(SYS["flock"], self.directory, _LOCK_SHARED | _LOCK_TRY)
+            flock(self.directory, LOCK_SH | LOCK_NB)
         except OSError as error:
             if error.errno != EWOULDBLOCK:
                 raise
             return True
-        syscall(SYS["flock"], self.directory, _UNLOCK)
+        flock(self.directory, LOCK_UN)
         return False
 
     def _is_there(self) -> bool:

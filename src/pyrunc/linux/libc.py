@@ -4,7 +4,8 @@ Everything in :mod:`pyrunc.linux` that the ``posix`` module lacks goes through
 :func:`syscall`. The private ``_ctypes`` is used instead of ``ctypes``: the
 public wrapper costs 3 ms at import (it pulls in ``os`` and ``struct`` and
 builds two dozen types that are not needed here), a quarter of a whole
-``pyrunc run``. ``_ctypes`` has kept this interface since Python 3.2.
+``pyrunc run``. ``_ctypes`` has kept this interface since Python 3.2. What is made of it is in
+:mod:`pyrunc.linux.native`, which is loaded at the first call.
 
 ``syscall()`` of libc is called without releasing the GIL (the runtime is
 single-threaded) so that a fork through clone3(2) returns into an interpreter
@@ -13,12 +14,12 @@ that still holds it.
 
 from __future__ import annotations
 
-import _ctypes
 import posix
 from errno import EINTR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import TypeAlias
 
     Argument: TypeAlias = "int | bytes | Buffer | None"
@@ -32,57 +33,37 @@ if TYPE_CHECKING:
             """Give the bytes to whoever takes a buffer."""
             raise NotImplementedError
 
-    def _syscall(number: int, *arguments: Argument) -> int:
-        raise NotImplementedError
-
-    _Byte: object
-
 else:
-    _CDECL = 1
-    _PYTHON_API = 4
-    _USE_ERRNO = 8
 
-    class _Long(_ctypes._SimpleCData):
-        _type_ = "l"
+    def Buffer():  # noqa: N802, RUF100
+        """Make 4096 zeroed bytes that a system call may write to; ``raw`` reads them."""
+        return (_native or _load()).Buffer()
 
-    class _Pointer(_ctypes._SimpleCData):
-        _type_ = "P"
 
-    class _Byte(_ctypes._SimpleCData):
-        _type_ = "c"
+_native: ModuleType | None = None
 
-    class Buffer(_ctypes.Array):
-        """4096 zeroed bytes that a system call may write to; ``raw`` reads them."""
 
-        _type_ = _Byte
-        _length_ = 4096
+def _load() -> ModuleType:
+    """Load what needs ``_ctypes``, at the first call: `state`, `list` or `kill` make none."""
+    global _native
+    from pyrunc.linux import native
 
-    class _Syscall(_ctypes.CFuncPtr):
-        _flags_ = _CDECL | _PYTHON_API | _USE_ERRNO
-        _restype_ = _Long
-        # A pointer argument takes ints (any value of 64 bits), bytes, None and buffers alike.
-        _argtypes_ = (_Pointer,) * 7
-
-    _syscall = _Syscall(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))
+    _native = native
+    return native
 
 
 def buffer_of(content: bytes) -> Buffer:
     """Return a writable buffer that starts with ``content``: 4096 bytes, or as many as it takes."""
     size = len(content)
-    buffer = Buffer() if size <= 4096 else _sized_buffer(size)
+    buffer: Buffer = Buffer() if size <= 4096 else (_native or _load()).sized_buffer(size)
     buffer.raw = content.ljust(4096, b"\0")
     return buffer
 
 
-def _sized_buffer(size: int) -> Buffer:
-    kind = type("LargeBuffer", (_ctypes.Array,), {"_type_": _Byte, "_length_": size})
-    large: Buffer = kind()
-    return large
-
-
 def address_of(buffer: Buffer) -> int:
     """Return where ``buffer`` lies in this process's memory."""
-    return _ctypes.addressof(buffer)  # type: ignore[arg-type]
+    address: int = (_native or _load()).addressof(buffer)
+    return address
 
 
 def syscall(
@@ -101,11 +82,12 @@ def syscall(
 
     :raises OSError: with the errno of the failed call.
     """
+    native = _native or _load()
     while True:
-        result: int = _syscall(number, a, b, c, d, e, f)
+        result: int = native.call(number, a, b, c, d, e, f)
         if result != -1:
             return result
-        code = _ctypes.get_errno()
+        code = native.get_errno()
         if code != EINTR:
             raise OSError(code, posix.strerror(code))
 

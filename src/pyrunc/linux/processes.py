@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import posix
+import select
 from _struct import pack, unpack_from
 from errno import ECHILD, ESRCH
 
-from pyrunc.linux.libc import Buffer, address_of, buffer_of, cstring, syscall
+from pyrunc.linux.libc import Buffer, address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
 
 CLONE_NEWTIME = 0x00000080
@@ -82,13 +84,13 @@ def prctl(option: int, value: int | bytes = 0) -> int:
 
 def pidfd_open(pid: int) -> int:
     """Return a descriptor that stands for the process, whatever becomes of its number."""
-    return syscall(SYS["pidfd_open"], pid, 0)
+    return posix.pidfd_open(pid)
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> bool:
     """Send ``signal``; return whether there was a process to take it."""
     try:
-        syscall(SYS["pidfd_send_signal"], pidfd, signal, None, 0)
+        _signal.pidfd_send_signal(pidfd, signal)
     except OSError as error:
         if error.errno != ESRCH:
             raise
@@ -104,12 +106,14 @@ def pidfd_getfd(pidfd: int, number: int) -> int:
 def poll(descriptors: tuple[int, ...], timeout: float | None = None) -> tuple[int, ...]:
     """Wait until one of ``descriptors`` can be read or has hung up; return those that can.
 
-    :param timeout: in seconds; none waits for ever. An empty answer means that it passed.
+    :param timeout: in seconds, to the millisecond; none waits for ever. An empty answer means
+        that it passed.
     """
-    buffer = buffer_of(b"".join([pack("=ihh", d, POLLIN, 0) for d in descriptors]))
-    limit = None if timeout is None else pack("=qq", int(timeout), int(timeout % 1 * 1e9))
-    syscall(SYS["ppoll"], buffer, len(descriptors), limit, None, 8)
-    return tuple(d for i, d in enumerate(descriptors) if unpack_from("=h", buffer, 8 * i + 6)[0])
+    watched = select.poll()
+    for descriptor in descriptors:
+        watched.register(descriptor, POLLIN)
+    ready = watched.poll(None if timeout is None else timeout * 1000)
+    return tuple(descriptor for descriptor, _ in ready)
 
 
 def wait(pid: int) -> int:

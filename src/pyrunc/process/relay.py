@@ -9,10 +9,11 @@ slow holds up the container's output, and only that.
 from __future__ import annotations
 
 import posix
+import select
 from _struct import pack, unpack_from
 
 from pyrunc.linux import processes as p
-from pyrunc.linux.libc import Buffer, buffer_of, syscall
+from pyrunc.linux.libc import Buffer, syscall
 from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
@@ -172,11 +173,7 @@ def poll_for(watched: dict[int, int], timeout: float | None = None) -> dict[int,
 
     :param timeout: in seconds.
     """
-    buffer = buffer_of(b"".join([pack("=ihh", d, e, 0) for d, e in watched.items()]))
-    limit = None if timeout is None else pack("=qq", int(timeout), int(timeout % 1 * 1e9))
-    syscall(SYS["ppoll"], buffer, len(watched), limit, None, 8)
-    events: dict[int, int] = {}
-    for index, descriptor in enumerate(watched):
-        if happened := unpack_from("=h", buffer, 8 * index + 6)[0]:
-            events[descriptor] = happened
-    return events
+    poll = select.poll()
+    for descriptor, events in watched.items():
+        poll.register(descriptor, events)
+    return dict(poll.poll(None if timeout is None else timeout * 1000))
