@@ -217,7 +217,9 @@ case(
     ),
 )
 case(
-    "large ids", process(user={"uid": LAST, "gid": LAST, "additionalGids": [65536]}), others="crun"
+    "the last ids that there are",
+    process(user={"uid": 4294967294, "gid": 4294967294, "additionalGids": [65536]}),
+    others="crun",
 )
 case("user with a umask", process(user={"uid": 1000, "gid": 1000, "umask": 0o777}))
 case(
