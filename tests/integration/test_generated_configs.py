@@ -192,7 +192,7 @@ def children():
 
 
 @pytest.mark.timeout(3600)
-@how(250)
+@how(200)
 @given(
     changes=CHANGES,
     more=st.sets(st.sampled_from(["user", "cgroup", "time"])),
@@ -222,7 +222,7 @@ def test_any_config(make_bundle, pyrunc, orphans, changes, more, fewer):
 
 
 @pytest.mark.timeout(3600)
-@how(50)
+@how(40)
 @given(damage=DAMAGE)
 def test_a_damaged_file(make_bundle, pyrunc, orphans, damage):
     bundle = one_bundle(make_bundle, pyrunc)
