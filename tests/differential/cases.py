@@ -53,6 +53,45 @@ def bind(*options: str) -> Callable[[Any], object]:
     return change
 
 
+def in_bundle(
+    name: str, make: Callable[[Any], object], relative: bool = False
+) -> Callable[[Any], object]:
+    def change(bundle: Any) -> None:
+        make(bundle.path / name)
+        bundle.bind(name if relative else bundle.path / name, f"/volume/{name}")
+
+    return change
+
+
+def overlay(bundle: Any) -> None:
+    for name in ("one", "two", "upper", "work"):
+        (bundle.path / name).mkdir()
+    at = bundle.path
+    options = (f"lowerdir={at}/one:{at}/two", f"upperdir={at}/upper", f"workdir={at}/work")
+    bundle.mount("/volume", "overlay", "overlay", *options)
+
+
+def idmapped(option: str) -> Callable[[Any], object]:
+    def change(bundle: Any) -> None:
+        bind("rbind", option)(bundle)
+        mapping = [{"containerID": 0, "hostID": 4000, "size": 10}]
+        bundle.config["mounts"][-1].update(uidMappings=mapping, gidMappings=mapping)
+
+    return change
+
+
+def hook(kind: str) -> Callable[[Any], object]:
+    """A directory that a hook makes in the root file system, or in a mount of the container."""
+
+    def change(bundle: Any) -> None:
+        bundle.mount("/volume", "tmpfs", "tmpfs", "mode=0711")
+        where = "real" if kind != "createContainer" else "volume/inner"
+        args = ["mkdir", "-m", "0701", f"{bundle.rootfs}/{where}"]
+        bundle.config["hooks"] = {kind: [{"path": "/bin/mkdir", "args": args}]}
+
+    return change
+
+
 def both(*changes: Callable[[Any], object]) -> Callable[[Any], object]:
     def change(bundle: Any) -> None:
         for one in changes:
@@ -163,6 +202,35 @@ case(
     ),
 )
 case("no limits", process(rlimits=[]))
+LIMITS = {
+    "AS": 1 << 40, "CORE": 12345, "CPU": 1000, "DATA": 1 << 39, "FSIZE": 1 << 21, "LOCKS": 4,
+    "MEMLOCK": 4096, "MSGQUEUE": 20, "NICE": 0, "NOFILE": 99, "NPROC": 600, "RSS": 1 << 31,
+    "RTPRIO": 0, "RTTIME": 1 << 30, "SIGPENDING": 6, "STACK": 1 << 23,
+}  # fmt: skip
+case(
+    "every limit",
+    process(
+        rlimits=[
+            {"type": f"RLIMIT_{name}", "soft": value // 2, "hard": value}
+            for name, value in LIMITS.items()
+        ]
+    ),
+)
+case(
+    "the last ids that there are",
+    process(user={"uid": 4294967294, "gid": 4294967294, "additionalGids": [65536]}),
+    others="crun",
+)
+case("user with a umask", process(user={"uid": 1000, "gid": 1000, "umask": 0o777}))
+case(
+    "unknown capability",
+    process(capabilities={name: ["CAP_KILL", "CAP_NO_SUCH"] for name in SETS}),
+    others="runc",
+)
+case("cwd of a user to be made", process(user={"uid": 9, "gid": 9}, cwd="/real/own"))
+case("console size without a terminal", process(consoleSize={"height": 9, "width": 99}))
+case("annotations", lambda bundle: bundle.config.update(annotations={"a.b": "c"}))
+case("unknown properties", process(notInTheSpecification=[1]))
 case("oom score", process(oomScoreAdj=500))
 case("oom score 0", process(oomScoreAdj=0))
 case("no hostname", lambda bundle: bundle.config.pop("hostname"))
@@ -172,7 +240,9 @@ case("personality", linux(personality={"domain": "LINUX32"}), others="crun")
 # The root file system
 case("read-only root", lambda bundle: bundle.config["root"].update(readonly=True))
 case("no pivot", lambda bundle: None, "--no-pivot")
-for value in ("private", "rprivate", "slave", "rslave", "shared", "rshared"):
+for value in (
+    "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable",
+):  # fmt: skip
     case(f"root propagation {value}", linux(rootfsPropagation=value))
 case("nothing protected", linux(maskedPaths=[], readonlyPaths=[]))
 case(
@@ -214,6 +284,59 @@ case(
     lambda bundle: (bundle.namespace("cgroup"), bundle.mount(*CGROUP, "ro")),
 )
 case("read-only dev", lambda bundle: bundle.config["mounts"][1]["options"].append("ro"))
+
+for options in ("norelatime", "lazytime", "dirsync", "nr_inodes=100 size=1m mode=0"):
+    case(f"tmpfs {options}", mount("tmpfs", *options.split()))
+# crun 1.8 leaves what a later option undoes as it was, and knows fewer recursive options.
+for options in (
+    "noexec exec", "nosuid suid nodev dev", "noatime atime", "strictatime nostrictatime",
+    "nodiratime diratime", "sync async", "ro rw", "unbindable", "silent loud",
+):  # fmt: skip
+    case(f"tmpfs {options}", mount("tmpfs", *options.split()), others="runc")
+for options in (
+    "rbind rnoatime", "rbind rnodiratime", "rbind rstrictatime", "rbind runbindable",
+    "bind unbindable",
+):  # fmt: skip
+    case(f"mount {options}", bind(*options.split()), others="runc")
+for options in ("rbind rnosuid rnodev rnoexec", "bind strictatime nosuid"):
+    case(f"mount {options}", bind(*options.split()))
+case("bind of a fifo", in_bundle("fifo", os.mkfifo))
+case("bind of a file of the bundle", in_bundle("file", lambda path: path.write_text("x")))
+case("relative source", in_bundle("file", lambda path: path.write_text("x"), relative=True))
+# crun makes missing directories with a sticky bit.
+case(
+    "relative destination",
+    lambda bundle: bundle.mount("volume/here", "tmpfs", "tmpfs"),
+    others="runc",
+)
+case(
+    "mounts in mounts",
+    both(mount("tmpfs"), lambda b: b.mount("/volume/a/b", "tmpfs", "inner")),
+    others="runc",
+)
+case("one mount over another", both(mount("tmpfs"), lambda b: b.mount("/volume", "tmpfs", "upper")))
+case(
+    "remount of a bind",
+    both(bind("bind"), lambda b: b.mount("/volume", "none", "", "remount", "bind", "ro", "nosuid")),
+    others="runc",
+)
+case(
+    "remount of a tmpfs",
+    both(
+        mount("tmpfs", "size=1m"),
+        lambda b: b.mount("/volume", "tmpfs", "tmpfs", "remount", "size=2m", "noexec"),
+    ),
+)
+case("overlay", overlay)
+case("idmapped", idmapped("idmap"), others="crun")
+case(
+    "read-only root with new places",
+    both(mount("tmpfs"), lambda bundle: bundle.config["root"].update(readonly=True)),
+)
+
+# Hooks
+for kind in ("prestart", "createRuntime", "createContainer"):
+    case(f"{kind} hook", hook(kind))
 
 # Devices
 DEVICE = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}

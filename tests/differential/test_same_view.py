@@ -82,9 +82,9 @@ DIFFERENCES = (
     Difference(
         "runc",
         "mounts",
-        replace(r"\[shared\]", "[]"),
-        "rootfsPropagation is what the root has in the end; runc 1.1 loses `shared` again.",
-        r"root propagation r?shared|mount rbind rshared",
+        replace(r"\[(shared|unbindable)\]", "[]"),
+        "rootfsPropagation is what the root has in the end; runc 1.1 makes it private again.",
+        r"root propagation (r?shared|unbindable)|mount rbind rshared",
     ),
     Difference(
         "runc crun",

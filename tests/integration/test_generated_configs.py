@@ -192,16 +192,22 @@ def children():
 
 
 @pytest.mark.timeout(3600)
-@how(250)
-@given(changes=CHANGES, more=st.sets(st.sampled_from(["user", "cgroup", "time"])))
-@example(changes=[(("linux", "seccomp"), NOTHING_ALLOWED)], more=set())
+@how(200)
+@given(
+    changes=CHANGES,
+    more=st.sets(st.sampled_from(["user", "cgroup", "time"])),
+    fewer=st.sets(st.sampled_from(["pid", "ipc"])),
+)
+@example(changes=[(("linux", "seccomp"), NOTHING_ALLOWED)], more=set(), fewer=set())
 @example(
     changes=[(("linux", "seccomp"), NOTHING_ALLOWED), (("process", "noNewPrivileges"), False)],
     more=set(),
+    fewer=set(),
 )
-def test_any_config(make_bundle, pyrunc, orphans, changes, more):
+def test_any_config(make_bundle, pyrunc, orphans, changes, more, fewer):
     bundle = one_bundle(make_bundle, pyrunc)
     bundle.config = copy.deepcopy(bundle.as_made)
+    bundle.without_namespace(*fewer)
     for kind in sorted(more):
         bundle.namespace(kind)
     if "user" in more:
@@ -216,7 +222,7 @@ def test_any_config(make_bundle, pyrunc, orphans, changes, more):
 
 
 @pytest.mark.timeout(3600)
-@how(50)
+@how(40)
 @given(damage=DAMAGE)
 def test_a_damaged_file(make_bundle, pyrunc, orphans, damage):
     bundle = one_bundle(make_bundle, pyrunc)

@@ -125,7 +125,8 @@ TOPICS = {
     "start": (
         "start the program of a created container",
         "[command options] CONTAINER-ID",
-        "Returns once the program has been executed, or says why it could not be.",
+        "Returns once the program has been executed, or says why it could not be.\n"
+        "When a startContainer or poststart hook fails, the container is deleted.",
     ),
     "state": (
         "show the state of a container",

@@ -130,6 +130,10 @@ class Entry:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
+    def _is_new(self) -> bool:
+        """Tell whether the directory is younger than a second."""
+        return 0 <= time.time() - posix.stat(self.directory).st_ctime < 1
+
     def close(self) -> None:
         """Let go of the directory, and with it of the lock."""
         posix.close(self.directory)
@@ -193,6 +197,10 @@ class Entry:
                     continue
                 elif not self._is_there():
                     raise NotFound(f"container does not exist: {self.id}")
+                elif not self.locked and now < deadline and self._is_new():
+                    # Made a moment ago by a `create` that is about to take the lock.
+                    time.sleep(0.001)
+                    continue
             raise Error(
                 f"cannot read the state of container {self.id}: {why}; delete --force removes it"
             )

@@ -88,6 +88,15 @@ def _both_mappings(mount: dict[str, Any]) -> Mistakes:
     return FINE
 
 
+def _bind_has_source(mount: dict[str, Any]) -> Mistakes:
+    """Without one the bundle itself would be bound, config and all."""
+    options = mount.get("options", ())
+    binds = mount.get("type") == "bind" or "bind" in options or "rbind" in options
+    if binds and "remount" not in options and not mount.get("source"):
+        return wrong("the path of what to bind", mount.get("source", MISSING), "source")
+    return FINE
+
+
 _hooks: Kind = array(
     members(
         {"path": absolute_path, "args": texts, "env": texts, "timeout": integer(1, 2**63 - 1)},
@@ -144,7 +153,10 @@ config = members(
                     "gidMappings": id_mappings,
                 },
                 required=("destination",),
-                rules=((("uidMappings", "gidMappings"), _both_mappings),),
+                rules=(
+                    (("uidMappings", "gidMappings"), _both_mappings),
+                    (("type", "source", "options"), _bind_has_source),
+                ),
             )
         ),
         "hooks": members(dict.fromkeys(HOOKS, _hooks)),
