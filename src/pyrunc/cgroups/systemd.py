@@ -143,6 +143,7 @@ class DriverSystemd:
         """Set limits, for systemd and in the files."""
         from pyrunc.cgroups.systemd_properties import from_resources
 
+        self._files.check_before_update(resources)
         properties = from_resources(resources, self._version())
         if properties:
             bus = self._bus()

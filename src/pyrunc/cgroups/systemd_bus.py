@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Sequence
-from typing import Any
 
 from pyrunc.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    #: Name, D-Bus signature of the value, value.
+    Property = tuple[str, str, Any]
 
 _DESTINATION = b"org.freedesktop.systemd1"
 _PATH = b"/org/freedesktop/systemd1"
 _MANAGER = b"org.freedesktop.systemd1.Manager"
 #: How long a unit's job may take, in seconds.
 _LONGEST_JOB = 30.0
-
-#: Name, D-Bus signature of the value, value.
-Property = tuple[str, str, Any]
 
 _C_TYPES: dict[str, Any] = {
     "y": ctypes.c_uint8,

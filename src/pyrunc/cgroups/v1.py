@@ -130,7 +130,7 @@ class DriverV1:
 
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set all limits that are named; the others stay."""
-        self._check_before_update(resources.get("memory") or {})
+        self.check_before_update(resources)
         self.apply_early(resources)
         if resources.get("devices") is not None:
             self.restrict_devices(resources)
@@ -163,8 +163,9 @@ class DriverV1:
         for write in failed:
             self._set(*write)
 
-    def _check_before_update(self, memory: Mapping[str, Any]) -> None:
+    def check_before_update(self, resources: Mapping[str, Any]) -> None:
         """``checkBeforeUpdate``: refuse what the kernel may try to reach by killing."""
+        memory = resources.get("memory") or {}
         path, limit = self._paths.get("memory"), memory.get("limit")
         if path and memory.get("checkBeforeUpdate") and limit and limit > 0:
             usage = int(cgroupfs.read(path, "memory.usage_in_bytes"))

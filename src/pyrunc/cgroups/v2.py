@@ -146,7 +146,7 @@ class DriverV2:
 
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set all limits that are named; the others stay."""
-        self._check_before_update(resources.get("memory") or {})
+        self.check_before_update(resources)
         self.apply_early(resources)
         if resources.get("devices") is not None:
             self.restrict_devices(resources)
@@ -175,8 +175,9 @@ class DriverV2:
         for name, value in failed:
             self._set(name, value)
 
-    def _check_before_update(self, memory: Mapping[str, Any]) -> None:
+    def check_before_update(self, resources: Mapping[str, Any]) -> None:
         """``checkBeforeUpdate``: refuse what would have processes killed at once."""
+        memory = resources.get("memory") or {}
         limit = memory.get("limit")
         if self._directory and memory.get("checkBeforeUpdate") and limit and limit > 0:
             usage = int(cgroupfs.read(self._directory, "memory.current"))
