@@ -12,7 +12,9 @@ import posix
 from pyrunc.cgroups.cgroupfs import CgroupTaken
 from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
+from pyrunc.container.create_options import CreateOptions, check_terminal
 from pyrunc.container.interrupts import Interrupted, Interrupts
+from pyrunc.container.prepared_process import prepare
 from pyrunc.container.removal import remove_cgroup, run_poststop
 from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import RECORD_FORMAT, Store
@@ -28,10 +30,9 @@ from pyrunc.process.console import send_to_socket
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import run_hooks, with_pid
-from pyrunc.process.last_mile import LastMile, session_keyring
+from pyrunc.process.last_mile import LastMile
 from pyrunc.process.namespaces import open_namespace
 from pyrunc.process.seal import sealed_init
-from pyrunc.security import capabilities
 from pyrunc.spec import json_text
 from pyrunc.spec.load import load
 
@@ -46,43 +47,6 @@ if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
     from pyrunc.spec.types import Hook, IntelRdt, Process, Spec
-
-
-class CreateOptions:
-    """What `create` and `run` can be told beside the bundle; paths are absolute."""
-
-    __slots__ = (
-        "console_socket",
-        "foreground",
-        "no_new_keyring",
-        "no_pivot",
-        "notify_socket",
-        "pid_file",
-        "pidfd_socket",
-        "preserve_fds",
-    )
-
-    def __init__(
-        self,
-        *,
-        console_socket: str = "",
-        pidfd_socket: str = "",
-        pid_file: str = "",
-        no_pivot: bool = False,
-        no_new_keyring: bool = False,
-        preserve_fds: int = 0,
-        foreground: bool = False,
-    ) -> None:
-        self.console_socket = console_socket
-        self.pidfd_socket = pidfd_socket
-        #: Whether the container's program notifies ($NOTIFY_SOCKET).
-        self.notify_socket = False
-        self.pid_file = pid_file
-        self.no_pivot = no_pivot
-        self.no_new_keyring = no_new_keyring
-        self.preserve_fds = preserve_fds
-        #: `run` without --detach: the terminal is for the caller, not for a console socket.
-        self.foreground = foreground
 
 
 def create(
@@ -155,7 +119,7 @@ class Creation:
         trace.mark("load modules")
         self.spec = load(config or f"{self.bundle}/config.json")
         trace.mark("load and check config.json")
-        _check_terminal(self.spec, self.options)
+        check_terminal(self.spec, self.options)
         self.passed = passed(self.options.preserve_fds)
         if posix.environ.get(b"NOTIFY_SOCKET") and self.spec.get("process"):
             from pyrunc.process import notify
@@ -358,43 +322,23 @@ class Creation:
 
     def _last_mile(self, process: Process) -> LastMile:
         spec = self.spec
-        linux = spec.get("linux", {})
-        log = self.settings.log
         environment = [*(process.get("env") or ()), *self.passed.environment]
         if self.options.notify_socket:
             from pyrunc.process.notify import ENVIRONMENT
 
             environment.append(ENVIRONMENT)
-        last_mile = LastMile(process, "", environment)
-        has, last = capabilities.own()
-        if self.plan.namespaces.private("user"):
-            has = capabilities.full(last)
-        sets, warnings = capabilities.wanted(process.get("capabilities"), has, last)
-        for warning in warnings:
-            log.warn(warning)
-        if note := capabilities.ambient_not_raised(process.get("capabilities"), sets):
-            log.debug(note)
-        last_mile.capability_calls = capabilities.capability_calls(sets, has, last)
-        if linux.get("seccomp"):
-            from pyrunc.security.seccomp import filter_for
-
-            cache = self.store.shared_directory("seccomp")
-            last_mile.seccomp = filter_for(linux["seccomp"], cache)  # type: ignore[arg-type]
-        if process.get("apparmorProfile") or process.get("selinuxLabel"):
-            from pyrunc.security import lsm
-
-            last_mile.label_writes = lsm.exec_labels(
-                process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
-            )
-        if not self.options.no_new_keyring:
-            last_mile.keyring = session_keyring(self.id)
-        last_mile.personality = linux.get("personality")
-        last_mile.memory_policy = linux.get("memoryPolicy")
+        last_mile, _ = prepare(
+            self.settings,
+            spec,
+            process,
+            environment,
+            self.passed,
+            user_namespace=self.plan.namespaces.private("user"),
+            keyring_of="" if self.options.no_new_keyring else self.id,
+        )
         annotations = spec.get("annotations") or {}
         last_mile.keep_groups = annotations.get("run.oci.keep_original_groups") == "1"
         last_mile.hooks = (spec.get("hooks", {}).get("startContainer") or [], -1)
-        last_mile.preserved = self.passed.total
-        last_mile.preserved_listen = bool(self.passed.announced)
         if self._sets_rlimits:
             last_mile.rlimits = ()
         return last_mile
@@ -570,21 +514,6 @@ def _go_on(down: int) -> None:
         posix.write(down, channel.GO_ON)
     except BrokenPipeError:
         pass
-
-
-def _check_terminal(spec: Spec, options: CreateOptions) -> None:
-    process = spec.get("process")
-    terminal = bool(process and process.get("terminal"))
-    if terminal and not options.console_socket and not options.foreground:
-        raise Error(
-            "cannot allocate tty if pyrunc will detach without setting console socket; "
-            "give --console-socket, or set process.terminal to false"
-        )
-    if options.console_socket and (not terminal or options.foreground):
-        raise Error(
-            "cannot use console socket if pyrunc will not detach or allocate tty; "
-            "set process.terminal to true, or leave --console-socket out"
-        )
 
 
 def _check_root(path: str) -> None:

@@ -17,6 +17,7 @@ from pyrunc.cgroups.entrance import MYSELF, Entrance
 from pyrunc.container import state as states
 from pyrunc.container.exec_process import ExecOptions, process_of
 from pyrunc.container.pid_file import write_pid_file
+from pyrunc.container.prepared_process import prepare
 from pyrunc.container.seen import differing_namespaces, id_mapping, outside, own_pid
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
@@ -26,7 +27,7 @@ from pyrunc.process import channel
 from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork, set_scheduler
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
-from pyrunc.process.last_mile import LastMile, session_keyring
+from pyrunc.process.last_mile import LastMile
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.namespaces import FLAGS
 from pyrunc.process.program import can_enter, find_program, stdio_to_give, with_home
@@ -325,36 +326,20 @@ class _Execution:
         environment += self.passed.environment
         if self.passed.announced:
             environment.append(_LISTEN_PID)
-        last_mile = LastMile(process, program, environment)
-        has, last = capabilities.own()
-        if "user" in self.namespaces:
-            has = capabilities.full(last)
-        sets, warnings = capabilities.wanted(process.get("capabilities"), has, last)
-        for warning in warnings:
-            self.settings.log.warn(warning)
-        last_mile.capability_calls = capabilities.capability_calls(sets, has, last)
-        linux = self.spec.get("linux", {})
-        if linux.get("seccomp"):
-            from pyrunc.security.seccomp import filter_for
-
-            cache = Store(self.settings.root).shared_directory("seccomp")
-            last_mile.seccomp = filter_for(linux["seccomp"], cache)  # type: ignore[arg-type]
-        if process.get("apparmorProfile") or process.get("selinuxLabel"):
-            from pyrunc.security import lsm
-
-            last_mile.label_writes = lsm.exec_labels(
-                process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
-            )
-            if last_mile.label_writes:
-                last_mile.proc = self._keep(files.open_host_proc())
-                posix.set_inheritable(last_mile.proc, True)
-        if not self.record.get("noNewKeyring"):
-            last_mile.keyring = session_keyring(self.entry.id)
-        last_mile.personality = linux.get("personality")
-        last_mile.memory_policy = linux.get("memoryPolicy")
+        last_mile, sets = prepare(
+            self.settings,
+            self.spec,
+            process,
+            environment,
+            self.passed,
+            user_namespace="user" in self.namespaces,
+            keyring_of="" if self.record.get("noNewKeyring") else self.entry.id,
+        )
+        last_mile.program = program
+        if last_mile.label_writes:
+            last_mile.proc = self._keep(files.open_host_proc())
+            posix.set_inheritable(last_mile.proc, True)
         last_mile.cpu_affinity = (process.get("execCPUAffinity") or {}).get("final", "")
-        last_mile.preserved = self.passed.total
-        last_mile.preserved_listen = bool(self.passed.announced)
         if not process.get("terminal"):
             last_mile.give_stdio = stdio_to_give(outside(self.uid_map, uid))
         # With CAP_SYS_PTRACE the container could seize a process that shows itself without

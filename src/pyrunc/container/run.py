@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyrunc.container.create import CreateOptions, Creation
+from pyrunc.container.create import Creation
+from pyrunc.container.create_options import CreateOptions
 from pyrunc.container.delete import remove
 from pyrunc.container.start import start_entry, start_notify
 from pyrunc.errors import Error, NotFound

@@ -1,0 +1,62 @@
+"""What `create` and `run` can be told beside the bundle."""
+
+from __future__ import annotations
+
+from pyrunc.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.spec.types import Spec
+
+
+class CreateOptions:
+    """The flags; paths are absolute."""
+
+    __slots__ = (
+        "console_socket",
+        "foreground",
+        "no_new_keyring",
+        "no_pivot",
+        "notify_socket",
+        "pid_file",
+        "pidfd_socket",
+        "preserve_fds",
+    )
+
+    def __init__(
+        self,
+        *,
+        console_socket: str = "",
+        pidfd_socket: str = "",
+        pid_file: str = "",
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        preserve_fds: int = 0,
+        foreground: bool = False,
+    ) -> None:
+        self.console_socket = console_socket
+        self.pidfd_socket = pidfd_socket
+        #: Whether the container's program notifies ($NOTIFY_SOCKET).
+        self.notify_socket = False
+        self.pid_file = pid_file
+        self.no_pivot = no_pivot
+        self.no_new_keyring = no_new_keyring
+        self.preserve_fds = preserve_fds
+        #: `run` without --detach: the terminal is for the caller, not for a console socket.
+        self.foreground = foreground
+
+
+def check_terminal(spec: Spec, options: CreateOptions) -> None:
+    """:raises Error: when the config has a terminal that nobody takes, or nobody's socket waits."""
+    process = spec.get("process")
+    terminal = bool(process and process.get("terminal"))
+    if terminal and not options.console_socket and not options.foreground:
+        raise Error(
+            "cannot allocate tty if pyrunc will detach without setting console socket; "
+            "give --console-socket, or set process.terminal to false"
+        )
+    if options.console_socket and (not terminal or options.foreground):
+        raise Error(
+            "cannot use console socket if pyrunc will not detach or allocate tty; "
+            "set process.terminal to true, or leave --console-socket out"
+        )
