@@ -266,6 +266,7 @@ class Creation:
 
     def _build(self) -> None:
         trace = self.settings.trace
+        birthplace = self._open_birthplace()
         handover = self._handover()
         handover.trace = trace
         trace.mark("open and compile what the builder gets")
@@ -274,6 +275,8 @@ class Creation:
         self._descriptors += [up, down]
         self._down = down
         handover.of_runtime = (up, down, self.entry.directory)
+        if birthplace >= 0:
+            handover.of_runtime += (birthplace,)
         builders = [handover.up, handover.down, handover.init, *handover.namespaces.values()]
         builders += [handover.proc, handover.start_fifo, handover.result_fifo]
         builders += handover.sources.values()
@@ -283,17 +286,6 @@ class Creation:
 
             write_mappings(pid, self.spec, rootless=self.settings.rootless)
 
-        self.driver.check_free()
-        birthplace = -1
-        if self.driver.has_births:
-            # On record before it is there, so that `delete` finds it whatever happens.
-            self.entry.save(self.record)
-            self.driver.create(self._resources)
-            birthplace = self.driver.open_birthplace()
-            trace.mark("make the cgroup")
-        if birthplace >= 0:
-            handover.of_runtime += (birthplace,)
-            builders.append(birthplace)
         # A signal between the birth and the moment when we know of it would leave a stray
         # builder; and in the builder no handler of ours may run.
         self._interrupts.hold()
@@ -326,6 +318,20 @@ class Creation:
         self.entry.save_config(self.spec)
         self._converse(up, down)
         trace.mark("wait for the builder to become init")
+
+    def _open_birthplace(self) -> int:
+        """Make the cgroup if the builder can be born in it, and open it; else return -1."""
+        self.driver.check_free()
+        if not self.driver.has_births:
+            return -1
+        # On record before it is there, so that `delete` finds it whatever happens.
+        self.entry.save(self.record)
+        self.driver.create(self._resources)
+        birthplace = self.driver.open_birthplace()
+        if birthplace >= 0:
+            self._descriptors.append(birthplace)
+        self.settings.trace.mark("make the cgroup")
+        return birthplace
 
     def _handover(self) -> Handover:
         """Open everything that the builder inherits, compile everything that it only executes."""
