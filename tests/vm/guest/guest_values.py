@@ -51,6 +51,17 @@ DIFFERENCES = (
     Difference("cpu burst.*|file: cpu burst", r"unified/cpu\.max\.burst", _OF_LATER_SPECS),
     Difference("cpu idle.*|file: cpu idle", r"unified/cpu\.(idle|weight.*)", _OF_LATER_SPECS),
     Difference(
+        "cpu idle.*|file: cpu idle",
+        "CPUWeight",
+        "What systemd was not told of it sets back.",
+        "systemd",
+    ),
+    Difference("cpu burst over the quota", "refused", _OF_LATER_SPECS),
+    Difference("memory swappiness too high", "refused", "The specification has 0 to 100."),
+    Difference(
+        "cpu shares too high", "refused", "They are refused on v1, where runc refuses them as well."
+    ),
+    Difference(
         "block.*",
         "IOWeight",
         "systemd is told of all that it has a property for.",
