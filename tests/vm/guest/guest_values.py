@@ -62,6 +62,17 @@ DIFFERENCES = (
         "cpu shares too high", "refused", "They are refused on v1, where runc refuses them as well."
     ),
     Difference(
+        "blockIO weight of (a|no) disk",
+        "refused",
+        "The kernel takes no weight for the disk, and what cannot be set is an error; without BFQ "
+        "runc does not ask it.",
+    ),
+    Difference(
+        "blockIO throttle zero",
+        "accepted",
+        "0 takes a throttle away on v1; on v2 that is called max, and the kernel refuses runc's 0.",
+    ),
+    Difference(
         "block.*",
         "IOWeight",
         "systemd is told of all that it has a property for.",
