@@ -176,6 +176,12 @@ def test_update_with_zeros_keeps_what_there_was():
     }
 
 
+def test_systemd_is_told_of_idle_in_place_of_the_weight():
+    resources = {"cpu": {"idle": 1, "shares": 512}}
+    assert systemd_properties.from_resources(resources, 2) == [("CPUWeight", "t", 0)]
+    assert systemd_properties.from_resources(resources, 1) == []
+
+
 def test_systemd_is_told_of_unified():
     resources = {
         "memory": {"limit": 5},

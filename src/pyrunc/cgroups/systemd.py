@@ -85,8 +85,6 @@ class DriverSystemd:
 
         :raises CgroupTaken: when there is a unit of this name already.
         """
-        from pyrunc.cgroups.systemd_properties import from_resources
-
         properties: list[Property] = [
             ("Description", "s", f"pyrunc container {self._unit}"),
             ("Slice", "s", self._slice),
@@ -105,9 +103,7 @@ class DriverSystemd:
             bus.reset_failed(self._unit)
             self._start(bus, properties)
             self._has_unit = True
-            late = from_resources(self._resources, self._version())
-            if late:
-                bus.set_properties(self._unit, late)
+            self._tell(bus, self._resources)
         finally:
             bus.close()
         self._join_the_rest(pid)
@@ -141,17 +137,23 @@ class DriverSystemd:
 
     def apply(self, resources: Mapping[str, Any]) -> None:
         """Set limits, for systemd and in the files."""
-        from pyrunc.cgroups.systemd_properties import from_resources
-
         self._files.check_before_update(resources)
-        properties = from_resources(resources, self._version())
-        if properties:
-            bus = self._bus()
-            try:
-                bus.set_properties(self._unit, properties)
-            finally:
-                bus.close()
+        bus = self._bus()
+        try:
+            self._tell(bus, resources)
+        finally:
+            bus.close()
         self._files.apply(resources)
+
+    def _tell(self, bus: Bus, resources: Mapping[str, Any]) -> None:
+        """Set the properties of the scope that stand for the limits."""
+        from pyrunc.cgroups.systemd_properties import IDLE, IDLE_SINCE, from_resources
+
+        properties = from_resources(resources, self._version())
+        if IDLE in properties and bus.version() < IDLE_SINCE:
+            properties.remove(IDLE)
+        if properties:
+            bus.set_properties(self._unit, properties)
 
     def apply_early(self, resources: Mapping[str, Any]) -> None:
         """Set everything but devices, memory, cpu and pids."""

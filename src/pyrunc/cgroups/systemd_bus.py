@@ -121,14 +121,22 @@ class Bus:
 
     def control_group(self) -> str:
         """Return the cgroup of the service manager itself, "" for the root."""
+        return self._property("ControlGroup")
+
+    def version(self) -> int:
+        """Return the version of systemd, 0 when it cannot be told."""
+        digits = self._property("Version").partition(".")[0].partition(" ")[0].partition("~")[0]
+        return int(digits) if digits.isascii() and digits.isdigit() else 0
+
+    def _property(self, name: str) -> str:
         text = ctypes.c_char_p()
         error = _BusError()
         code = self._library.sd_bus_get_property_string(
-            self._bus, _DESTINATION, _PATH, _MANAGER, b"ControlGroup",
+            self._bus, _DESTINATION, _PATH, _MANAGER, name.encode(),
             ctypes.byref(error), ctypes.byref(text),
         )  # fmt: skip
         if code < 0:
-            raise _failure("ask for its cgroup", error, code)
+            raise _failure(f"tell its {name}", error, code)
         return (text.value or b"").decode()
 
     def _message(self, method: str) -> ctypes.c_void_p:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _UNLIMITED = (1 << 64) - 1
 _PREFIX = "org.systemd.property."
 _DEFAULT_PERIOD = 100_000
+#: What systemd calls a weight of "idle"; one that was not told sets cpu.idle back.
+IDLE: Property = ("CPUWeight", "t", 0)
+#: The first version of systemd that knows it.
+IDLE_SINCE = 252
 
 
 def from_resources(resources: Mapping[str, Any], version: int) -> list[Property]:
@@ -36,7 +40,10 @@ def from_resources(resources: Mapping[str, Any], version: int) -> list[Property]
         for member, name in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
             if cpu.get(member):
                 properties.append((name, "ay", _bit_mask(cpu[member])))
-    if cpu.get("shares") and not cpu.get("idle"):
+    if cpu.get("idle"):
+        if version == 2:
+            properties.append(IDLE)
+    elif cpu.get("shares"):
         if version == 2:
             properties.append(("CPUWeight", "t", weight_of_shares(cpu["shares"])))
         else:

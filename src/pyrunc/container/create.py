@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups.cgroupfs import CgroupTaken
+from pyrunc.cgroups.entrance import Entrance
 from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
 from pyrunc.container.create_options import CreateOptions, check_terminal
@@ -110,6 +111,7 @@ class Creation:
         self._descriptors: list[int] = []
         self._reserved = False
         self._wrote_pid_file = False
+        self._entrance = Entrance()
         self._net_devices: NetDevices | None = None
         self._resctrl: Group | None = None
 
@@ -164,6 +166,7 @@ class Creation:
         for descriptor in self._descriptors:
             posix.close(descriptor)
         self._descriptors.clear()
+        self._entrance.close()
         if self._net_devices:
             self._net_devices.close()
             self._net_devices = None
@@ -234,6 +237,7 @@ class Creation:
 
     def _build(self) -> None:
         trace = self.settings.trace
+        self._entrance = self._open_entrance()
         handover = self._handover()
         handover.trace = trace
         trace.mark("open and compile what the builder gets")
@@ -242,6 +246,7 @@ class Creation:
         self._descriptors += [up, down]
         self._down = down
         handover.of_runtime = (up, down, self.entry.directory)
+        handover.entrance = self._entrance
         builders = [handover.up, handover.down, handover.init, *handover.namespaces.values()]
         builders += [handover.proc, handover.start_fifo, handover.result_fifo]
         builders += handover.sources.values()
@@ -251,14 +256,6 @@ class Creation:
 
             write_mappings(pid, self.spec, rootless=self.settings.rootless)
 
-        self.driver.check_free()
-        if not self.driver.needs_process:
-            # On record before it is there, so that `delete` finds it whatever happens.
-            self.entry.save(self.record)
-            self.driver.create(self._resources)
-            handover.entrance = self.driver.open_entrance()
-            builders += handover.entrance.descriptors()
-            trace.mark("make the cgroup")
         # A signal between the birth and the moment when we know of it would leave a stray
         # builder; and in the builder no handler of ours may run.
         self._interrupts.hold()
@@ -269,6 +266,7 @@ class Creation:
         finally:
             for descriptor in builders:
                 posix.close(descriptor)
+            self._entrance.close()
         self._interrupts.let_through()
         trace.mark("fork the builder into its namespaces")
         self._descriptors.append(self.pidfd)
@@ -292,6 +290,17 @@ class Creation:
         self._converse(up, down)
         trace.mark("wait for the builder to become init, and for that to be ready")
         trace.collect()
+
+    def _open_entrance(self) -> Entrance:
+        """Make the cgroups, if they can be there before a process, and open what leads into them."""
+        self.driver.check_free()
+        if self.driver.needs_process:
+            return Entrance()
+        # On record before it is there, so that `delete` finds it whatever happens.
+        self.entry.save(self.record)
+        self.driver.create(self._resources)
+        self.settings.trace.mark("make the cgroup")
+        return self.driver.open_entrance()
 
     def _handover(self) -> Handover:
         """Open everything that the builder inherits, compile everything that it only executes."""
