@@ -292,7 +292,7 @@ class Creation:
         trace.collect()
 
     def _open_entrance(self) -> Entrance:
-        """Make the cgroups, if they can be there before a process, and open what leads into them."""
+        """Make the cgroups, if they can do without a process, and open what leads into them."""
         self.driver.check_free()
         if self.driver.needs_process:
             return Entrance()
