@@ -311,29 +311,6 @@ def test_the_device_filter_is_in_force(bundle, pyrunc):
         run(pyrunc, "delete", "--force", "devices")
 
 
-@pytest.mark.parametrize("namespaced", [True, False])
-def test_type_cgroup_shows_its_own_cgroup(bundle, pyrunc, namespaced):
-    """In a user namespace without a cgroup namespace it is bound, as it cannot be mounted."""
-    _, config = bundle
-    kept = [n for n in config["linux"]["namespaces"] if n["type"] != "cgroup"]
-    config["linux"]["namespaces"] = kept + [{"type": "cgroup"}] * namespaced
-    mounts = [m for m in config["mounts"] if m["destination"] != "/sys/fs/cgroup"]
-    options = ["ro", "nosuid", "nodev", "noexec"]
-    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "x", "options": options}
-    config["mounts"] = [*mounts, mount]
-    start(bundle, "mount", pyrunc, *([] if ROOT else ["--systemd-cgroup"]))
-    try:
-        look = "cat /sys/fs/cgroup/memory.max /proc/self/mounts; echo 1 > /sys/fs/cgroup/pids.max"
-        done = run(pyrunc, "exec", "mount", "sh", "-c", look, check=False)
-        first, *lines = done.stdout.splitlines()
-        assert first == str(64 << 20), done
-        shown = [line.split()[3] for line in lines if line.split()[1] == "/sys/fs/cgroup"]
-        assert set(options) <= set(shown[-1].split(","))
-        assert "Read-only file system" in done.stderr
-    finally:
-        run(pyrunc, "delete", "--force", "mount")
-
-
 def test_statistics_have_what_runcs_have(bundle, pyrunc):
     flags = ["--systemd-cgroup"]
     shapes = {}
