@@ -7,7 +7,6 @@ from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs
 from pyrunc.cgroups.frozen import is_frozen
-from pyrunc.cgroups.host import cgroups_of
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -138,6 +137,8 @@ class DriverV2:
 
     def _cgroup_of(self, pid: int) -> str:
         """Return the directory of the cgroup that a process is in, below the container's."""
+        from pyrunc.cgroups.host import cgroups_of
+
         path = cgroups_of(pid).get("", "")
         directory = f"{self._mount}{path}"
         if not directory.startswith(f"{self._directory}/"):
