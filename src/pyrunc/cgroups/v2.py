@@ -273,6 +273,8 @@ class DriverV2:
                 cgroupfs.write(self._directory, "cgroup.kill", "1")
                 return
             except cgroupfs.SettingFailed as error:
+                if not self.processes():
+                    return
                 if error.errno != ENOENT:
                     raise
         was_frozen = self.frozen()
