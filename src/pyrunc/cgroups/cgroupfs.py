@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import ENOENT
+from errno import ENODEV, ENOENT
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
@@ -145,11 +145,12 @@ def subdirectories(path: str) -> list[str]:
 
 
 def processes_below(path: str) -> list[int]:
-    """Return the pids in the cgroup and in all below it."""
+    """Return the pids in the cgroup and in all below it; none when it is gone."""
     try:
         found = [int(line) for line in read(path, "cgroup.procs").split()]
     except OSError as error:
-        if error.errno == ENOENT:
+        # The second is for one that was removed (by systemd, as it empties) after the opening.
+        if error.errno in (ENOENT, ENODEV):
             return []
         raise
     for name in subdirectories(path):

@@ -5,7 +5,7 @@ Every command asks, and few need more of the cgroups: the drivers stay out of it
 
 from __future__ import annotations
 
-from errno import ENOENT
+from errno import ENODEV, ENOENT
 
 from pyrunc.linux import files
 
@@ -27,7 +27,7 @@ def is_frozen(version: int, paths: Mapping[str, str]) -> bool:
     try:
         state = files.read_file(f"{directory}/{name}").strip()
     except OSError as error:
-        if error.errno != ENOENT:
+        if error.errno not in (ENOENT, ENODEV):
             raise
         return False
     return state in (b"1", b"FROZEN", b"FREEZING")

@@ -8,7 +8,6 @@ from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 from pyrunc.cgroups import cgroupfs
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.cgroups.frozen import is_frozen
-from pyrunc.cgroups.host import cgroups_of
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -135,6 +134,8 @@ class DriverV2:
 
     def _cgroup_of(self, pid: int) -> str:
         """Return the directory of the cgroup that a process is in, below the container's."""
+        from pyrunc.cgroups.host import cgroups_of
+
         path = cgroups_of(pid).get("", "")
         directory = f"{self._mount}{path}"
         if not directory.startswith(f"{self._directory}/"):
@@ -269,6 +270,8 @@ class DriverV2:
                 cgroupfs.write(self._directory, "cgroup.kill", "1")
                 return
             except cgroupfs.SettingFailed as error:
+                if not self.processes():
+                    return
                 if error.errno != ENOENT:
                     raise
         was_frozen = self.frozen()

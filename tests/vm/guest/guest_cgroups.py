@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -186,6 +187,27 @@ def test_the_cgroup_is_owned_by_whom_runc_gives_it_to(bundle, pyrunc, manager):
         # With this manager runc leaves the cgroup to root (docs/differences-from-runc.md).
         listed = set(Path("/sys/kernel/cgroup/delegate").read_text().split()) & set(seen[pyrunc])
         assert {name for name, uid in seen[pyrunc].items() if uid == owner} == {".", *listed}
+
+
+@pytest.mark.skipif(not ROOT, reason="tracing the runtime is done as root")
+def test_processes_are_born_in_the_cgroup(bundle, pyrunc):
+    """Nobody is moved there: neither `run` nor `exec` opens cgroup.procs to write to it."""
+    path, config = bundle
+    trace = ["strace", "-f", "-qq", "-o", str(path / "trace"), "-e", "trace=openat,clone3"]
+    start(bundle, "born", pyrunc)
+    try:
+        # The tracer ends with the last of the traced processes.
+        config["process"]["args"] = ["true"]
+        (path / "config.json").write_text(json.dumps(config))
+        run(*trace, pyrunc, "run", "--bundle", str(path), "traced")
+        calls = (path / "trace").read_text()
+        done = run(*trace, pyrunc, "exec", "born", "cat", "/proc/self/cgroup")
+        assert done.stdout == "0::/\n"
+        calls += (path / "trace").read_text()
+    finally:
+        run(pyrunc, "delete", "--force", "born")
+    assert calls.count("CLONE_INTO_CGROUP") == 2, calls
+    assert not re.search(r'cgroup\.procs", O_WRONLY', calls)
 
 
 def test_without_a_pid_namespace_kill_reaches_all(bundle, pyrunc):
