@@ -8,8 +8,8 @@ Docstrings are left out, as ``python -OO`` would: they are a third of the bytes.
 
 Layout: the finder (``image_finder.py``), the index, each after its length in 4
 bytes, little endian; the groups of modules. All in the marshal format of the
-interpreter. The index is a pair: {module: (file, is package, its group, its place
-there)} and ((offset, size) of each group).
+interpreter. The index is a triple: {module: (file, is package, its group, its place
+there)}, ((offset, size) of each group), {module: what to load with it}.
 
 Modules that the same commands need are one group, which is read at one go: the strings
 that they have in common are made once. A module is there as three things: the modules of
@@ -27,17 +27,18 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+_CREATE = (
+    "container.create", "cgroups.driver", "cgroups.host", "cgroups.paths", "cgroups.devices",
+    "spec.process", "spec.linux", "spec.resources",
+)  # fmt: skip
 #: What runs together, and from where its imports begin. A module that is missing here is found
 #: all the same, in a group of its own.
 _USERS = {
     "all": ("cli.main", "container.store", "container.state", "cgroups.frozen", "cli.paths"),
-    "create": (
-        "cli.create", "container.create", "cgroups.driver", "cgroups.host", "cgroups.paths",
-        "cgroups.devices", "spec.process", "spec.linux", "spec.resources",
-    ),
-    "run": ("cli.run", "container.run", "process.relay"),
+    "create": ("cli.create", *_CREATE),
+    "run": ("cli.run", *_CREATE, "container.run", "container.delete", "process.relay"),
     "start": ("cli.start", "container.start"),
-    "exec": ("cli.execute", "container.execute", "process.relay"),
+    "exec": ("cli.execute", "container.execute", "cgroups.driver", "process.relay"),
     "state": ("cli.state", "cli.output"),
     "list": ("cli.list", "cli.output"),
     "kill": ("cli.kill", "container.kill"),
@@ -71,7 +72,12 @@ def make_image(source: Path) -> bytes:
         code += packed
     finder_source = ast.parse(Path(__file__).with_name("image_finder.py").read_bytes())
     finder = marshal.dumps(_compile(finder_source, "image_finder.py"))
-    table = marshal.dumps((index, tuple(places)))
+    together = {
+        f"pyrunc.{first}": tuple(f"pyrunc.{other}" for other in others)
+        for first, *others in _USERS.values()
+        if first.startswith("cli.") and others
+    }
+    table = marshal.dumps((index, tuple(places), together))
     lengths = len(finder).to_bytes(4, "little"), len(table).to_bytes(4, "little")
     return lengths[0] + finder + lengths[1] + table + code
 
