@@ -467,6 +467,9 @@ class Creation:
 
             write_pid_file(self.options.pid_file, self.pid)
             self._wrote_pid_file = True
+        if self._resources.get("memory") and p.poll((self.pidfd,), 0):
+            # cgroup v2 takes any limit, and kills what does not fit.
+            raise Error("container init was OOM-killed (memory limit too low?)")
         self.settings.trace.mark("set the last limits, write the record")
 
     @property

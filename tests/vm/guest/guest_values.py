@@ -51,7 +51,8 @@ DIFFERENCES = (
     Difference("cpu burst.*|file: cpu burst", r"unified/cpu\.max\.burst", _OF_LATER_SPECS),
     Difference("cpu idle.*|file: cpu idle", r"unified/cpu\.(idle|weight.*)", _OF_LATER_SPECS),
     Difference(
-        "memory (swappiness|no out|kernel).*|cpu realtime.*|.*leaf weight.*|network.*",
+        "memory (swappiness|no out|kernel).*|cpu realtime.*|.*leaf weight.*|network.*"
+        "|file: (real time|kernel memory)",
         "refused",
         "Where there is no conversion to v2 the specification wants an error; runc has none.",
     ),
@@ -59,6 +60,12 @@ DIFFERENCES = (
         "cpu idle.*|file: cpu idle",
         "CPUWeight",
         "What systemd was not told of it sets back.",
+        "systemd",
+    ),
+    Difference(
+        "limits: .*|file: .*",
+        "AllowedCPUs|AllowedMemoryNodes",
+        "What was refused stays in runc's unit.",
         "systemd",
     ),
     Difference("cpu burst over the quota", "refused", _OF_LATER_SPECS),
