@@ -7,6 +7,7 @@ startContainer hooks are init's: by then there is no Python in the container.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import posix
 from errno import EINVAL, ENOSYS
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _MFD_CLOEXEC = 1
 _CLOSE_RANGE_CLOEXEC = 4
 _SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
+#: Those that become an exception (container/interrupts.py).
+_ENDING_SIGNALS = (p.SIGHUP, p.SIGINT, p.SIGTERM)
 _OUTPUT_SHOWN = 4096
 
 
@@ -71,6 +74,9 @@ def _run_hook(hook: Hook, state: bytes, container: int) -> None:
     # nor can one that writes more than a pipe holds.
     stdin = memory_file("hook-stdin", state)
     output = memory_file("hook-output", b"")
+    # A signal that ends the operation between the hook's birth and the wait for it would leave a
+    # hook that nobody knows.
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING_SIGNALS)
     try:
         environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or ())
         try:
@@ -89,21 +95,25 @@ def _run_hook(hook: Hook, state: bytes, container: int) -> None:
             )
         except OSError as error:
             raise Error(f"{hook['path']}: {reason(error)}") from None
-        status = _wait(pid, hook.get("timeout"), container)
+        status = _wait(pid, hook.get("timeout"), container, mask)
         if status:
             raise Error(f"{hook['path']}: {_ending(status)}{_said(output)}")
     finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         posix.close(stdin)
         posix.close(output)
 
 
-def _wait(pid: int, timeout: int | None, container: int) -> int:
+def _wait(pid: int, timeout: int | None, container: int, mask: set[int]) -> int:
     """Wait for a hook and return its wait(2) status.
 
     Its group is killed after ``timeout`` seconds, when ``container`` dies, and when a
     signal ends the operation.
+
+    :param mask: which signals are blocked from now on.
     """
     try:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         watched = [p.pidfd_open(pid)]
         try:
             if container >= 0:
