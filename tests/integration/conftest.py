@@ -321,6 +321,24 @@ def rootfs_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return template
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Make a static program of C source, which runs in any root file system."""
+
+    def compile_program(name: str, source: str) -> Path:
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if not compiler:
+            pytest.skip("needs a C compiler")
+        program = tmp_path_factory.mktemp("compiled") / name
+        program.with_suffix(".c").write_text(source)
+        words = [compiler, "-static", "-o", program, program.with_suffix(".c")]
+        if subprocess.run(words, capture_output=True, check=False).returncode:
+            pytest.skip("needs a static C library")
+        return program
+
+    return compile_program
+
+
 @pytest.fixture
 def public_path() -> Iterator[Path]:
     """A directory like ``tmp_path``, but every user of the machine is let in."""

@@ -39,19 +39,8 @@ int main(int argc, char **argv)
 
 
 @pytest.fixture(scope="module")
-def sender(tmp_path_factory):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("needs a C compiler")
-    directory = tmp_path_factory.mktemp("sender")
-    (directory / "sender.c").write_text(SENDER)
-    built = subprocess.run(
-        [compiler, "-static", "-o", directory / "sender", directory / "sender.c"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if built.returncode:
-        pytest.skip("needs a static C library")
-    return directory / "sender"
+def sender(compiled):
+    return compiled("sender", SENDER)
 
 
 class Manager:

@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import struct
-import subprocess
 import threading
 from pathlib import Path
 
@@ -74,20 +73,9 @@ SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
 
 
 @pytest.fixture(scope="module")
-def caller(tmp_path_factory):
+def caller(compiled):
     """A static program that makes system calls by number."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("needs a C compiler")
-    directory = tmp_path_factory.mktemp("caller")
-    (directory / "caller.c").write_text(CALLER)
-    built = subprocess.run(
-        [compiler, "-static", "-o", directory / "caller", directory / "caller.c"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if built.returncode:
-        pytest.skip("needs a static C library")
-    return directory / "caller"
+    return compiled("caller", CALLER)
 
 
 @pytest.fixture

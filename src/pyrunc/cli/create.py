@@ -10,8 +10,7 @@ from .paths import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyrunc.container.create_options import CreateOptions
     from pyrunc.container.settings import Settings
 
     from .flags import Flag, Options, Table
@@ -48,30 +47,32 @@ ARGUMENTS = (1, 1)
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Create the container and return 0."""
-    common = keywords(options)
+    told = create_options(options)
     from pyrunc.container.create import create
 
-    create(settings, arguments[0], **common, exits=True)
+    create(settings, arguments[0], told, exits=True)
     return 0
 
 
-def keywords(options: Options) -> dict[str, Any]:
-    """Return what ``create`` and ``run`` pass on of their common options.
+def create_options(options: Options) -> CreateOptions:
+    """Return the options that ``create`` and ``run`` have in common.
 
     :raises Error: when the bundle is not a directory or a value makes no sense.
     """
+    from pyrunc.container.create_options import CreateOptions
+
     if options["preserve_fds"] < 0:
         raise Error(f"invalid value for --preserve-fds: {options['preserve_fds']} is negative")
-    return {
-        "bundle": bundle(options["bundle"]),
-        "config": from_here(options["config"]),
-        "console_socket": from_here(options["console_socket"]),
-        "pidfd_socket": from_here(options["pidfd_socket"]),
-        "pid_file": from_here(options["pid_file"]),
-        "no_pivot": options["no_pivot"],
-        "no_new_keyring": options["no_new_keyring"],
-        "preserve_fds": options["preserve_fds"],
-    }
+    return CreateOptions(
+        bundle(options["bundle"]),
+        config=from_here(options["config"]),
+        console_socket=from_here(options["console_socket"]),
+        pidfd_socket=from_here(options["pidfd_socket"]),
+        pid_file=from_here(options["pid_file"]),
+        no_pivot=options["no_pivot"],
+        no_new_keyring=options["no_new_keyring"],
+        preserve_fds=options["preserve_fds"],
+    )
 
 
 def bundle(path: str) -> str:

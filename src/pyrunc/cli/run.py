@@ -21,13 +21,13 @@ ARGUMENTS = (1, 1)
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Run the container; return its exit code, or 0 when detached."""
-    common = create.keywords(options)
+    told = create.create_options(options)
     from pyrunc.container.run import run
 
     return run(
         settings,
         arguments[0],
-        **common,
+        told,
         detach=options["detach"],
         keep=options["keep"],
         no_subreaper=options["no_subreaper"],

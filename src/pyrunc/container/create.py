@@ -51,18 +51,7 @@ if TYPE_CHECKING:
 
 
 def create(
-    settings: Settings,
-    container_id: str,
-    *,
-    bundle: str,
-    config: str = "",
-    console_socket: str = "",
-    pidfd_socket: str = "",
-    pid_file: str = "",
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    preserve_fds: int = 0,
-    exits: bool = False,
+    settings: Settings, container_id: str, options: CreateOptions, *, exits: bool = False
 ) -> None:
     """Create a container from the bundle (runtime.md, "Create").
 
@@ -75,16 +64,8 @@ def create(
     :raises pyrunc.errors.InvalidConfig: with all mistakes of the config.
     :raises pyrunc.errors.AlreadyExists: when the id is taken.
     """
-    options = CreateOptions(
-        console_socket=console_socket,
-        pidfd_socket=pidfd_socket,
-        pid_file=pid_file,
-        no_pivot=no_pivot,
-        no_new_keyring=no_new_keyring,
-        preserve_fds=preserve_fds,
-    )
-    creation = Creation(settings, container_id, bundle, options)
-    creation.load(config)
+    creation = Creation(settings, container_id, options)
+    creation.load()
     creation.carry_out(exits=exits)
     creation.close()
 
@@ -92,12 +73,10 @@ def create(
 class Creation:
     """One container on its way from a config to a waiting init."""
 
-    def __init__(
-        self, settings: Settings, container_id: str, bundle: str, options: CreateOptions
-    ) -> None:
+    def __init__(self, settings: Settings, container_id: str, options: CreateOptions) -> None:
         self.settings = settings
         self.id = container_id
-        self.bundle = bundle
+        self.bundle = options.bundle
         self.options = options
         self.store = Store(settings.root)
         self.spec: Spec
@@ -115,11 +94,11 @@ class Creation:
         self._net_devices: NetDevices | None = None
         self._resctrl: Group | None = None
 
-    def load(self, config: str = "") -> None:
+    def load(self) -> None:
         """Read and check the config; nothing on the machine has changed when this fails."""
         trace = self.settings.trace
         trace.mark("load modules")
-        self.spec = load(config or f"{self.bundle}/config.json")
+        self.spec = load(self.options.config or f"{self.bundle}/config.json")
         trace.mark("load and check config.json")
         check_terminal(self.spec, self.options)
         self.passed = passed(self.options.preserve_fds)

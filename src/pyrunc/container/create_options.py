@@ -1,4 +1,4 @@
-"""What `create` and `run` can be told beside the bundle."""
+"""What `create` and `run` can be told."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ class CreateOptions:
     """The flags; paths are absolute."""
 
     __slots__ = (
+        "bundle",
+        "config",
         "console_socket",
         "foreground",
         "no_new_keyring",
@@ -25,15 +27,19 @@ class CreateOptions:
 
     def __init__(
         self,
+        bundle: str,
         *,
+        config: str = "",
         console_socket: str = "",
         pidfd_socket: str = "",
         pid_file: str = "",
         no_pivot: bool = False,
         no_new_keyring: bool = False,
         preserve_fds: int = 0,
-        foreground: bool = False,
     ) -> None:
+        self.bundle = bundle
+        #: Another name for the bundle's config.json.
+        self.config = config
         self.console_socket = console_socket
         self.pidfd_socket = pidfd_socket
         #: Whether the container's program notifies ($NOTIFY_SOCKET).
@@ -43,7 +49,7 @@ class CreateOptions:
         self.no_new_keyring = no_new_keyring
         self.preserve_fds = preserve_fds
         #: `run` without --detach: the terminal is for the caller, not for a console socket.
-        self.foreground = foreground
+        self.foreground = False
 
 
 def check_terminal(spec: Spec, options: CreateOptions) -> None:

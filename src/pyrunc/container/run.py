@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyrunc.container.create import Creation
-from pyrunc.container.create_options import CreateOptions
 from pyrunc.container.delete import remove
 from pyrunc.container.start import start_entry, start_notify
 from pyrunc.errors import Error, NotFound
@@ -11,6 +10,7 @@ from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.container.create_options import CreateOptions
     from pyrunc.container.settings import Settings
     from pyrunc.process.notify import Proxy
 
@@ -18,15 +18,8 @@ if TYPE_CHECKING:
 def run(
     settings: Settings,
     container_id: str,
+    options: CreateOptions,
     *,
-    bundle: str,
-    config: str = "",
-    console_socket: str = "",
-    pidfd_socket: str = "",
-    pid_file: str = "",
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    preserve_fds: int = 0,
     detach: bool = False,
     keep: bool = False,
     no_subreaper: bool = False,
@@ -37,17 +30,9 @@ def run(
 
     :raises Error: when it cannot be created or started; nothing is left then.
     """
-    options = CreateOptions(
-        console_socket=console_socket,
-        pidfd_socket=pidfd_socket,
-        pid_file=pid_file,
-        no_pivot=no_pivot,
-        no_new_keyring=no_new_keyring,
-        preserve_fds=preserve_fds,
-        foreground=not detach,
-    )
-    creation = Creation(settings, container_id, bundle, options)
-    creation.load(config)
+    options.foreground = not detach
+    creation = Creation(settings, container_id, options)
+    creation.load()
     creation.carry_out()
     try:
         if detach:
