@@ -52,6 +52,9 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
             build_data["force_include"][str(built / "init/pyrunc-init")] = "pyrunc/init/pyrunc-init"
             image = _startup_image(root, built)
             build_data["force_include"][str(image)] = f"pyrunc/{image.name}"
+            if commit := _commit(root):
+                (built / "COMMIT").write_text(commit + "\n")
+                build_data["force_include"][str(built / "COMMIT")] = "pyrunc/COMMIT"
         for page in sorted((root / "man").glob("*.8")):
             build_data["shared_data"][str(page)] = f"share/man/man8/{page.name}"
         build_data["pure_python"] = False
@@ -75,6 +78,19 @@ def _startup_image(root: Path, built: Path) -> Path:
     target = built / module.image_name()
     target.write_bytes(module.make_image(root / "src"))
     return target
+
+
+def _commit(root: Path) -> str:
+    """Return the commit that is built, for ``pyrunc --version``; nothing outside of a checkout."""
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    command += ["--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
 
 
 def _compiler() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -249,3 +250,13 @@ def test_a_missing_package_is_told(place: Path) -> None:
 
 def test_the_slow_way_works_too() -> None:
     assert version(BIN / "pyrunc-python") == version(LAUNCHER)
+
+
+def test_the_version_tells_the_commit_that_was_built() -> None:
+    """As a checkout's build writes it down; what was installed from elsewhere may not know."""
+    written = BIN.parent.glob("lib/python3*/site-packages/pyrunc/COMMIT")
+    commits = [path.read_text().strip() for path in written]
+    if not commits:
+        pytest.skip("pyrunc was not built in a git checkout")
+    assert f"commit: {commits[0]}" in run(LAUNCHER, "--version").stdout.splitlines()
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commits[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pyrunc
+from pyrunc.linux.files import read_file
 from pyrunc.spec.default import OCI_VERSION
 
 
@@ -19,14 +20,21 @@ def show() -> int:
 def lines() -> list[str]:
     """Return ``name: version`` lines; the first is ``pyrunc version X``, as engines expect."""
     found = [f"pyrunc version {pyrunc.__version__}"]
-    commit = getattr(pyrunc, "__commit__", "")  # written there by a release's build
-    if commit:
+    if commit := _commit():
         found.append(f"commit: {commit}")
     found += [f"spec: {OCI_VERSION}", f"python: {'.'.join(map(str, sys.version_info[:3]))}"]
     seccomp = libseccomp()
     if seccomp:
         found.append(f"libseccomp: {seccomp}")
     return found
+
+
+def _commit() -> str:
+    """Return the commit that this was built from, which the build writes down if it knows."""
+    try:
+        return read_file(f"{pyrunc.__path__[0]}/COMMIT").decode().strip()
+    except OSError:
+        return ""
 
 
 def libseccomp() -> str:
