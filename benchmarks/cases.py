@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from measure import Bench, Runtime, busybox, default_config, engine_configs
+from measure import PAUSE, Bench, Runtime, busybox, default_config, engine_configs
 
 
 def run_cases(bench: Bench) -> None:
@@ -86,7 +86,8 @@ def _bare_interpreter(bench: Bench) -> None:
     if bench.only not in title:
         return
     series = []
-    for _ in range(bench.rounds * 2):
+    for _ in range(bench.rounds):
+        time.sleep(PAUSE)
         start = time.perf_counter()
         argv = [bench.interpreter, "-I", "-S", "-c", "pass"]
         pid = os.posix_spawn(bench.interpreter, argv, os.environ)
@@ -109,25 +110,32 @@ def _create(bench: Bench, bundle: str) -> Callable[[Runtime], float]:
 
 def _lists(bench: Bench, sleeper: str) -> None:
     """`list` and `create` on a machine with many containers; created ones, which cost the least."""
-    crowded = "create, with 1000 containers of each"
-    mounts = f"{crowded} and 5000 mounts"
-    counts = [n for n in (10, 100, 1000) if bench.only in f"list, {n} containers"]
-    if bench.only in mounts and 1000 not in counts:
-        counts.append(1000)
+    crowded = "create, with 1000 containers on the machine"
+    mounts = "create, with 3000 containers and 5000 mounts on the machine"
     made: dict[str, list[str]] = {r.name: [] for r in bench.runtimes}
-    for count in counts:
+
+    def make(count: int) -> None:
         for runtime in bench.runtimes:
             while len(made[runtime.name]) < count:
                 container = bench.name()
                 runtime.must("create", "-b", sleeper, container, pause=0)
                 made[runtime.name].append(container)
-        bench.case(
-            f"list, {count} containers",
-            lambda r: r.must("list"),
-            rounds=max(3, bench.rounds // (1 + count // 100)),
-        )
-    if bench.only in mounts:
+
+    def measure_list(count: int) -> None:
+        title = f"list, {count} containers"
+        if bench.only in title:
+            make(count)
+            rounds = max(3, bench.rounds // (1 + count // 100))
+            bench.case(title, lambda r: r.must("list"), rounds=rounds)
+
+    measure_list(10)
+    measure_list(100)
+    if bench.only in crowded:
+        make(1000 // len(bench.runtimes))
         bench.case(crowded, _create(bench, sleeper))
+    measure_list(1000)
+    if bench.only in mounts:
+        make(3000 // len(bench.runtimes))
         with mounted(bench.base / "mounts", 5000):
             bench.case(mounts, _create(bench, sleeper))
     for runtime in bench.runtimes:

@@ -271,7 +271,7 @@ def test_a_container_over_its_limit_has_an_oom_event(bundle, pyrunc):
 
 @pytest.mark.skipif(not ROOT, reason="the unit in the way is one of the system manager")
 def test_a_unit_of_another_is_left_alone(bundle, pyrunc):
-    """A failed unit of the name is reset; one that runs is refused, and runs on."""
+    """A unit of the name that runs is refused, and runs on."""
     _, config = bundle
     config["linux"]["cgroupsPath"] = ":taken:scope"
     run("systemd-run", "--unit", "taken-scope.scope", "--scope", "--slice", "other.slice",
@@ -287,6 +287,23 @@ def test_a_unit_of_another_is_left_alone(bundle, pyrunc):
         assert run(pyrunc, "state", "taken", check=False).returncode == 1
     finally:
         run("systemctl", "stop", "taken-scope.scope")
+
+
+@pytest.mark.skipif(not ROOT, reason="the unit in the way is one of the system manager")
+def test_a_failed_unit_of_the_name_is_reset(bundle, pyrunc):
+    """systemd keeps it, and the name, until somebody has taken note."""
+    _, config = bundle
+    config["linux"]["cgroupsPath"] = ":failed:scope"
+    run("systemd-run", "--unit", "failed-scope.scope", "--scope", "-p", "RuntimeMaxSec=1",
+        "sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &")  # fmt: skip
+    state = ("systemctl", "is-failed", "failed-scope.scope")
+    wait_until(lambda: run(*state, check=False).stdout == "failed\n")
+    start(bundle, "failed", pyrunc, "--systemd-cgroup")
+    try:
+        assert run("systemctl", "is-active", "failed-scope.scope").stdout == "active\n"
+    finally:
+        run(pyrunc, "delete", "--force", "failed")
+    assert run(*state, check=False).stdout == "inactive\n"
 
 
 @pytest.mark.parametrize("manager", managers())
