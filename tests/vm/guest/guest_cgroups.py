@@ -189,6 +189,33 @@ def test_the_cgroup_is_owned_by_whom_runc_gives_it_to(bundle, pyrunc, manager):
         assert {name for name, uid in seen[pyrunc].items() if uid == owner} == {".", *listed}
 
 
+def test_a_cgroup_mount_shows_the_container_s_own_read_only(bundle, pyrunc):
+    """The type `cgroup` of a config that was written for v1, with and without root."""
+    _, config = bundle
+    mounts = [m for m in config["mounts"] if m["destination"] != "/sys/fs/cgroup"]
+    options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
+    config["mounts"] = [*mounts, mount | {"options": options}]
+    if {"type": "cgroup"} not in config["linux"]["namespaces"]:
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+    flags = [] if ROOT else ["--systemd-cgroup"]
+    start(bundle, "seen", pyrunc, *flags)
+    try:
+        shown = run(pyrunc, "exec", "seen", "cat", "/proc/self/mountinfo").stdout
+        # Without root, /sys is the host's, with another beneath.
+        line = [line for line in shown.splitlines() if " /sys/fs/cgroup " in line][-1]
+        assert " - cgroup2 " in line
+        assert line.split()[3] == "/"
+        assert {"ro", "nosuid", "nodev", "noexec"} <= set(line.split()[5].split(","))
+        limit = run(pyrunc, "exec", "seen", "cat", "/sys/fs/cgroup/pids.max").stdout
+        assert limit == "20\n"
+        write = "echo 30 >/sys/fs/cgroup/pids.max"
+        refused = run(pyrunc, "exec", "seen", "sh", "-c", write, check=False)
+        assert "Read-only file system" in refused.stderr
+    finally:
+        run(pyrunc, *flags, "delete", "--force", "seen")
+
+
 @pytest.mark.skipif(not ROOT, reason="tracing the runtime is done as root")
 def test_processes_are_born_in_the_cgroup(bundle, pyrunc):
     """Nobody is moved there: neither `run` nor `exec` opens cgroup.procs to write to it."""
