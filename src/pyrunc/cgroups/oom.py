@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 from _struct import unpack
+from errno import ENODEV
 
 from pyrunc.cgroups import cgroupfs
 from pyrunc.linux import files
@@ -62,10 +63,14 @@ class OomWatchV1(NoOomWatch):
 
 
 class OomWatchV2(NoOomWatch):
-    """inotify(7) on memory.events, whose ``oom_kill`` counts the kills."""
+    """inotify(7) on memory.events, whose ``oom_kill`` counts the kills.
+
+    systemd removes a scope as soon as it is empty, and what its file said last may be gone with
+    it; but the slice above counts the kills of all that is below it.
+    """
 
     def __init__(self, directory: str) -> None:
-        self._directory = directory
+        self._directories = (directory, directory.rpartition("/")[0])
         self._kills = self._count()
         self.descriptor = syscall(SYS["inotify_init1"], _EFD_FLAGS)
         path = cstring(f"{directory}/memory.events")
@@ -78,15 +83,28 @@ class OomWatchV2(NoOomWatch):
         except BlockingIOError:
             return False
         before, self._kills = self._kills, self._count()
-        return self._kills > before
+        own, above = self._kills
+        return own > before[0] if own >= 0 else above > before[1]
 
-    def _count(self) -> int:
-        for line in cgroupfs.read_optional(self._directory, "memory.events").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-        return 0
+    def _count(self) -> tuple[int, int]:
+        own, above = (_kills_in(directory) for directory in self._directories)
+        return own, above
 
     def close(self) -> None:
         """Stop listening."""
         posix.close(self.descriptor)
+
+
+def _kills_in(directory: str) -> int:
+    """Return how many processes were killed in a cgroup and below it; -1 when it is gone."""
+    try:
+        text = cgroupfs.read_optional(directory, "memory.events")
+    except OSError as error:
+        if error.errno != ENODEV:
+            raise
+        return -1
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill":
+            return int(value)
+    return -1

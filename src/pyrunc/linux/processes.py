@@ -106,12 +106,15 @@ def pidfd_getfd(pidfd: int, number: int) -> int:
 def poll(descriptors: tuple[int, ...], timeout: float | None = None) -> tuple[int, ...]:
     """Wait until one of ``descriptors`` can be read or has hung up; return those that can.
 
+    Negative ones stand for nothing and are passed over, as by poll(2).
+
     :param timeout: in seconds, to the millisecond; none waits for ever. An empty answer means
         that it passed.
     """
     watched = select.poll()
     for descriptor in descriptors:
-        watched.register(descriptor, POLLIN)
+        if descriptor >= 0:
+            watched.register(descriptor, POLLIN)
     ready = watched.poll(None if timeout is None else timeout * 1000)
     return tuple(descriptor for descriptor, _ in ready)
 

@@ -175,5 +175,6 @@ def poll_for(watched: dict[int, int], timeout: float | None = None) -> dict[int,
     """
     poll = select.poll()
     for descriptor, events in watched.items():
-        poll.register(descriptor, events)
+        if descriptor >= 0:
+            poll.register(descriptor, events)
     return dict(poll.poll(None if timeout is None else timeout * 1000))
