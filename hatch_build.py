@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import py_compile
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,9 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
             build_data["force_include"][str(built / "init/pyrunc-init")] = "pyrunc/init/pyrunc-init"
             image = _startup_image(root, built)
             build_data["force_include"][str(image)] = f"pyrunc/{image.name}"
+            shared = build_data["shared_data"]
+            for file in _startup_package(root, built):
+                shared[str(file)] = f"lib/pyrunc/{file.relative_to(built / 'startup')}"
             if commit := _commit(root):
                 (built / "COMMIT").write_text(commit + "\n")
                 build_data["force_include"][str(built / "COMMIT")] = "pyrunc/COMMIT"
@@ -78,6 +83,18 @@ def _startup_image(root: Path, built: Path) -> Path:
     target = built / module.image_name()
     target.write_bytes(module.make_image(root / "src"))
     return target
+
+
+def _startup_package(root: Path, built: Path) -> Iterator[Path]:
+    """Copy the package `encodings` of the start and compile it for the Python that runs this."""
+    source = root / "launcher/startup/encodings/__init__.py"
+    target = built / "startup/encodings/__init__.py"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    yield Path(shutil.copyfile(source, target))
+    # Installers set times of their own, so none may be in it.
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    shown = "encodings/__init__.py"
+    yield Path(py_compile.compile(str(target), dfile=shown, optimize=0, invalidation_mode=mode))
 
 
 def _commit(root: Path) -> str:

@@ -52,6 +52,7 @@ enum kind {
 	CHECK_CWD,     /* fail if the working directory is outside the root */
 	HOOK,          /* run a program: path, argv, envp, stdin, timeout in seconds */
 	EXEC,          /* execve(path, argv, envp) */
+	DROP_CAPABILITIES, /* drop those in the mask args[0] from the bounding set */
 };
 
 #define IGNORE 1 /* flag: a failing call is as good as any */
@@ -90,6 +91,7 @@ struct failure {
 #define NR_fcntl 72
 #define NR_getcwd 79
 #define NR_setpgid 109
+#define NR_prctl 157
 #define NR_exit_group 231
 #define NR_openat 257
 #define NR_ppoll 271
@@ -131,6 +133,7 @@ __asm__(".global _start\n"
 #define NR_rt_sigaction 134
 #define NR_rt_sigprocmask 135
 #define NR_setpgid 154
+#define NR_prctl 167
 #define NR_getcwd 17
 #define NR_clone 220
 #define NR_execve 221
@@ -283,6 +286,18 @@ static s64 cloexec_from(u32 first)
 	return 0;
 }
 
+static s64 drop_capabilities(u64 mask)
+{
+	for (int capability = 0; capability < 64; capability++) {
+		if (!(mask >> capability & 1))
+			continue;
+		s64 result = call(NR_prctl, 24 /* PR_CAPBSET_DROP */, capability);
+		if (failed(result))
+			return result;
+	}
+	return 0;
+}
+
 static void tell_number(int descriptor, s64 number)
 {
 	int told = (int)number;
@@ -413,6 +428,8 @@ static s64 execute(u32 index, const struct op *op, int *report)
 	}
 	case EXEC:
 		return call(NR_execve, op->args[0], op->args[1], op->args[2]);
+	case DROP_CAPABILITIES:
+		return drop_capabilities(op->args[0]);
 	}
 	return -ENOSYS;
 }

@@ -8,6 +8,9 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 
 ROOT = "/sys/fs/cgroup"
+#: Files that every cgroup of one version has, and no other directory. One call for each
+#: hierarchy, where statfs(2) takes three, and `_ctypes` with them.
+_OF_V1, _OF_V2 = "tasks", "cgroup.controllers"
 
 
 class Layout:
@@ -39,8 +42,7 @@ def detect() -> Layout:
     :raises Error: when no cgroup hierarchy can be found.
     """
     own = cgroups_of()
-    kind = _magic(ROOT)
-    if kind == files.CGROUP2_SUPER_MAGIC:
+    if _has(ROOT, _OF_V2):
         return Layout(2, {}, ROOT, own)
     mounts: dict[str, str] = {}
     missing = False
@@ -48,13 +50,13 @@ def detect() -> Layout:
         if not controllers:
             continue
         where = f"{ROOT}/{controllers.removeprefix('name=')}"
-        if _magic(where) != files.CGROUP_SUPER_MAGIC:
+        if not _has(where, _OF_V1):
             missing = True
             continue
         for controller in controllers.split(","):
             mounts[controller] = where
     unified = f"{ROOT}/unified"
-    if _magic(unified) != files.CGROUP2_SUPER_MAGIC:
+    if not _has(unified, _OF_V2):
         unified = ""
     if missing:
         _find_in_mountinfo(own, mounts)
@@ -84,15 +86,12 @@ def cgroups_of(pid: int | str = "self") -> dict[str, str]:
     return own
 
 
-def _magic(path: str) -> int:
+def _has(path: str, name: str) -> bool:
     try:
-        descriptor = posix.open(path, files.O_PATH | files.O_CLOEXEC)
+        posix.stat(f"{path}/{name}")
     except OSError:
-        return 0
-    try:
-        return files.filesystem_magic(descriptor)
-    finally:
-        posix.close(descriptor)
+        return False
+    return True
 
 
 def _find_in_mountinfo(own: dict[str, str], mounts: dict[str, str]) -> None:

@@ -42,7 +42,8 @@ def prepare(
         settings.log.warn(warning)
     if note := capabilities.ambient_not_raised(asked, sets):
         settings.log.debug(note)
-    last_mile.capability_calls = capabilities.capability_calls(sets, has, last)
+    last_mile.dropped = capabilities.dropped(sets, has, last)
+    last_mile.capability_calls = capabilities.capability_calls(sets)
     linux = spec.get("linux", {})
     if linux.get("seccomp"):
         from pyrunc.security.seccomp import filter_for

@@ -48,6 +48,7 @@ class LastMile:
     __slots__ = (
         "capability_calls",
         "cpu_affinity",
+        "dropped",
         "entered_cwd",
         "environment",
         "filter_early",
@@ -76,7 +77,9 @@ class LastMile:
         self.program = program
         self.environment: Sequence[str] = attributes.without_repetitions(environment)
         self.no_new_privileges = bool(process.get("noNewPrivileges"))
-        #: Split in two by the caller: dropping the bounding set, and everything after setresuid.
+        #: The capabilities that leave the bounding set.
+        self.dropped = 0
+        #: Those before setresuid, and those after it.
         self.capability_calls: tuple[Sequence[Call], Sequence[Call]] = ((), ())
         #: (file below the process's own /proc directory, content): LSM labels.
         self.label_writes: Sequence[tuple[str, bytes]] = ()
@@ -177,6 +180,8 @@ class LastMile:
         for descriptor in self.give_stdio:
             uid = user.get("uid", 0)
             program.call("give stdio to the user", "fchown", descriptor, uid, -1, ignore=True)
+        if self.dropped:
+            program.drop_capabilities(self.dropped)
         for label, name, *arguments in self.capability_calls[0]:
             program.call(str(label), str(name), *arguments)
         if self.seccomp and not self.no_new_privileges:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM = range(5)
-_SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC = range(5, 10)
+_SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC, _DROP_CAPABILITIES = range(5, 11)
 _IGNORE = 1
 _CLOCK_REALTIME = 0
 _HEADER = Struct("<IIIIIi8x")
@@ -125,6 +125,10 @@ class LaunchProgram:
     def reset_signals(self) -> int:
         """Give every signal its default action and block none."""
         return self._add("reset the signals", _RESET_SIGNALS, ())
+
+    def drop_capabilities(self, mask: int) -> int:
+        """Drop those with a bit in ``mask`` from the bounding set (PR_CAPBSET_DROP)."""
+        return self._add("drop capabilities from the bounding set", _DROP_CAPABILITIES, (mask,))
 
     def cloexec_from(self, descriptor: int) -> int:
         """Let all descriptors from this one on end at the next execve."""

@@ -67,7 +67,6 @@ NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_READ = 23
-PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -214,15 +213,25 @@ def ambient_not_raised(capabilities: Mapping[str, Any] | None, sets: CapabilityS
     )
 
 
-def capability_calls(
-    sets: CapabilitySets, has: CapabilitySets, last: int
-) -> tuple[list[Call], list[Call]]:
+def dropped(sets: CapabilitySets, has: CapabilitySets, last: int) -> int:
+    """Return which capabilities leave the bounding set: all that are not in ``sets``.
+
+    Also those up to the kernel's ``last`` one that have no name here. A process without
+    CAP_SETPCAP whose bounding set already is the wanted one drops nothing; otherwise all are
+    dropped, so that a wrong ``has`` fails instead of leaving something in.
+    """
+    if has.effective & _CAP_SETPCAP or has.bounding & ~sets.bounding:
+        return ((2 << last) - 1) & ~sets.bounding
+    return 0
+
+
+def capability_calls(sets: CapabilitySets) -> tuple[list[Call], list[Call]]:
     """Return the calls that leave the process with ``sets``: those before and after setresuid(2).
 
     The order follows from these rules of capabilities(7):
 
-    - PR_CAPBSET_DROP needs CAP_SETPCAP in the effective set, so it comes while that is full. It
-      is asked for every capability up to the kernel's last one, also those without a name here.
+    - PR_CAPBSET_DROP needs CAP_SETPCAP in the effective set: what is :func:`dropped` comes
+      first, while that is full.
     - setgroups, setresgid and setresuid need CAP_SETGID and CAP_SETUID: between the two lists.
     - setresuid from 0 to another id empties the permitted, effective and ambient sets.
       PR_SET_KEEPCAPS saves the permitted set from that; the effective one is still emptied,
@@ -234,18 +243,8 @@ def capability_calls(
 
     A seccomp filter loaded without no_new_privs needs CAP_SYS_ADMIN, that is, before the second
     list; the filter must then allow what follows it. With no_new_privs it can be the last call.
-
-    A process without CAP_SETPCAP whose bounding set already is the wanted one skips the drops;
-    otherwise they are all made, so that a wrong ``has`` fails instead of leaving something in.
     """
-    before: list[Call] = []
-    if has.effective & _CAP_SETPCAP or has.bounding & ~sets.bounding:
-        before += [
-            (f"drop {_name(number)} from the bounding set", "prctl", PR_CAPBSET_DROP, number)
-            for number in range(last + 1)
-            if not sets.bounding >> number & 1
-        ]
-    before.append(("keep capabilities across setresuid", "prctl", PR_SET_KEEPCAPS, 1))
+    before: list[Call] = [("keep capabilities across setresuid", "prctl", PR_SET_KEEPCAPS, 1)]
     after: list[Call] = [
         ("set the capabilities", "capset", _HEADER, capset_data(sets)),
         ("clear the ambient set", "prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL),
