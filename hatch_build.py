@@ -1,7 +1,7 @@
-"""The package's build: compiles the two native programs and names the wheel's platform.
+"""The package's build: compiles what is native and names the wheel's platform.
 
-`init/init.c` becomes a file of the package, `launcher/launcher.c` the command
-`pyrunc`. Both need a C compiler ($CC, cc or gcc) and nothing else, no libc.
+`init/init.c` and `syscall/syscall.c` become files of the package, `launcher/launcher.c` the
+command `pyrunc`. All need a C compiler ($CC, cc or gcc) and nothing else, no libc.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import py_compile
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FLAGS = [
     *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-ffreestanding", "-fno-stack-protector"),
-    *("-fno-asynchronous-unwind-tables", "-fno-builtin", "-fno-pie", "-static", "-nostdlib"),
-    *("-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,norelro"),
-    *("-Wl,-z,max-page-size=4096", "-Wl,-s"),
+    *("-fno-asynchronous-unwind-tables", "-fno-builtin", "-nostdlib", "-Wl,--build-id=none"),
+    *("-Wl,-z,noexecstack", "-Wl,-z,norelro", "-Wl,-z,max-page-size=4096", "-Wl,-s"),
 ]
+_PROGRAM = ("-fno-pie", "-no-pie", "-static")
+_MODULE = ("-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,noseparate-code")
+_SYSCALL = "_syscall.abi3.so"
 _MACHINES = ("x86_64", "aarch64")
 
 
@@ -45,13 +47,17 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
         root = Path(self.root)
         compiler = _compiler()
         built = root / "build"
-        _compile(compiler, root / "launcher/launcher.c", built / "bin/pyrunc")
-        if version == "editable":
-            # The package stays where it is, so init has to be there too.
-            _compile(compiler, root / "init/init.c", root / "src/pyrunc/init/pyrunc-init")
-        else:
-            _compile(compiler, root / "init/init.c", built / "init/pyrunc-init")
-            build_data["force_include"][str(built / "init/pyrunc-init")] = "pyrunc/init/pyrunc-init"
+        _compile(compiler, _PROGRAM, root / "launcher/launcher.c", built / "bin/pyrunc")
+        # In an editable installation the package stays where it is, so these have to be there too.
+        package = root / "src/pyrunc" if version == "editable" else built / "package"
+        for flags, source, target in (
+            (_PROGRAM, "init/init.c", "init/pyrunc-init"),
+            (_MODULE, "syscall/syscall.c", f"linux/{_SYSCALL}"),
+        ):
+            _compile(compiler, flags, root / source, package / target)
+            if version != "editable":
+                build_data["force_include"][str(package / target)] = f"pyrunc/{target}"
+        if version != "editable":
             image = _startup_image(root, built)
             build_data["force_include"][str(image)] = f"pyrunc/{image.name}"
             shared = build_data["shared_data"]
@@ -71,7 +77,8 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
     def clean(self, versions: list[str]) -> None:
         """Remove what was compiled."""
         shutil.rmtree(Path(self.root) / "build", ignore_errors=True)
-        (Path(self.root) / "src/pyrunc/init/pyrunc-init").unlink(missing_ok=True)
+        for name in ("init/pyrunc-init", f"linux/{_SYSCALL}"):
+            (Path(self.root) / "src/pyrunc" / name).unlink(missing_ok=True)
 
 
 def _startup_image(root: Path, built: Path) -> Path:
@@ -126,16 +133,16 @@ def _compiler() -> list[str]:
         if found:
             return [found]
     raise SystemExit(
-        "pyrunc's build needs a C compiler for its two small native programs: install gcc"
+        "pyrunc's build needs a C compiler for its small native parts: install gcc"
         " (Debian and Ubuntu: apt-get install gcc) or set CC"
     )
 
 
-def _compile(compiler: list[str], source: Path, target: Path) -> None:
+def _compile(compiler: list[str], flags: Sequence[str], source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Another build in the same tree must never see half a file.
     made = target.with_name(f".{target.name}.{os.getpid()}")
-    command = [*compiler, *_FLAGS, "-o", str(made), str(source)]
+    command = [*compiler, *_FLAGS, *flags, "-o", str(made), str(source)]
     try:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         made.replace(target)

@@ -26,8 +26,12 @@ start = base + 4 + int.from_bytes(pread(file, 4, base), "little")  # noqa: F821
 index, places, together = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
 groups = {}
 modules = sys.modules
-#: Of the standard library; the ordinary finder would read through its directories first.
-EXTENSIONS = ("_ctypes", "_json")
+#: Where these lie below a directory of sys.path that ends so, and as what; the ordinary finders
+#: would read through the directories first.
+EXTENSIONS = {
+    "_json": ("/lib-dynload", f"/_json{EXTENSION_SUFFIXES[0]}"),
+    "pyrunc.linux._syscall": (home, "/pyrunc/linux/_syscall.abi3.so"),  # noqa: F821
+}
 module_type = type(sys)
 
 
@@ -62,10 +66,13 @@ class ImageFinder:
 
 
 def extension(name):
-    """Return the spec of a module in the directory of extensions, where there is one."""
+    """Return the spec of a native module, where it is there for this interpreter."""
+    end, file_name = EXTENSIONS[name]
+    if not file_name.endswith(tuple(EXTENSION_SUFFIXES)):
+        return None
     for directory in sys.path:
-        if directory.endswith("/lib-dynload"):
-            path = f"{directory}/{name}{EXTENSION_SUFFIXES[0]}"
+        if directory.endswith(end):
+            path = directory + file_name
             try:
                 stat(path)
             except OSError:

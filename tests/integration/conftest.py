@@ -52,7 +52,7 @@ def no_ignored_signals() -> None:
         if signal.getsignal(ignored) is signal.SIG_IGN:
             signal.signal(ignored, signal.SIG_DFL)
     for number in (32, 33):
-        syscall(SYS["rt_sigaction"], number, bytes(32), None, 8)
+        syscall(SYS["rt_sigaction"], number, bytes(32), 0, 8)
 
 
 def default_config() -> dict[str, Any]:

@@ -47,7 +47,7 @@ COMMON = {
     "pyrunc.trace": "the stand-in that makes --trace cost nothing when it is off",
 }
 #: Whatever makes system calls that `posix` does not have.
-RAW_CALLS = {"_ctypes": "libc's syscall()", "pyrunc.linux.native": "what is made of it"}
+RAW_CALLS = {"pyrunc.linux._syscall": "makes system calls, and nothing else"}
 #: Whatever brings a process into a container's cgroups, or removes them.
 CGROUPS = {
     "pyrunc.cgroups.cgroupfs": "writing the small files",

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,6 +240,110 @@ def test_a_missing_interpreter_is_named(place: Path) -> None:
 def test_a_script_that_no_installer_has_touched_is_an_error(place: Path, line: str) -> None:
     script(place, line)
     assert f"{place}/pyrunc-python" in failing(place)
+
+
+STARTUP = BIN.parent / "lib/pyrunc"
+
+#: A package that tells what it finds, instead of pyrunc.
+TELLING = """
+def main():
+    import codecs, os, posix, sys
+    print(codecs.__spec__.name, sys.modules["encodings"].__file__)
+    print(sorted({*os.environ, *map(os.fsdecode, posix.environ)}), sys.path[0], file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(not STARTUP.exists(), reason="the package `encodings` is not installed here")
+@pytest.mark.parametrize(
+    ("directory", "short"), [("top", True), ("t o:p", False), ("top/without", False)]
+)
+def test_the_short_start_leaves_no_trace(tmp_path: Path, directory: str, short: bool) -> None:
+    """A package `encodings` is in the search path for the interpreter's start, and then no more."""
+    top = tmp_path / directory
+    (top / "bin").mkdir(parents=True)
+    shutil.copy(LAUNCHER, top / "bin/pyrunc")
+    if "without" not in directory:
+        shutil.copytree(STARTUP, top / "lib/pyrunc")
+    script(top / "bin", f"#!{base_python()}")
+    package = top / "lib" / minor_name() / "site-packages/pyrunc"
+    (package / "cli").mkdir(parents=True)
+    (package / "cli/main.py").write_text(TELLING)
+    done = run(top / "bin/pyrunc", env={"PYTHONPATH": "/nowhere", "PYTHON_OTHER": "1", "KEPT": "1"})
+    assert done.returncode == 0, done
+    assert done.stdout.startswith(f"codecs {top}/lib/pyrunc/encodings/") is short, done.stdout
+    # LC_CTYPE is what Python sets for the "C" locale.
+    assert done.stderr.replace("'LC_CTYPE'", "").replace(", ", "").startswith("['KEPT'] "), done
+    assert str(top) not in done.stderr
+
+
+CODECS = r"""
+import codecs, sys
+assert sys.modules["encodings"].__file__.startswith(sys.argv[1]), sys.modules["encodings"].__file__
+assert b"\xc3\xa9".decode() == chr(233) and chr(233).encode("UTF8") == b"\xc3\xa9"
+decoder = codecs.getincrementaldecoder("utf-8")()
+assert decoder.decode(b"\xc3") == "" and decoder.decode(b"\xa9") == chr(233)
+for decode in (codecs.getdecoder("utf-8"), lambda text: decoder.decode(text, True)):
+    try:
+        decode(b"\xc3")
+    except UnicodeDecodeError:
+        continue
+    raise AssertionError("half a character is taken")
+assert codecs.getreader("utf-8")(open("/dev/null", "rb")).read() == ""
+codecs.getwriter("utf-8")(open("/dev/null", "wb")).write("x")
+assert b"\xe9".decode("latin-1") == b"\xe9".decode("iso8859-15") == chr(233)
+assert codecs.lookup("cp1252").name == "cp1252" and codecs.lookup("utf-8").name == "utf-8"
+assert "x.y".encode("idna") == b"x.y"
+try:
+    codecs.lookup("no-such")
+except LookupError:
+    import encodings.aliases, encodings.ascii, email.message, locale
+    print("all there")
+"""
+
+
+@pytest.mark.skipif(not STARTUP.exists(), reason="the package `encodings` is not installed here")
+def test_all_codecs_are_there_though_the_start_brings_but_one() -> None:
+    command = [base_python(), "-sP", "-S", "-X", "utf8", "-c", CODECS, str(STARTUP)]
+    done = run(*command, env={"PYTHONPATH": str(STARTUP)})
+    assert (done.stdout, done.stderr) == ("all there\n", "")
+
+
+def copy_of_the_package(place: Path) -> Path:
+    """Install a copy that a test may damage."""
+    script(place, f"#!{base_python()}")
+    copied = place.parent / "lib" / minor_name() / "site-packages/pyrunc"
+    shutil.copytree(package(), copied)
+    return copied
+
+
+def test_debug_tells_the_lines_of_an_internal_error(place: Path, tmp_path: Path) -> None:
+    """The start-up image has no line numbers: with --debug the files themselves are imported."""
+    broken = copy_of_the_package(place) / "cli/list.py"
+    broken.write_text(broken.read_text().replace("def call(", "def call(*_):\n    1 / 0\ndef _("))
+    done = run(place / "pyrunc", "--debug", "--root", str(tmp_path), "list")
+    number = broken.read_text().splitlines().index("    1 / 0") + 1
+    assert done.returncode == 1
+    assert f"{broken}" in done.stderr and f"line {number}, in call" in done.stderr, done.stderr
+    # The image does not know of the damage.
+    assert run(place / "pyrunc", "--root", str(tmp_path), "list").returncode == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--debug"]], ids=["image", "files"])
+def test_system_calls_can_do_without_the_native_module(
+    place: Path, make_bundle: Callable[..., Any], pyrunc: Any, options: list[str]
+) -> None:
+    """As under a Python without the stable ABI: `_ctypes` makes them."""
+    native = copy_of_the_package(place) / "linux/_syscall.abi3.so"
+    if not native.exists():
+        pytest.skip("pyrunc.linux._syscall was not built here")
+    native.unlink()
+    pyrunc.command = [str(place / "pyrunc"), *options, *pyrunc.command[-2:]]
+    bundle = make_bundle()
+    bundle.shell("echo $$; exit 3")
+    done = pyrunc.run(bundle)
+    assert (done.code, done.stdout) == (3, "1\n"), done
+    bundle.shell("sleep 100")
+    assert pyrunc.exec(pyrunc.start(bundle), "true").code == 0
 
 
 def test_a_missing_package_is_told(place: Path) -> None:

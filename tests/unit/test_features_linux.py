@@ -95,7 +95,7 @@ def test_the_supported_flags_are_those_that_the_kernel_takes(told):
     for name in seccomp["supportedFlags"]:
         flags = compile_filter({"defaultAction": "SCMP_ACT_ALLOW", "flags": [name]}).flags
         with pytest.raises(OSError, match="Bad address"):
-            syscall(SYS["seccomp"], 1, flags, None)
+            syscall(SYS["seccomp"], 1, flags, 0)
 
 
 def test_a_flag_that_the_kernel_does_not_know_is_not_supported(monkeypatch):

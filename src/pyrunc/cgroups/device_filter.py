@@ -10,7 +10,7 @@ import posix
 from _struct import Struct, pack, unpack_from
 from errno import EINVAL
 
-from pyrunc.linux.libc import address_of, buffer_of, syscall
+from pyrunc.linux.libc import address_of, syscall
 from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
@@ -163,8 +163,8 @@ def attach(cgroup: int, code: bytes) -> None:
 
 
 def _load(code: bytes) -> int:
-    instructions = buffer_of(code)
-    licence = buffer_of(b"Apache-2.0\0")
+    instructions = bytearray(code)
+    licence = bytearray(b"Apache-2.0\0")
     # union bpf_attr: type, count, instructions, licence, log (level, size, buffer), kernel
     # version, flags, name, interface, expected attach type.
     attributes = pack(
@@ -187,8 +187,8 @@ def _load(code: bytes) -> int:
 
 def _attached(cgroup: int) -> list[int]:
     """Return descriptors of the device programs that the cgroup itself has."""
-    ids = buffer_of(b"")
-    query = buffer_of(
+    ids = bytearray(4 * _MOST_PROGRAMS)
+    query = bytearray(
         pack("=IIIIQI4x", cgroup, _BPF_CGROUP_DEVICE, 0, 0, address_of(ids), _MOST_PROGRAMS)
     )
     syscall(SYS["bpf"], _BPF_PROG_QUERY, query, 32)

@@ -11,7 +11,7 @@ import posix
 from _struct import pack, unpack_from
 from errno import EAGAIN, EEXIST, ELOOP, ENOENT, ENOTDIR, EXDEV
 
-from pyrunc.linux.libc import Buffer, cstring, syscall
+from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
 
 O_PATH = posix.O_PATH
@@ -42,6 +42,7 @@ CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 NSFS_MAGIC = 0x6E736673
 
+_SIZE_OF_STATFS = 120
 #: As many links as the kernel follows in one resolution (path_resolution(7)).
 _MAXIMUM_LINKS = 40
 
@@ -146,7 +147,7 @@ def _link_target(parent: int, parent_path: str, name: str) -> str:
 
 def filesystem_magic(descriptor: int) -> int:
     """Return the kernel's magic number of the file system behind ``descriptor`` (statfs(2))."""
-    buffer = Buffer()
+    buffer = bytearray(_SIZE_OF_STATFS)
     syscall(SYS["fstatfs"], descriptor, buffer)
     magic: int = unpack_from("=q", buffer)[0]
     return magic

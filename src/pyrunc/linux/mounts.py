@@ -97,7 +97,7 @@ def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes:
 
 
 def _configure(context: int, command: int, key: str, value: str | None) -> None:
-    text = None if value is None else cstring(value)
+    text = 0 if value is None else cstring(value)
     syscall(SYS["fsconfig"], context, command, cstring(key), text)
 
 
@@ -201,9 +201,9 @@ def mount_legacy(source: str, target: str, kind: str, flags: int, options: str) 
         SYS["mount"],
         cstring(source or "none"),
         cstring(target),
-        cstring(kind) if kind else None,
+        cstring(kind) if kind else 0,
         flags,
-        cstring(options) if options else None,
+        cstring(options) if options else 0,
     )
 
 

@@ -8,7 +8,7 @@ import select
 from _struct import pack, unpack_from
 from errno import ECHILD, ESRCH
 
-from pyrunc.linux.libc import Buffer, address_of, cstring, syscall
+from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
 
 CLONE_NEWTIME = 0x00000080
@@ -53,7 +53,7 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     :param flags: ``CLONE_NEW*``, ``CLONE_PARENT``.
     :param cgroup: descriptor of a cgroup v2 directory to be born in, or -1.
     """
-    pidfd = Buffer()
+    pidfd = bytearray(4)
     exit_signal = SIGCHLD
     if flags & CLONE_PARENT:
         exit_signal = 0  # The sibling inherits ours; clone3 refuses any other.

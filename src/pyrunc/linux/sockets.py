@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 from _struct import pack
 
-from pyrunc.linux.libc import address_of, buffer_of, cstring, syscall
+from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
 
 _AF_UNIX = 1
@@ -43,11 +43,9 @@ def connect_unix(path: str) -> int:
 
 def send_descriptor(socket: int, descriptor: int, text: bytes) -> None:
     """Send ``text`` with ``descriptor`` attached, in one message (unix(7), SCM_RIGHTS)."""
-    body = buffer_of(text)
-    vector = buffer_of(pack("=QQ", address_of(body), len(text)))
-    control = buffer_of(pack("=Qiii4x", 20, _SOL_SOCKET, _SCM_RIGHTS, descriptor))
+    body = bytearray(text)
+    vector = bytearray(pack("=QQ", address_of(body), len(text)))
+    control = bytearray(pack("=Qiii4x", 20, _SOL_SOCKET, _SCM_RIGHTS, descriptor))
     # struct msghdr: name, its length, vector, its length, control, its length, flags.
-    message = buffer_of(
-        pack("=QI4xQQQQi4x", 0, 0, address_of(vector), 1, address_of(control), 24, 0)
-    )
+    message = pack("=QI4xQQQQi4x", 0, 0, address_of(vector), 1, address_of(control), 24, 0)
     syscall(SYS["sendmsg"], socket, message, 0x4000)  # MSG_NOSIGNAL

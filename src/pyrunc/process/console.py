@@ -8,7 +8,7 @@ from errno import ENOENT
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts, sockets
-from pyrunc.linux.libc import buffer_of, syscall
+from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.process.channel import TERMINAL, tell_runtime, with_descriptor
 from pyrunc.process.tty import set_window_size
@@ -45,7 +45,7 @@ def open_terminal(root: int) -> tuple[int, int]:
         )
     finally:
         posix.close(multiplexer)
-    syscall(SYS["ioctl"], master, _TIOCSPTLCK, buffer_of(pack("=i", 0)))
+    syscall(SYS["ioctl"], master, _TIOCSPTLCK, pack("=i", 0))
     flags = posix.O_RDWR | posix.O_NOCTTY | files.O_CLOEXEC
     return master, syscall(SYS["ioctl"], master, _TIOCGPTPEER, flags)
 

@@ -13,7 +13,7 @@ import select
 from _struct import pack, unpack_from
 
 from pyrunc.linux import processes as p
-from pyrunc.linux.libc import Buffer, syscall
+from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
@@ -45,9 +45,9 @@ class Relay:
 
     def __init__(self, *, adopt: bool = False) -> None:
         mask = pack("=Q", _ALL)
-        before = Buffer()
+        before = bytearray(8)
         syscall(SYS["rt_sigprocmask"], _SIG_BLOCK, mask, before, 8)
-        self._mask = before.raw[:8]
+        self._mask = bytes(before)
         self.signals = syscall(SYS["signalfd4"], -1, mask, 8, _SFD_FLAGS)
         self._adopt = adopt
         self._shown: ShownTerminal | None = None
@@ -64,7 +64,7 @@ class Relay:
         while self._next_signal():
             pass
         posix.close(self.signals)
-        syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, self._mask, None, 8)
+        syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, self._mask, 0, 8)
 
     def show(self, master: int) -> None:
         """Show the container's terminal ``master`` on the caller's.

@@ -6,11 +6,12 @@ there is a copy that lasts as long as the process (CVE-2019-5736).
 
 from __future__ import annotations
 
+from _struct import pack
 from errno import EACCES, EINVAL, ENOENT
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
-from pyrunc.linux.libc import Buffer, address_of, buffer_of, cstring, syscall
+from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
 
 _MFD_CLOEXEC = 0x1
@@ -77,10 +78,8 @@ def execute_init(init: int, program: int) -> None:
 
     :raises OSError: when the kernel will not execute it; otherwise this does not return.
     """
-    arguments = (b"pyrunc-init\0", cstring(str(program)))
-    held = [buffer_of(argument) for argument in arguments]
-    vector = Buffer()
-    vector.raw = b"".join(address_of(b).to_bytes(8, "little") for b in held).ljust(4096, b"\0")
-    environment = Buffer()
-    syscall(SYS["execveat"], init, b"\0", vector, environment, _AT_EMPTY_PATH)
+    name, number = bytearray(b"pyrunc-init\0"), bytearray(cstring(str(program)))
+    vector = pack("=QQQ", address_of(name), address_of(number), 0)
+    no_environment = pack("=Q", 0)
+    syscall(SYS["execveat"], init, b"\0", vector, no_environment, _AT_EMPTY_PATH)
     raise OSError(ENOENT, "execveat returned")

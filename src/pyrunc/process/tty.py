@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 from _struct import Struct, pack, unpack_from
 
-from pyrunc.linux.libc import Buffer, syscall
+from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 
 _TCGETS = 0x5401
@@ -31,12 +31,12 @@ _VEOF, _VTIME, _VMIN = 4, 5, 6
 
 def attributes_of(descriptor: int) -> bytes | None:
     """Return the terminal's struct termios; None when it is no terminal."""
-    answer = Buffer()
+    answer = bytearray(_SIZE)
     try:
         syscall(SYS["ioctl"], descriptor, _TCGETS, answer)
     except OSError:
         return None
-    return answer.raw[:_SIZE]
+    return bytes(answer)
 
 
 def set_attributes(descriptor: int, attributes: bytes) -> None:
@@ -78,7 +78,7 @@ def in_foreground(descriptor: int) -> bool:
 
 def copy_window_size(terminal: int) -> None:
     """Give ``terminal`` the size of the caller's terminal, if the caller has one with a size."""
-    size = Buffer()
+    size = bytearray(8)
     for descriptor in (0, 1, 2):
         try:
             syscall(SYS["ioctl"], descriptor, _TIOCGWINSZ, size)

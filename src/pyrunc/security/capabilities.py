@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from errno import EINVAL
 
-from pyrunc.linux.libc import Buffer, syscall
+from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
@@ -140,9 +140,8 @@ def own() -> tuple[CapabilitySets, int]:
 
     ``ambient`` is left empty: what a process starts with there has no part in what it can grant.
     """
-    answer = Buffer()
-    syscall(SYS["capget"], _HEADER, answer)
-    words = answer.raw[:24]
+    words = bytearray(24)
+    syscall(SYS["capget"], _HEADER, words)
     effective, permitted, inheritable = (
         int.from_bytes(words[at : at + 4] + words[at + 12 : at + 16], "little") for at in (0, 4, 8)
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc.errors import Error
-from pyrunc.linux.libc import Buffer, cstring, syscall
+from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
 
 _APPARMOR_PARAMETER = "/sys/module/apparmor/parameters/enabled"
@@ -32,13 +32,13 @@ def apparmor_enabled() -> bool:
 
 def selinux_enabled() -> bool:
     """Tell whether SELinux is active: its file system is mounted at the usual place."""
-    answer = Buffer()
+    answer = bytearray(120)
     try:
         syscall(SYS["statfs"], cstring(_SELINUX_FS), answer)
     except OSError:
         return False
     # f_type comes first, a long in the order of the machine (little endian on both).
-    return int.from_bytes(answer.raw[:4], "little") == _SELINUX_MAGIC
+    return int.from_bytes(answer[:4], "little") == _SELINUX_MAGIC
 
 
 def exec_labels(apparmor_profile: str, selinux_label: str) -> list[tuple[str, bytes]]:

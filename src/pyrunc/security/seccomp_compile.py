@@ -185,7 +185,7 @@ def supported_flags() -> list[str]:
         # The kernel takes this one only together with a listener.
         asked = flag | (FLAG_NEW_LISTENER if flag == FLAG_WAIT_KILLABLE_RECV else 0)
         try:
-            syscall(SYS["seccomp"], _SET_MODE_FILTER, asked, None)
+            syscall(SYS["seccomp"], _SET_MODE_FILTER, asked, 0)
         except OSError as error:
             if error.errno == errno.EFAULT:
                 found.append(name)
