@@ -88,6 +88,15 @@ def test_state_on_stdin(make_bundle, pyrunc, hook, out):
     }
 
 
+def test_a_run_with_all_hooks_says_nothing_of_its_own(make_bundle, pyrunc, hook, out):
+    """The last hooks run while every signal is held back, and Python has its opinion on masks."""
+    bundle = make_bundle(args=["true"])
+    all_kinds(bundle, hook, out, "echo > $OUT")
+    done = pyrunc.run(bundle)
+    assert (done.code, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(path.name for path in out.iterdir()) == sorted(KINDS)
+
+
 def test_state_follows_the_schema(make_bundle, pyrunc, hook, out):
     schema = Path(__file__).parents[1] / "data/oci-schema"
     jsonschema = pytest.importorskip("jsonschema")

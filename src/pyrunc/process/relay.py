@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _SIG_BLOCK = 0
 _SIG_SETMASK = 2
-_ALL = (1 << 64) - 1
+#: All but 32 and 33, which libc keeps for itself: Python warns of a mask that has them (nptl(7)).
+_ALL = ((1 << 64) - 1) & ~(1 << 31 | 1 << 32)
 _SFD_FLAGS = posix.O_CLOEXEC | posix.O_NONBLOCK
 _SIGNALFD_RECORD = 128
 SIGCONT, SIGURG, SIGWINCH = 18, 23, 28
