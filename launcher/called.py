@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
-from measure import engine_configs  # noqa: E402
+from measure import Bench, engine_configs  # noqa: E402
 
 #: Runs a command and notes the functions it calls, those of the builder before it becomes init.
 WATCHED = """
@@ -55,18 +54,6 @@ main()
 """
 
 
-def make_bundle(path: Path, config: dict[str, object], args: list[str]) -> str:
-    """Make a bundle with a busybox root file system, and return its path."""
-    binaries = path / "rootfs/bin"
-    binaries.mkdir(parents=True)
-    shutil.copy("/bin/busybox", binaries / "busybox")
-    for applet in ("true", "sleep"):
-        (binaries / applet).symlink_to("busybox")
-    config["process"] |= {"args": args, "terminal": False}  # type: ignore[operator]
-    (path / "config.json").write_text(json.dumps(config))
-    return str(path)
-
-
 def as_engines_make_it(config: dict[str, Any]) -> dict[str, Any]:
     """Return ``config`` with what the ones in benchmarks/configs have been freed from."""
     config = json.loads(json.dumps(config))
@@ -88,6 +75,7 @@ def as_engines_make_it(config: dict[str, Any]) -> dict[str, Any]:
 def call_all(pyrunc: list[str], base: Path) -> None:
     """Run every usual command, with the flags that engines give."""
     (base / "state").mkdir(mode=0o700)
+    bench = Bench([], base, 1, "", "")
 
     def call(*words: str) -> None:
         log = ["--root", str(base / "state"), "--log", str(base / "log"), "--log-format", "json"]
@@ -100,7 +88,8 @@ def call_all(pyrunc: list[str], base: Path) -> None:
     configs = [default, as_engines_make_it(default), *engine_configs().values()]
     for number, spec in enumerate(configs):
         name = f"called{os.getpid()}-{number}"
-        sleeper = make_bundle(base / f"sleep{number}", spec, ["sleep", "100"])
+        spec["process"] |= {"args": ["sleep", "100"], "terminal": False}
+        sleeper = bench.bundle(f"sleep{number}", spec)
         process.write_text(json.dumps(spec["process"] | {"args": ["true"]}))
         pid_file = ["--pid-file", str(base / "pid")]
         call("create", "--bundle", sleeper, *pid_file, name)
@@ -119,7 +108,8 @@ def call_all(pyrunc: list[str], base: Path) -> None:
         call("delete", name)
         call("run", "--detach", "--bundle", sleeper, name)
         call("delete", "--force", name)
-        short = make_bundle(base / f"true{number}", spec, ["true"])
+        spec["process"]["args"] = ["true"]
+        short = bench.bundle(f"true{number}", spec)
         # Twice: the first may compile its filter and find no state root.
         call("run", "--bundle", short, name)
         call("run", "--bundle", short, name)

@@ -87,7 +87,7 @@ def make_image(source: Path) -> bytes:
             index[name] = (path, path.endswith("/__init__.py"), number, place)
         entries = []
         for name in group:
-            later = modules[name].later(name)
+            later = modules[name].later(index[name][0][1:])
             entries.append((*modules[name].packed(index[name][0][1:]), len(code), len(later)))
             code += later
         packed = marshal.dumps(tuple(entries))
@@ -163,7 +163,10 @@ class _Module:
                 body[place] = ast.parse(stand_in).body[0]
 
     def later(self, shown: str) -> bytes:
-        """Return the functions left for later: a tuple of programs that define one each."""
+        """Return the functions left for later: a tuple of programs that define one each.
+
+        ``shown`` as for :meth:`packed`.
+        """
         programs = [_compile(ast.Module([node], []), shown) for node in self._later]
         return marshal.dumps(tuple(marshal.dumps(program) for program in programs))
 

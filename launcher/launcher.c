@@ -156,13 +156,6 @@ static int failed(s64 result)
 	return result < 0 && result >= -4095;
 }
 
-static int same(const char *a, const char *b)
-{
-	while (*a && *a == *b)
-		a++, b++;
-	return *a == *b;
-}
-
 static int contains(const char *text, const char *word)
 {
 	for (; *text; text++) {

@@ -111,12 +111,19 @@ def poll(descriptors: tuple[int, ...], timeout: float | None = None) -> tuple[in
     :param timeout: in seconds, to the millisecond; none waits for ever. An empty answer means
         that it passed.
     """
-    watched = select.poll()
-    for descriptor in descriptors:
+    return tuple(poll_for(dict.fromkeys(descriptors, POLLIN), timeout))
+
+
+def poll_for(watched: dict[int, int], timeout: float | None = None) -> dict[int, int]:
+    """Wait for the events asked for (poll(2)); return those there are, by descriptor.
+
+    :param timeout: in seconds.
+    """
+    poll = select.poll()
+    for descriptor, events in watched.items():
         if descriptor >= 0:
-            watched.register(descriptor, POLLIN)
-    ready = watched.poll(None if timeout is None else timeout * 1000)
-    return tuple(descriptor for descriptor, _ in ready)
+            poll.register(descriptor, events)
+    return dict(poll.poll(None if timeout is None else timeout * 1000))
 
 
 def wait(pid: int) -> int:

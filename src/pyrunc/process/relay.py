@@ -9,7 +9,6 @@ slow holds up the container's output, and only that.
 from __future__ import annotations
 
 import posix
-import select
 from _struct import pack, unpack_from
 
 from pyrunc.linux import processes as p
@@ -108,7 +107,7 @@ class Relay:
         shown = self._shown
         if shown is not None:
             timeout = shown.watch(watched)
-        ready = poll_for(watched, timeout)
+        ready = p.poll_for(watched, timeout)
         if self.signals in ready:
             self._forward_signals(pid, pidfd)
         if self._notify is not None and self._notify.socket in ready:
@@ -126,7 +125,7 @@ class Relay:
         while shown.read_rest():
             watched = {self.signals: p.POLLIN}
             shown.watch_output(watched)
-            ready = poll_for(watched)
+            ready = p.poll_for(watched)
             if self.signals in ready and self.interrupted():
                 return
             shown.write_output(ready)
@@ -167,15 +166,3 @@ class Relay:
                 self._status = status
                 if not self._adopt:
                     return
-
-
-def poll_for(watched: dict[int, int], timeout: float | None = None) -> dict[int, int]:
-    """Wait for the events asked for (poll(2)); return those there are, by descriptor.
-
-    :param timeout: in seconds.
-    """
-    poll = select.poll()
-    for descriptor, events in watched.items():
-        if descriptor >= 0:
-            poll.register(descriptor, events)
-    return dict(poll.poll(None if timeout is None else timeout * 1000))

@@ -80,12 +80,12 @@ _LARGEST_NUMBER = 1023  # of ordinary system calls; Linux 6.18 has got to 470
 
 
 class Compiled(NamedTuple):
-    """What :func:`compile_filter` returns; ``library`` is libseccomp's file, None if unknown."""
+    """What :func:`compile_filter` returns; ``libseccomp`` is the path of it, None if unknown."""
 
     bpf: bytes
     flags: int
     notify: bool
-    library: str | None
+    libseccomp: str | None
 
 
 class _Architecture(NamedTuple):

@@ -20,7 +20,7 @@ def store(cache_dir: str, key: bytes, compiled: Compiled) -> None:
     The cache only saves time: when it cannot be written to (a full or read-only file system), or
     others could write there, nothing is stored and nothing is said.
     """
-    if compiled.library is None:
+    if compiled.libseccomp is None:
         return
     with contextlib.suppress(OSError):
         os.mkdir(cache_dir, 0o700)
@@ -37,8 +37,8 @@ def store(cache_dir: str, key: bytes, compiled: Compiled) -> None:
 
 def _encode(key: bytes, compiled: Compiled) -> bytes:
     """Return a cache file: checksum, header, path of libseccomp, instructions."""
-    assert compiled.library is not None
-    path = os.fsencode(compiled.library)
+    assert compiled.libseccomp is not None
+    path = os.fsencode(compiled.libseccomp)
     header = HEADER.pack(
         compiled.flags,
         compiled.notify,
