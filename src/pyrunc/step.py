@@ -71,6 +71,7 @@ class Build:
         "console_peer",
         "down",
         "entered_cwd",
+        "later_cgroups",
         "mounts",
         "namespaces",
         "null",
@@ -90,6 +91,8 @@ class Build:
         self.root = -1
         #: O_PATH descriptor of the host's procfs.
         self.proc = -1
+        #: Paths of the v1 cgroups that the runtime makes meanwhile.
+        self.later_cgroups: list[str] = []
         #: Namespaces to join, opened by the runtime, by type.
         self.namespaces: dict[str, int] = {}
         #: Bind sources that the runtime opened before the builder existed, by destination index.

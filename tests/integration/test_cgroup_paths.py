@@ -95,6 +95,41 @@ def test_a_cgroup_with_processes_in_it_is_refused(make_bundle, pyrunc, unused, b
     assert "container's cgroup is not empty" in result.stderr
 
 
+@pytest.mark.parametrize("path", ["/{}/cgroup.procs", "/{}/cgroup.procs/mine"])
+def test_a_path_through_a_cgroups_file_is_refused(make_bundle, pyrunc, unused, path):
+    # The first cgroup on the way must be there: in an empty place there are no files yet.
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": f"/{unused}/mine"})
+    running(bundle, pyrunc)
+    bundle.linux["cgroupsPath"] = path.format(unused)
+    result = pyrunc.create(bundle)
+    assert result.code == 1
+    assert "cannot make cgroup " in result.stderr
+    assert "a file of this name" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_hooks_see_the_process_in_its_cgroup(make_bundle, pyrunc, unused, rootfs_template):
+    # Of v1 the builder gets into its cgroups only after its birth.
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": f"/{unused}/mine"})
+    bundle.config["hooks"] = {
+        "createRuntime": [
+            {
+                "path": str(rootfs_template / "bin/busybox"),
+                "args": [
+                    "sh",
+                    "-c",
+                    f"sed -n 's/.*\"pid\":\\([0-9]*\\).*/\\1/p' > {bundle.path}/pid;"
+                    f"cat /proc/$(cat {bundle.path}/pid)/cgroup > {bundle.path}/seen",
+                ],
+                "env": ["PATH=/bin:/usr/bin"],
+            }
+        ]
+    }
+    _, pid = running(bundle, pyrunc)
+    seen = (bundle.path / "seen").read_text()
+    assert seen == Path(f"/proc/{pid}/cgroup").read_text()
+
+
 def test_a_frozen_cgroup_is_refused(make_bundle, pyrunc, unused):
     layout = detect()
     mount = layout.mounts.get("freezer") if layout.version == 1 else layout.unified

@@ -77,8 +77,15 @@ class CgroupTaken(Error):
 
 
 def refuse_processes(path: str) -> None:
-    """:raises CgroupTaken: when there are processes in the cgroup or in one below it."""
-    if processes_below(path):
+    """:raises CgroupTaken: when processes are in the cgroup or below, or it is a cgroup's file."""
+    try:
+        taken = bool(processes_below(path))
+    except NotADirectoryError:
+        raise CgroupTaken(
+            f"cannot make cgroup {path}: the kernel has a file of this name; "
+            "choose another linux.cgroupsPath"
+        ) from None
+    if taken:
         raise CgroupTaken(f"container's cgroup is not empty: {path} has processes in it")
 
 

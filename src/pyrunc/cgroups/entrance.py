@@ -24,16 +24,18 @@ MYSELF = b"0"
 class Entrance:
     """Open descriptors of a container's cgroups, to be inherited by who is to get in."""
 
-    __slots__ = ("birthplace", "tasks")
+    __slots__ = ("birthplace", "later", "tasks")
 
     def __init__(self, birthplace: int = -1, tasks: Sequence[tuple[str, int]] = ()) -> None:
         #: Directory in the v2 hierarchy, for clone3(2), or -1.
         self.birthplace = birthplace
         #: ``(path, descriptor)`` of the ``tasks`` files of v1.
         self.tasks = list(tasks)
+        #: v1 cgroups yet to be made, for :class:`pyrunc.cgroups.joining.JoinLaterCgroups`.
+        self.later: list[str] = []
 
     def join(self) -> None:
-        """Get into the v1 cgroups, as a process with one thread, and close everything.
+        """Get into the v1 cgroups that are there, as a process with one thread, and close all.
 
         :raises Error: naming the cgroup that takes no process.
         """

@@ -71,10 +71,13 @@ class DriverSystemd:
         """
         self._files.check_free()
 
-    def create(self, resources: Mapping[str, Any]) -> None:
+    def create(self, resources: Mapping[str, Any], *, rest_later: bool = False) -> None:
         """Keep in mind what the scope is to have: it needs its first process to start."""
         self._resources = resources
         self._has_unit = False
+
+    def create_rest(self, resources: Mapping[str, Any]) -> None:
+        """Do nothing: systemd makes the cgroups at once."""
 
     def open_entrance(self) -> Entrance:
         """Return none: processes are moved into a scope, by systemd."""

@@ -29,11 +29,13 @@ class DriverV1:
 
     #: Whether the cgroups are made for a process that is there already.
     needs_process = False
-    __slots__ = ("_ignore_errors", "_paths")
+    __slots__ = ("_ignore_errors", "_later", "_paths")
 
     def __init__(self, paths: dict[str, str], *, ignore_errors: bool = False) -> None:
         self._paths = paths
         self._ignore_errors = ignore_errors
+        #: Whether the v1 cgroups are left for later.
+        self._later = False
 
     def paths(self) -> dict[str, str]:
         """Return the container's directory by controller."""
@@ -55,16 +57,34 @@ class DriverV1:
                 f"container's cgroup is frozen: thaw {self._freezer()} first, or use another"
             )
 
-    def create(self, resources: Mapping[str, Any]) -> None:
+    def create(self, resources: Mapping[str, Any], *, rest_later: bool = False) -> None:
         """Make the directories, and say which devices may be used.
 
         The device rules come before the first process: they start with "deny all", and while
         they are written a builder that is in there already could not make its nodes.
 
+        :param rest_later: leave all that a process need not be born in to :meth:`create_rest`.
         :raises CgroupTaken: when somebody has come to use one since :meth:`check_free`.
         :raises Error: naming the cgroup that cannot be made.
         """
-        for controller, path in list(self._paths.items()):
+        self._later = rest_later
+        self._make_all([c for c in self._paths if not (c and rest_later)])
+        if not rest_later:
+            self.restrict_devices(resources)
+
+    def create_rest(self, resources: Mapping[str, Any]) -> None:
+        """Do what :meth:`create` has left.
+
+        :raises Error: as there.
+        """
+        if self._later:
+            self._later = False
+            self._make_all([c for c in self._paths if c])
+            self.restrict_devices(resources)
+
+    def _make_all(self, controllers: list[str]) -> None:
+        for controller in controllers:
+            path = self._paths[controller]
             try:
                 self._make(controller, path)
                 if controller == "cpuset":
@@ -74,7 +94,6 @@ class DriverV1:
                 if not self._may_ignore(error):
                     raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
                 del self._paths[controller]
-        self.restrict_devices(resources)
 
     def _make(self, controller: str, path: str) -> None:
         try:
@@ -106,7 +125,9 @@ class DriverV1:
         entrance = Entrance()
         for controller, path in self._paths.items():
             try:
-                if controller:
+                if controller and self._later:
+                    entrance.later.append(path)
+                elif controller:
                     flags = posix.O_WRONLY | files.O_CLOEXEC
                     entrance.tasks.append((path, posix.open(f"{path}/tasks", flags)))
                 else:

@@ -65,7 +65,7 @@ class DriverV2:
                 f"container's cgroup is frozen: thaw {self._directory} first, or use another"
             )
 
-    def create(self, resources: Mapping[str, Any]) -> None:
+    def create(self, resources: Mapping[str, Any], *, rest_later: bool = False) -> None:
         """Make the directory, with every controller that there is enabled on the way down.
 
         And say which devices may be used.
@@ -99,6 +99,9 @@ class DriverV2:
             if error.errno != EEXIST:
                 raise
             cgroupfs.refuse_processes(self._directory)
+
+    def create_rest(self, resources: Mapping[str, Any]) -> None:
+        """Do nothing: a process is born into the cgroup, so that must be there."""
 
     def open_entrance(self) -> Entrance:
         """Return what lets a process be born in the cgroup."""

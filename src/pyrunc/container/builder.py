@@ -93,8 +93,9 @@ def build_container(handover: Handover) -> NoReturn:
         p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
         for descriptor in handover.of_runtime:
             posix.close(descriptor)
-        handover.entrance.join()
         build = Build(handover.up, handover.down)
+        build.later_cgroups = handover.entrance.later
+        handover.entrance.join()
         build.proc = handover.proc
         build.namespaces = handover.namespaces
         build.opened_sources = handover.sources

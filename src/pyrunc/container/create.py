@@ -251,10 +251,9 @@ class Creation:
         self._descriptors.append(self.pidfd)
         self.record["pid"] = self.pid
         self.record["startTime"] = p.start_time(self.pid)
-        # The builder is at work already. Should the runtime be killed before this, the builder
-        # dies with it, and there is no cgroup yet that a record would have to name, or one does.
-        self.entry.save(self.record)
-        trace.mark("write the record")
+        if self.driver.needs_process:
+            # On record before systemd makes it.
+            self.entry.save(self.record)
         if not self.plan.namespaces.needs_stage and "user" in self.plan.namespaces.new:
             _go_on(down)
         try:
@@ -265,7 +264,11 @@ class Creation:
                 self._converse(up, down)
             raise
         trace.mark("have the builder in its cgroup, set the first limits")
+        # The builder is at work already. Should the runtime be killed before this, the builder
+        # dies with it, and the record names the cgroup.
+        self.entry.save(self.record)
         self.entry.save_config(self.spec)
+        trace.mark("write the record")
         self._converse(up, down)
         trace.mark("wait for the builder to become init, and for that to be ready")
         trace.collect()
@@ -277,9 +280,21 @@ class Creation:
             return Entrance()
         # On record before it is there, so that `delete` finds it whatever happens.
         self.entry.save(self.record)
-        self.driver.create(self._resources)
+        self.driver.create(self._resources, rest_later=self._builder_can_join_later)
         self.settings.trace.mark("make the cgroup")
         return self.driver.open_entrance()
+
+    @property
+    def _builder_can_join_later(self) -> bool:
+        """Whether the builder waits for its cgroup, with the host's mounts and rights until then.
+
+        Making the v1 cgroups while it works saves a `run` 0.4 of 17 ms.
+        """
+        spaces = self.plan.namespaces
+        if spaces.needs_stage or not needs_cgroup_early(self.spec, spaces):
+            return False
+        is_host_root = "user" not in spaces.new and not self.settings.rootless
+        return is_host_root and "mount" not in spaces.joined
 
     def _handover(self) -> Handover:
         """Open everything that the builder inherits, compile everything that it only executes."""
@@ -338,6 +353,7 @@ class Creation:
     def _enter_cgroup(self, down: int, *, in_cgroup: bool) -> None:
         if self.driver.needs_process:
             self.driver.create(self._resources)
+        self.driver.create_rest(self._resources)
         settings = self.spec.get("linux", {}).get("intelRdt")
         if settings is not None:
             self._join_resctrl(settings)

@@ -6,6 +6,7 @@ reading :func:`plan` from top to bottom tells it.
 
 from __future__ import annotations
 
+from pyrunc.cgroups.joining import JoinLaterCgroups
 from pyrunc.errors import Error
 from pyrunc.linux import mounts as m
 from pyrunc.linux.files import clean_path
@@ -56,7 +57,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
             steps.append(namespaces.BecomeRoot(facts.rootless))
     steps += _identity(spec, spaces)
     steps += _root(spec, bundle, spaces)
-    steps += _after_cgroup(spec, spaces, mount_steps)
+    steps += _after_cgroup(spec, spaces, facts, mount_steps)
     steps += _devices(spec, in_user_namespace, spaces.private("mount"))
     steps += _terminal(spec)
     if spec.get("linux", {}).get("netDevices"):
@@ -75,11 +76,15 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     return Plan(spaces, tuple(steps), opened)
 
 
-def _after_cgroup(spec: Spec, spaces: Namespaces, mount_steps: list[Step]) -> list[Step]:
+def _after_cgroup(
+    spec: Spec, spaces: Namespaces, facts: Facts, mount_steps: list[Step]
+) -> list[Step]:
     """Let the builder wait for its cgroup as late as it can: the runtime makes it meanwhile."""
     if not needs_cgroup_early(spec, spaces):
         return mount_steps
     waiting: list[Step] = [channel.AwaitRuntime("the container's cgroup")]
+    if facts.cgroup_version == 1:
+        waiting.append(JoinLaterCgroups())
     if "cgroup" in spaces.new:
         waiting.append(namespaces.UnshareCgroupNamespace())
     kinds = (cgroup_mount.MountCgroupV1, cgroup_mount.MountCgroupV2)
