@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
 from pyrunc.cli import flags, help  # noqa: E402
-from pyrunc.cli.main import GLOBAL_FLAGS  # noqa: E402
+from pyrunc.cli.commands import GLOBAL_FLAGS  # noqa: E402
 
 _TAKES_ID = "checkpoint delete events exec kill pause ps resume start state update"
 _SCRIPT = """\

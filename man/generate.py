@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE.parent / "src"))
 
 import pyrunc  # noqa: E402
 from pyrunc.cli import flags, help  # noqa: E402
-from pyrunc.cli.main import GLOBAL_FLAGS  # noqa: E402
+from pyrunc.cli.commands import GLOBAL_FLAGS  # noqa: E402
 
 EXIT_CODES = {
     "": [

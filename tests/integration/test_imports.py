@@ -26,6 +26,7 @@ COMMON = {
     "time": "the start of a process; loaded by every interpreter anyway",
     "pyrunc": "the package",
     "pyrunc.cli": "the room",
+    "pyrunc.cli.commands": "the table of commands and global options",
     "pyrunc.cli.flags": "what was typed",
     "pyrunc.cli.log": "where errors go",
     "pyrunc.cli.main": "global options, choice of the command",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyrunc.cli import help as help_texts
-from pyrunc.cli.main import COMMANDS
+from pyrunc.cli.commands import COMMANDS
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 START = f"import sys; sys.path.insert(0, {SOURCE!r}); from pyrunc.cli.main import main; main()"

@@ -13,7 +13,7 @@ import time
 import pytest
 
 import pyrunc
-from pyrunc.security import seccomp, seccomp_store
+from pyrunc.security import seccomp_cache, seccomp_store
 from pyrunc.security.libseccomp import LIBRARY
 from pyrunc.security.seccomp import filter_for
 
@@ -114,7 +114,7 @@ def test_every_damaged_byte_is_noticed_and_the_file_replaced(cache):
     for position in range(len(content)):
         damaged = bytearray(content)
         damaged[position] ^= 0x40
-        assert seccomp._decode(seccomp.cache_key(SECTION), bytes(damaged)) is None
+        assert seccomp_cache._decode(seccomp_cache.cache_key(SECTION), bytes(damaged)) is None
     for damaged in (b"", content[:20], content[:-8], content + bytes(8), b"x" + content[1:]):
         file.write_bytes(damaged)
         assert filter_for(SECTION, str(cache)).bpf == good
@@ -123,26 +123,26 @@ def test_every_damaged_byte_is_noticed_and_the_file_replaced(cache):
 
 def test_a_file_of_another_section_is_not_taken(cache):
     filter_for(OTHER, str(cache))
-    only_file(cache).rename(cache / f"{seccomp.cache_key(SECTION).hex()}.bpf")
+    only_file(cache).rename(cache / f"{seccomp_cache.cache_key(SECTION).hex()}.bpf")
     assert not was_used(only_file(cache), cache)
 
 
 def test_the_key_tells_sections_apart_and_takes_equal_ones_for_one():
     again = json.loads(json.dumps(SECTION))
-    assert seccomp.cache_key(SECTION) == seccomp.cache_key(again)
+    assert seccomp_cache.cache_key(SECTION) == seccomp_cache.cache_key(again)
     for changed in ({"defaultAction": "SCMP_ACT_LOG"}, {"flags": []}, {"x": 1}, {"x": True}):
-        assert seccomp.cache_key({**SECTION, **changed}) != seccomp.cache_key(SECTION)
-    assert seccomp.cache_key({"x": 1}) != seccomp.cache_key({"x": True})
+        assert seccomp_cache.cache_key({**SECTION, **changed}) != seccomp_cache.cache_key(SECTION)
+    assert seccomp_cache.cache_key({"x": 1}) != seccomp_cache.cache_key({"x": True})
 
 
 def test_another_libseccomp_compiles_anew(cache, tmp_path):
     filter_for(SECTION, str(cache))
-    key, file = seccomp.cache_key(SECTION), only_file(cache)
-    content = file.read_bytes()[seccomp.DIGEST_SIZE :]
-    fields = list(seccomp.HEADER.unpack_from(content))
+    key, file = seccomp_cache.cache_key(SECTION), only_file(cache)
+    content = file.read_bytes()[seccomp_cache.DIGEST_SIZE :]
+    fields = list(seccomp_cache.HEADER.unpack_from(content))
     fields[6] += 1  # mtime: the package was upgraded
-    content = seccomp.HEADER.pack(*fields) + content[seccomp.HEADER.size :]
-    file.write_bytes(seccomp.checksum(key, content) + content)
+    content = seccomp_cache.HEADER.pack(*fields) + content[seccomp_cache.HEADER.size :]
+    file.write_bytes(seccomp_cache.checksum(key, content) + content)
     assert not was_used(file, cache)
     assert was_used(file, cache)
 
@@ -194,7 +194,7 @@ def test_links_are_not_followed(cache, tmp_path):
 @pytest.mark.timeout(20)
 def test_a_fifo_does_not_hold_us_up(cache):
     cache.mkdir(0o700)
-    os.mkfifo(cache / f"{seccomp.cache_key(SECTION).hex()}.bpf", 0o600)
+    os.mkfifo(cache / f"{seccomp_cache.cache_key(SECTION).hex()}.bpf", 0o600)
     assert filter_for(SECTION, str(cache)).bpf
     assert only_file(cache).is_file()
 
@@ -215,7 +215,7 @@ def test_the_number_of_files_is_bounded_and_the_oldest_go_first(cache):
     filter_for(SECTION, str(cache))
     names = {file.name for file in cache.iterdir()}
     assert len(names) == seccomp_store.KEPT
-    assert f"{seccomp.cache_key(SECTION).hex()}.bpf" in names
+    assert f"{seccomp_cache.cache_key(SECTION).hex()}.bpf" in names
     assert "00.bpf" in names
     assert f"{seccomp_store.KEPT + 4:02}.bpf" not in names
 

@@ -17,6 +17,7 @@ ARGUMENTS = (0, 0)
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Print the features structure and return 0."""
     from pyrunc import __version__
+    from pyrunc.security.capabilities import NAMES
     from pyrunc.security.seccomp_compile import supported_flags
     from pyrunc.spec.features import features
 
@@ -26,5 +27,5 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     seccomp = libseccomp()
     if seccomp:
         annotations["io.github.seccomp.libseccomp.version"] = seccomp
-    write_json(features(seccomp_flags=supported_flags(), annotations=annotations), "    ")
+    write_json(features(NAMES, seccomp_flags=supported_flags(), annotations=annotations), "    ")
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pyrunc.errors import Error
 
 from . import flags
+from .commands import COMMANDS, GLOBAL_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,7 +171,6 @@ def text(name: str) -> str:
 
 
 def _general() -> str:
-    from .main import GLOBAL_FLAGS
     from .version import lines
 
     width = max(map(len, TOPICS)) + 2
@@ -204,8 +204,6 @@ def module_flags(name: str) -> flags.Table:
     :raises Error: when there is no such command.
     """
     import importlib
-
-    from .main import COMMANDS
 
     if name not in COMMANDS:
         raise Error(f"No help topic for '{name}'")

@@ -22,6 +22,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.trace import OFF, Trace
 
 from . import flags
+from .commands import COMMANDS, GLOBAL_FLAGS
 from .log import Log
 
 TYPE_CHECKING = False
@@ -30,42 +31,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pyrunc.trace import NoTrace
-
-# Command -> module. Only the one asked for is loaded.
-COMMANDS = {
-    "checkpoint": "checkpoint",
-    "create": "create",
-    "delete": "delete",
-    "events": "events",
-    "exec": "execute",
-    "kill": "kill",
-    "list": "list",
-    "pause": "pause",
-    "ps": "ps",
-    "restore": "restore",
-    "resume": "resume",
-    "run": "run",
-    "spec": "spec",
-    "start": "start",
-    "state": "state",
-    "update": "update",
-    "features": "features",
-    "help": "help",
-    "h": "help",
-}
-
-GLOBAL_FLAGS: flags.Table = (
-    ("debug", "bool", "log what is done in detail"),
-    ("log", "str", "file the log is appended to (default: stderr)"),
-    ("log-format", "str", "form of the log: 'text' or 'json'", "text"),
-    ("root", "str", "directory of the containers' state, best on a tmpfs"),
-    ("criu", "str", "accepted for old callers; criu is looked up in $PATH"),
-    ("systemd-cgroup", "bool", 'let systemd make the cgroups; cgroupsPath is "slice:prefix:name"'),
-    ("cgroup-manager", "str", "'cgroupfs', 'systemd' or 'disabled'"),
-    ("rootless", "str", "pass over cgroup permission errors: 'true', 'false' or 'auto'", "auto"),
-    ("trace", "str", "write where the time goes to this file (for chrome://tracing)"),
-    ("version,v", "bool", "print the version"),
-)
 
 _DEFAULT_ROOT = "/run/pyrunc"
 

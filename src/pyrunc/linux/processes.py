@@ -195,3 +195,16 @@ def set_hostname(name: str) -> None:
 def set_domainname(name: str) -> None:
     """setdomainname(2): the NIS domain name."""
     syscall(SYS["setdomainname"], cstring(name), len(cstring(name)) - 1)
+
+
+def numbers_of(ranges: str) -> list[int]:
+    """Return the numbers in a list of CPUs or memory nodes such as ``0-3,7``.
+
+    That is "List format" in cpuset(7); one of config.json has been checked by the spec room.
+    """
+    numbers: list[int] = []
+    for part in ranges.replace(" ", "").split(","):
+        if part:
+            first, _, last = part.partition("-")
+            numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers

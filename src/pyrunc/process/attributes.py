@@ -11,6 +11,7 @@ from _struct import pack
 from pyrunc.errors import Error, reason
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
+from pyrunc.linux.processes import numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,16 +194,6 @@ def add_cpu_affinity(program: LaunchProgram, cpus: str) -> None:
         size,
         mask.to_bytes(size, "little"),
     )
-
-
-def numbers_of(ranges: str) -> list[int]:
-    """Return the numbers in a list of ranges such as ``0-3,7`` (checked by the spec room)."""
-    numbers: list[int] = []
-    for part in ranges.replace(" ", "").split(","):
-        if part:
-            first, _, last = part.partition("-")
-            numbers.extend(range(int(first), int(last or first) + 1))
-    return numbers
 
 
 def without_repetitions(env: Sequence[str]) -> list[str]:

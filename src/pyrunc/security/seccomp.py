@@ -1,31 +1,18 @@
 """The seccomp filter of a container: from the cache, or compiled when it is not there.
 
-A section of config.json is compiled once per machine. What is kept is bound to the section, to the
-processor and to the libseccomp that compiled it (a newer one knows more system calls); a file that
-does not match in every byte is compiled anew, never used. This module is the fast part; compiling
+A section of config.json is compiled once per machine. This module and the cache's reading half
+(:mod:`pyrunc.security.seccomp_cache`) are the fast part; compiling
 (:mod:`pyrunc.security.seccomp_compile`) and storing (:mod:`pyrunc.security.seccomp_store`) are
 imported only on a miss.
 """
 
 from __future__ import annotations
 
-import marshal
-import posix
-from _blake2 import blake2b
-from _struct import Struct
-
-from pyrunc.linux.numbers import MACHINE
+from pyrunc.security.seccomp_cache import cache_key, look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-# Change it whenever the same section may give another filter, or a file another layout.
-FORMAT = b"pyrunc-seccomp-1"
-DIGEST_SIZE = 32
-# flags, notify, instructions' bytes; libseccomp's device, inode, size, mtime; bytes of its path.
-HEADER = Struct("<IIIQQQQI")
-_LARGEST = 1 << 16  # 4096 instructions of 8 bytes, the header and a path fit
 
 
 class Filter:
@@ -62,7 +49,7 @@ def filter_for(seccomp: dict[str, Any], cache_dir: str) -> Filter:
     :raises pyrunc.errors.Error: when the filter cannot be built.
     """
     key = cache_key(seccomp)
-    found = _read(cache_dir, key)
+    found = look_up(cache_dir, key)
     if found is None:
         from pyrunc.security import seccomp_compile, seccomp_store
 
@@ -71,90 +58,3 @@ def filter_for(seccomp: dict[str, Any], cache_dir: str) -> Filter:
         seccomp_store.store(cache_dir, key, compiled)
     bpf, flags, notify = found
     return Filter(bpf, flags, notify, seccomp.get("listenerPath"), seccomp.get("listenerMetadata"))
-
-
-def cache_key(seccomp: dict[str, Any]) -> bytes:
-    """Return the digest of all that the compiled filter depends on, but for libseccomp.
-
-    Marshal format 2 writes equal values alike and different ones differently (it has no
-    references and no mark for interned strings). Members in another order only cost a miss.
-    """
-    return blake2b(
-        b"%s %s " % (FORMAT, MACHINE.encode()) + marshal.dumps(seccomp, 2),
-        digest_size=DIGEST_SIZE,
-    ).digest()
-
-
-def checksum(key: bytes, content: bytes) -> bytes:
-    """Return what a cache file starts with: the digest of its ``content``, bound to its key."""
-    return blake2b(content, key=key, digest_size=DIGEST_SIZE).digest()
-
-
-def open_cache(cache_dir: str) -> int | None:
-    """Open the cache's directory; None when it is missing or others could have written there."""
-    try:
-        fd = posix.open(
-            cache_dir, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-        )
-    except OSError:
-        return None
-    if _is_ours(posix.fstat(fd)):
-        return fd
-    posix.close(fd)
-    return None
-
-
-def library_identity(path: str | bytes) -> tuple[int, int, int, int]:
-    """Return what tells one libseccomp from the next: device, inode, size and mtime (ns)."""
-    library = posix.stat(path)
-    return library.st_dev, library.st_ino, library.st_size, library.st_mtime_ns
-
-
-def _read(cache_dir: str, key: bytes) -> tuple[bytes, int, bool] | None:
-    """Return a stored filter's BPF, flags and whether it notifies; None when it is not usable."""
-    directory = open_cache(cache_dir)
-    if directory is None:
-        return None
-    try:
-        # O_NONBLOCK: a fifo of this name would otherwise hold us up.
-        fd = posix.open(
-            f"{key.hex()}.bpf",
-            posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC | posix.O_NONBLOCK,
-            dir_fd=directory,
-        )
-    except OSError:
-        return None
-    finally:
-        posix.close(directory)
-    try:
-        if not _is_ours(posix.fstat(fd)):
-            return None
-        stored = posix.read(fd, _LARGEST)
-    except OSError:
-        return None
-    finally:
-        posix.close(fd)
-    return _decode(key, stored)
-
-
-def _decode(key: bytes, stored: bytes) -> tuple[bytes, int, bool] | None:
-    """Take a cache file apart; None when it is damaged or of another libseccomp."""
-    content = stored[DIGEST_SIZE:]
-    if len(content) < HEADER.size or checksum(key, content) != stored[:DIGEST_SIZE]:
-        return None
-    flags, notify, size, device, inode, length, mtime, path_size = HEADER.unpack_from(content)
-    path = content[HEADER.size : HEADER.size + path_size]
-    bpf = content[HEADER.size + path_size :]
-    try:
-        if library_identity(path) != (device, inode, length, mtime):
-            return None
-    except OSError:
-        return None
-    if not bpf or len(bpf) != size:
-        return None
-    return bpf, flags, bool(notify)
-
-
-def _is_ours(status: posix.stat_result) -> bool:
-    """Tell whether nobody but us (and root) can have written what ``status`` is about."""
-    return status.st_uid == posix.geteuid() and not status.st_mode & 0o022

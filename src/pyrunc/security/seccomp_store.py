@@ -1,11 +1,11 @@
-"""Storing compiled seccomp filters; :mod:`pyrunc.security.seccomp` reads them."""
+"""Storing compiled seccomp filters; :mod:`pyrunc.security.seccomp_cache` reads them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 
-from pyrunc.security.seccomp import HEADER, checksum, library_identity, open_cache
+from pyrunc.security.seccomp_cache import HEADER, checksum, library_identity, open_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

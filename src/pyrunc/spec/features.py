@@ -69,7 +69,7 @@ MOUNT_OPTIONS = sorted((*_OF_A_MOUNT, *("r" + name for name in _OF_A_MOUNT), *_O
 
 
 def features(
-    capabilities: Sequence[str] | None = None,
+    capabilities: Sequence[str],
     *,
     mount_options: Sequence[str] = MOUNT_OPTIONS,
     seccomp_flags: Sequence[str] = seccomp.FLAGS,
@@ -77,14 +77,9 @@ def features(
 ) -> dict[str, Any]:
     """Return the features structure.
 
-    ``capabilities`` are the names that are recognised (None: those of the
-    security room), ``seccomp_flags`` those that can be carried out, and
-    ``annotations`` what else there is to say, such as the versions of libraries.
+    ``capabilities`` are the names that are recognised, ``seccomp_flags`` those that can be
+    carried out, and ``annotations`` what else there is to say, such as the versions of libraries.
     """
-    if capabilities is None:
-        from pyrunc.security.capabilities import NAMES
-
-        capabilities = NAMES
     return {
         "ociVersionMin": OCI_VERSION_MINIMUM,
         "ociVersionMax": OCI_VERSION,
