@@ -29,23 +29,32 @@ class Error(Exception):
     ``str(error)`` is the whole message, one line, no trailing full stop.
     """
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The message as a terminal shows it: a line for each thing that is wrong."""
+        return (str(self),)
+
 
 class InvalidConfig(Error):
     """A bundle's config.json breaks the OCI runtime specification.
 
-    ``mistakes`` holds every one of them as ``(path, expected, found)``; the
-    message has a line for each.
+    ``mistakes`` holds every one of them as ``(path, expected, found)``, and so
+    does the message.
     """
 
     def __init__(self, source: str, mistakes: Sequence[tuple[str, str, str]]) -> None:
         self.source = source
         self.mistakes = tuple(mistakes)
-        super().__init__(
-            "\n".join(
-                f"{source}: {path}: expected {expected}, found {found}"
-                for path, expected, found in self.mistakes
-            )
-        )
+        super().__init__(f"{source}: {'; '.join(self._sentences())}")
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"{self.source}: {sentence}" for sentence in self._sentences())
+
+    def _sentences(self) -> list[str]:
+        return [
+            f"{path}: expected {expected}, found {found}" for path, expected, found in self.mistakes
+        ]
 
 
 class NotFound(Error):

@@ -285,6 +285,7 @@ def test_a_bug_shows_its_traceback_with_debug_only() -> None:
     result = failing("raise KeyError('x')", "--debug")
     assert "Traceback" in result.stderr
     assert all(line.startswith("time=") for line in result.stderr.splitlines())
+    assert "level=error" in result.stderr.splitlines()[-1]
 
 
 def test_an_interrupt_is_quiet() -> None:
@@ -292,15 +293,41 @@ def test_an_interrupt_is_quiet() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
-def test_each_mistake_is_an_entry_of_its_own() -> None:
-    result = failing(
-        "from pyrunc.errors import InvalidConfig;"
-        " raise InvalidConfig('c', [('a', 'b', 'c'), ('d', 'e', 'f')])"
-    )
-    assert [line.partition("msg=")[2] for line in result.stderr.splitlines()] == [
-        '"c: a: expected b, found c"',
-        '"c: d: expected e, found f"',
-    ]
+TWO_MISTAKES = (
+    "from pyrunc.errors import InvalidConfig;"
+    " raise InvalidConfig('c', [('a', 'b', 'c'), ('d', 'e', 'f')])"
+)
+
+
+def test_all_mistakes_are_one_entry() -> None:
+    logged = message(failing(TWO_MISTAKES))
+    assert logged == '"c: a: expected b, found c; d: expected e, found f"'
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_a_terminal_shows_each_mistake_on_a_line(to_file: bool, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = FAILING.format(source=SOURCE, statement=TWO_MISTAKES)
+    options = ["--log", str(log), "--log-format", "json"] if to_file else []
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-X", "utf8", "-c", program, *options, "start", "x"],
+            stderr=theirs,
+            check=False,
+            timeout=30,
+        )
+        shown = os.read(ours, 4096).decode().splitlines()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    for line, words in zip(
+        shown, ("c: a: expected b, found c", "c: d: expected e, found f"), strict=True
+    ):
+        assert line.strip('"').endswith(words)
+    if to_file:
+        (entry,) = log.read_text().splitlines()
+        assert json.loads(entry)["msg"] == "c: a: expected b, found c; d: expected e, found f"
 
 
 def test_features_are_json() -> None:

@@ -76,17 +76,16 @@ def test_errors_go_to_the_file_and_bare_to_stderr(
     path.write_text("before\n")
     log = Log()
     log.configure(str(path), "json", False)
-    log.error("first\nsecond \x1b[31m")
+    log.error("first\nsecond \x1b[31m", lines=["first", "second"])
     log.warn("only in the file")
     log.debug("nowhere")
     before, *entries = path.read_text().splitlines()
     assert before == "before"
     assert [(json.loads(e)["level"], json.loads(e)["msg"]) for e in entries] == [
-        ("error", "first"),
-        ("error", "second \x1b[31m"),
+        ("error", "first\nsecond \x1b[31m"),
         ("warning", "only in the file"),
     ]
-    assert capfd.readouterr().err == "first\nsecond \\x1b[31m\n"
+    assert capfd.readouterr().err == "first\\nsecond \\x1b[31m\n"
 
 
 def test_without_a_file_errors_appear_once_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:

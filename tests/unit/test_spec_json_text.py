@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import pyrunc
 from pyrunc.spec import json_text
+from pyrunc.spec.json_mistake import first_mistake
 from pyrunc.spec.json_text import NotJson, encode, encode_indented, parse
 
 SOURCE = str(Path(pyrunc.__file__).parents[1])
@@ -38,6 +39,7 @@ def test_what_is_encoded_is_parsed_back(value):
 @settings(max_examples=60)
 @given(st.text(max_size=40) | st.text(alphabet='{}[]",:0123456789.eE-+tfn \\u', max_size=30))
 def test_the_same_texts_are_json_as_for_the_package(text):
+    text = text.removeprefix("\ufeff")
     try:
         expected = json.loads(text)
         refused = "NaN" in text or "Infinity" in text or "e" in text.lower()
@@ -61,6 +63,23 @@ def test_members_keep_their_order():
     assert encode({"b": 1, "a": [True, None]}) == '{"b":1,"a":[true,null]}'
 
 
+def test_a_byte_order_mark_is_passed_over():
+    assert parse("\ufeff{}") == parse("\ufeff{}".encode()) == {}
+
+
+@settings(max_examples=200)
+@given(VALUES, st.integers(0, 400), st.sampled_from(["", ",", "}", "]", '"', ":", "x", "\\", "1"]))
+def test_a_mistake_is_found_wherever_there_is_one(value, at, changed):
+    text = encode_indented(value, " ")
+    text = text[:at] + changed + text[at + 1 :]
+    try:
+        parse(text)
+    except NotJson as error:
+        assert error.where != "the whole"
+    else:
+        assert first_mistake(text) is None
+
+
 def test_of_members_named_twice_the_last_wins():
     assert parse('{"a": 1, "a": 2}') == {"a": 2}
 
@@ -68,21 +87,54 @@ def test_of_members_named_twice_the_last_wins():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "line 1 column 1"),
-        ('{"a": 1,\n  "b" 2}', "invalid JSON at line 2 column 7: expecting ':' delimiter"),
-        ("{} {}", "line 1 column 4: extra data"),
-        ('["\x01"]', "invalid control character"),
-        ("\ufeff{}", "BOM"),
-        (b'"\xff"', "invalid JSON at byte 1: not UTF-8"),
-        (b'"\xed\xa0\x80"', "not UTF-8"),
-        ("[NaN]", "NaN is not a JSON number"),
-        ("-Infinity", "-Infinity is not a JSON number"),
-        ("1e999", "out of range"),
-        ("1" * 5000, "more than 4300 digits"),
+        ("", "line 1 column 1: expected a value, found nothing: the text is empty"),
+        (" \n", "line 2 column 1: expected a value, found nothing: the text is empty"),
+        (
+            '{"a": 1,\n  "b" 2}',
+            'invalid JSON, line 2 column 7: expected a ":" after the name, found "2"',
+        ),
+        ("{} {}", 'line 1 column 4: expected the end of the text, found more of it: "{"'),
+        ('{"a": 1}}', 'line 1 column 9: expected the end of the text, found more of it: "}"'),
+        ("// mine\n{}", "line 1 column 1: expected a value, found a comment (//); JSON has none"),
+        ("{}\n# x", "line 2 column 1: expected the end of the text, found more of it: a comment"),
+        ("{'a': 1}", 'line 1 column 2: expected a name in double quotes or "}", found a single'),
+        ("{a: 1}", 'found the word "a" without double quotes'),
+        ('{"a": 1,}', "line 1 column 9: expected a name in double quotes, found"),
+        ("[1,]", "(no comma may follow the last one)"),
+        ('{"a": 1,, "b": 2}', 'line 1 column 9: expected a name in double quotes, found ","'),
+        ("[1 2]", 'line 1 column 4: expected "," or "]", found "2"'),
+        ('{"a": [1', 'line 1 column 9: expected "," or "]", found the end of the text'),
+        ('{"a"', 'line 1 column 5: expected a ":" after the name, found the end of the text'),
+        ('{"a": "b', "the double quote that ends the string of line 1 column 7, found the end of"),
+        (
+            '["b\\',
+            "the double quote that ends the string of line 1 column 2, found the end of the t",
+        ),
+        ('["a\nb"]', "line 1 column 4: expected the double quote that ends the string of line 1"),
+        ('["\x01"]', "found a control character, U+0001"),
+        (
+            '["\\q"]',
+            'expected one of \\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX, found "\\q"',
+        ),
+        ('["\\u12"]', 'found "\\u12'),
+        ("[True]", "found True, which JSON writes true"),
+        ("[\u201ca\u201d]", "found a typographic quote (\\u201c)"),
+        ("{\0}\0", "found a NUL character (is the text UTF-16?)"),
+        ("{}".encode("utf-16"), "expected UTF-8, found UTF-16 or UTF-32, by its byte order mark"),
+        (b'"\xff"', "invalid JSON, line 1 column 2: expected UTF-8, found the byte 0xff"),
+        (b'{"a":\n "\xc3\xa9\xe9"}', "line 2 column 4: expected UTF-8, found the byte 0xe9"),
+        (b'"\xed\xa0\x80"', "expected UTF-8, found the byte 0xed"),
+        (
+            "[NaN]",
+            'line 1 column 2: expected a value or "]", found NaN, which is not a JSON number',
+        ),
+        ("-Infinity", "found -Infinity, which is not a JSON number"),
+        ("[1, 1e999]", "line 1 column 5: expected a number, found one out of range: 1e999"),
+        ("1" * 5000, "line 1 column 1: expected a number, found one of more than 4300 digits"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
         ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
-        (b" " * (json_text.MAXIMUM_BYTES + 1), "more than 16 MiB"),
+        (b" " * (json_text.MAXIMUM_BYTES + 1), "expected at most 16 MiB of JSON, found more"),
     ],
 )
 def test_refused_texts_say_why(text, words):

@@ -72,8 +72,10 @@ def test_every_mistake_is_in_the_error(config):
         "process.cwd",
         "linux.namespaces[5].type",
     ]
-    assert len(str(refused.value).splitlines()) == 3
-    assert f'{path}: process.cwd: expected an absolute path, found "relative"' in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert '; process.cwd: expected an absolute path, found "relative"; ' in str(refused.value)
+    _, second, _ = refused.value.lines
+    assert second == f'{path}: process.cwd: expected an absolute path, found "relative"'
 
 
 def test_no_control_character_of_the_config_reaches_the_message(config):
@@ -85,10 +87,10 @@ def test_no_control_character_of_the_config_reaches_the_message(config):
     spec["linux"]["namespaces"].append({"type": nasty})
     with pytest.raises(InvalidConfig) as refused:
         load(config(spec))
-    for line in str(refused.value).splitlines():
+    for line in (str(refused.value), *refused.value.lines):
         assert line.isascii()
         assert line.isprintable()
-        assert len(line) < 400
+    assert all(len(line) < 400 for line in refused.value.lines)
 
 
 def test_a_missing_config_says_what_to_do(tmp_path):
@@ -118,7 +120,7 @@ def test_a_path_with_nul_is_an_error():
         (b"null", "the whole: expected an object, found null"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
-        (b'"\xff"', "not UTF-8"),
+        (b'"\xff"', "expected UTF-8"),
         (b'{"x": "\\ud800"}', "surrogate"),
     ],
 )

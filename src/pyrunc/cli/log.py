@@ -11,6 +11,10 @@ import time
 
 from pyrunc.errors import Error, reason
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _STDERR = 2
 _UNQUOTED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+")
 
@@ -47,26 +51,30 @@ class Log:
     def debug(self, message: str) -> None:
         """Record a detail, when ``--debug`` was given."""
         if self.debugging:
-            self._entries("debug", message)
+            self._entries("debug", *message.split("\n"))
 
     def warn(self, message: str) -> None:
         """Record something that went wrong but does not stop the operation."""
         self._entries("warning", message)
 
-    def error(self, message: str) -> None:
-        """Record why the command failed, an entry for each line of ``message``."""
+    def error(self, message: str, lines: Sequence[str] = ()) -> None:
+        """Record why the command failed: one entry, as engines show the first or the last.
+
+        :param lines: the message as a person at a terminal reads it.
+        """
+        shown = lines if lines and posix.isatty(_STDERR) else (message,)
+        if self._descriptor == _STDERR:
+            self._entries("error", *shown)
+            return
         self._entries("error", message)
-        if self._descriptor != _STDERR:
-            from .text import visible
+        from .text import visible
 
-            bare = "".join(f"{visible(line)}\n" for line in message.split("\n"))
-            _write(_STDERR, bare)
+        _write(_STDERR, "".join(f"{visible(line)}\n" for line in shown))
 
-    def _entries(self, level: str, message: str) -> None:
+    def _entries(self, level: str, *messages: str) -> None:
         now = timestamp(time.time())
         form = json_entry if self._json else text_entry
-        lines = message.split("\n") or [""]
-        _write(self._descriptor, "".join(form(now, level, line) for line in lines))
+        _write(self._descriptor, "".join(form(now, level, message) for message in messages))
 
 
 def text_entry(now: str, level: str, message: str) -> str:

@@ -68,7 +68,7 @@ def invoke(argv: list[str]) -> int:
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     except Error as error:
-        log.error(str(error))
+        log.error(str(error), error.lines)
     except BaseException as error:
         _report_bug(log, error)
     return 1
@@ -124,7 +124,7 @@ def _command(
         code: int = module.call(settings, options, arguments)
         settings.trace.mark(f"rest of {name}")
     except Error as error:
-        log.error(str(error))
+        log.error(str(error), error.lines)
         return getattr(module, "FAILURE", 1)
     except Exception as error:
         _report_bug(log, error)
@@ -238,11 +238,12 @@ def _report_bug(log: Log, error: BaseException) -> None:
     where = getattr(error, "filename", None)
     about = f": {where!r}" if where is not None else ""
     try:
-        log.error(f"internal error: {kind}: {_one_line(reason(error))}{about}: please report")
         if log.debugging:
             from traceback import format_exception
 
+            # First, as engines show the last line of the log.
             log.debug("".join(format_exception(error)).rstrip("\n"))
+        log.error(f"internal error: {kind}: {_one_line(reason(error))}{about}: please report")
     except Exception:
         log.error(f"internal error: {kind}: please report")
 

@@ -2,13 +2,11 @@
 
 The accelerators behind ``json`` (the ``_json`` module) do the work; they are
 private to CPython, so a version in which they are gone or take other arguments
-falls back to the package itself. Syntax errors are located by the package too:
-an error may be slow. Nothing here knows what the text is about.
+falls back to the package itself. What is wrong with a text that is refused is found
+by :mod:`pyrunc.spec.json_mistake`. Nothing here knows what the text is about.
 """
 
 from __future__ import annotations
-
-import sys
 
 from pyrunc.errors import Error
 
@@ -25,13 +23,14 @@ _BLANKS = " \t\n\r"
 class NotJson(Error):
     """A text is not JSON, or more of it than can be accepted.
 
-    ``where`` is "line 3 column 7" or empty, ``problem`` says what is wrong there.
+    ``where`` is "line 3 column 7" or "the whole"; what was ``expected`` and ``found`` there.
     """
 
-    def __init__(self, problem: str, where: str = "") -> None:
-        self.problem = problem
+    def __init__(self, expected: str, found: str, where: str = "the whole") -> None:
+        self.expected = expected
+        self.found = found
         self.where = where
-        super().__init__(f"invalid JSON at {where}: {problem}" if where else problem)
+        super().__init__(f"invalid JSON, {where}: expected {expected}, found {found}")
 
 
 def parse(text: str | bytes) -> object:
@@ -40,14 +39,13 @@ def parse(text: str | bytes) -> object:
     Raises NotJson for anything RFC 8259 does not allow (NaN, Infinity, bytes
     that are not UTF-8), numbers out of a float's range, texts larger than
     MAXIMUM_BYTES and nesting deeper than the interpreter's recursion limit.
+    A byte order mark is passed over, as section 8.1 lets a parser do.
     """
     if len(text) > MAXIMUM_BYTES:
-        raise NotJson(f"more than {MAXIMUM_BYTES // (1024 * 1024)} MiB of JSON")
+        raise NotJson(f"at most {MAXIMUM_BYTES // (1024 * 1024)} MiB of JSON", "more")
     if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError as error:
-            raise NotJson("not UTF-8", f"byte {error.start}") from None
+        text = _decoded(text)
+    text = text.removeprefix("\ufeff")
     stripped = text.strip(_BLANKS)
     try:
         if _scan is not None:
@@ -55,7 +53,7 @@ def parse(text: str | bytes) -> object:
             if end == len(stripped):
                 return value
     except RecursionError:
-        raise NotJson("nested too deeply") from None
+        raise _too_deep() from None
     except (ValueError, StopIteration, SystemError):
         # SystemError: the scanner looks for its exception in the package json, which
         # nobody has imported (CPython 3.11), and comes back without one.
@@ -72,7 +70,7 @@ def encode(value: object) -> str:
 
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except RecursionError:
-        raise NotJson("nested too deeply to be written as JSON") from None
+        raise NotJson("what can be written as JSON", "values nested too deeply") from None
 
 
 def encode_indented(value: object, indent: str = "\t") -> str:
@@ -81,7 +79,7 @@ def encode_indented(value: object, indent: str = "\t") -> str:
     try:
         _indented(value, "\n", indent, parts)
     except RecursionError:
-        raise NotJson("nested too deeply to be written as JSON") from None
+        raise NotJson("what can be written as JSON", "values nested too deeply") from None
     return "".join(parts)
 
 
@@ -95,7 +93,7 @@ def check_characters(value: object) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise NotJson("an escaped half of a surrogate pair") from None
+        raise NotJson("characters", "an escaped half of a surrogate pair") from None
 
 
 def _indented(value: object, newline: str, indent: str, parts: list[str]) -> None:
@@ -121,29 +119,47 @@ def _indented(value: object, newline: str, indent: str, parts: list[str]) -> Non
 
 
 def _parse_with_package(text: str) -> object:
-    """Parse slowly; this is the way to a message with line and column."""
+    """Parse slowly; this is the way to a message, too."""
     import json
 
     try:
         return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise NotJson(error.msg[:1].lower() + error.msg[1:], where) from None
     except RecursionError:
-        raise NotJson("nested too deeply") from None
-    except ValueError:
-        # int() refuses more digits than sys.get_int_max_str_digits().
-        raise NotJson(f"a number of more than {sys.get_int_max_str_digits()} digits") from None
+        raise _too_deep() from None
+    except ValueError as error:
+        from pyrunc.spec.json_mistake import first_mistake, place
+
+        mistake = first_mistake(text)
+        if mistake is None:
+            raise NotJson("JSON", str(error)) from None
+        raise NotJson(mistake.expected, mistake.found, place(text, mistake.at)) from None
+
+
+def _too_deep() -> NotJson:
+    return NotJson("fewer levels", "values nested too deeply")
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        from pyrunc.spec.json_mistake import place
+
+        found = f"the byte 0x{text[error.start]:02x}, as in a text of another encoding"
+        if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            found = "UTF-16 or UTF-32, by its byte order mark"
+        before = text[: error.start].decode()
+        raise NotJson("UTF-8", found, place(before, len(before))) from None
 
 
 def _no_constant(name: str) -> object:
-    raise NotJson(f"{name} is not a JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if number - number != 0:
-        raise NotJson("a number out of range")
+        raise ValueError("a number out of range")
     return number
 
 

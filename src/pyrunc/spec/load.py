@@ -124,8 +124,7 @@ def _parsed(text: bytes, source: str) -> Any:
         if b"\\ud" in text or b"\\uD" in text:
             json_text.check_characters(contents)
     except json_text.NotJson as error:
-        mistake = (error.where or "the whole", "JSON", error.problem)
-        raise InvalidConfig(source, [mistake]) from None
+        raise InvalidConfig(source, [(error.where, error.expected, error.found)]) from None
     return contents
 
 
