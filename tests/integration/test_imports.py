@@ -65,6 +65,7 @@ LAUNCH = {
     "pyrunc.process.attributes": "limits, scheduling, affinity",
     "pyrunc.process.channel": "what builder, init and runtime say to each other",
     "pyrunc.container.prepared_process": "what create and exec make of it alike",
+    "pyrunc.ids": "which numbers are users and groups",
     "pyrunc.process.descriptors": "which descriptors are passed on",
     "pyrunc.process.failure": "what init reports when a call fails",
     "pyrunc.process.last_mile": "from root's to the user's program's rights",

@@ -12,7 +12,7 @@ TABLE: flags.Table = (
     ("detach,d", "bool", "a switch"),
     ("preserve-fds", "int", "a number"),
     ("env,e", "list", "many"),
-    ("additional-gids,g", "ints", "many numbers"),
+    ("additional-gids,g", "ids", "many numbers"),
     ("interval", "duration", "a time", 5.0),
 )
 

@@ -19,7 +19,7 @@ FLAGS: Table = (
     ("env,e", "list", "set NAME=VALUE in the environment; may be repeated"),
     ("tty,t", "bool", "give the program a terminal"),
     ("user,u", "str", "run as UID[:GID]"),
-    ("additional-gids,g", "ints", "one more group id; may be repeated"),
+    ("additional-gids,g", "ids", "one more group id; may be repeated"),
     ("process,p", "str", "file with the JSON of the process, in place of COMMAND"),
     ("detach,d", "bool", "return once the program runs"),
     PID_FILE,
@@ -47,8 +47,11 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
         raise Error("exec failed: process args cannot be empty")
     if options["preserve_fds"] < 0:
         raise Error(f"invalid value for --preserve-fds: {options['preserve_fds']} is negative")
-    check_user(options["user"])
+    from pyrunc.container.exec_process import parse_user
     from pyrunc.container.execute import ExecOptions, execute
+
+    if options["user"]:
+        parse_user(options["user"])
 
     return execute(
         settings,
@@ -74,16 +77,3 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
             pidfd_socket=from_here(options["pidfd_socket"]),
         ),
     )
-
-
-def check_user(user: str) -> None:
-    """See that ``--user`` is ``UID[:GID]`` in numbers; names are the container's own affair.
-
-    :raises Error: when it is not.
-    """
-    if not user:
-        return
-    uid, colon, gid = user.partition(":")
-    for kind, text in (("uid", uid), ("gid", gid)) if colon else (("uid", uid),):
-        if not (text.isascii() and text.isdigit()) or int(text[:11]) > 0xFFFFFFFE:
-            raise Error(f"exec failed: parsing {text} as int for {kind} failed: not a number")

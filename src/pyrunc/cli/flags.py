@@ -15,7 +15,7 @@ kind           value on the command line       value when absent
 ``str``        any text                        ``""``
 ``int``        decimal, 0x, 0o or 0b           ``0``
 ``list``       any text, may be repeated       ``[]``
-``ints``       integer, may be repeated        ``[]``
+``ids``        id, decimal, may be repeated    ``[]``
 ``duration``   ``1m30s``, ``100ms``            ``0.0`` (seconds)
 =============  ==============================  ==================
 
@@ -68,7 +68,7 @@ def parse(
         if len(flag) == 4:
             options[key(flag)] = flag[3]
         else:
-            options[key(flag)] = [] if kind in ("list", "ints") else _ABSENT[kind]
+            options[key(flag)] = [] if kind in ("list", "ids") else _ABSENT[kind]
         for name in flag[0].split(","):
             kinds[name] = flag
     arguments: list[str] = []
@@ -107,7 +107,7 @@ def parse(
             converted = _converted(found[1], name, value)
         where = key(found)
         options["given"].add(where)
-        if found[1] in ("list", "ints"):
+        if found[1] in ("list", "ids"):
             options[where].append(converted)
         else:
             options[where] = converted
@@ -134,12 +134,16 @@ def _converted(kind: str, name: str, value: str) -> str | int | float:
             from .durations import seconds
 
             return seconds(value)
+        if kind == "ids":
+            from pyrunc import ids
+
+            return ids.parse(value)
         return integer(value)
     except OverflowError:
         cause = "value out of range"
     except ValueError:
         cause = "parse error"
-        if kind == "ints":
+        if kind == "ids":
             cause = f"strconv.ParseInt: parsing {_quoted(value)}: invalid syntax"
     raise UsageError(f"invalid value {_quoted(value)} for flag -{name}: {cause}")
 

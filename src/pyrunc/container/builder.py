@@ -144,7 +144,7 @@ def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
             root, process["args"][0], last_mile.environment, process["cwd"]
         )
         uid = (process.get("user") or {}).get("uid", 0)
-        last_mile.environment = with_home(root, list(last_mile.environment), uid)
+        last_mile.environment = with_home(root, list(last_mile.environment), uid, handover.proc)
         posix.close(root)
         _compile(launch, handover, last_mile)
     program = launch_fd(launch.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyrunc import ids
 from pyrunc.errors import Error
 
 TYPE_CHECKING = False
@@ -75,7 +76,11 @@ class ExecOptions:
 
 
 def process_of(spec: Spec, options: ExecOptions) -> Process:
-    """Return the process to run: the file's, or the container's own with the flags applied."""
+    """Return the process to run: the file's, or the container's own with the flags applied.
+
+    :raises Error: when an option holds what cannot be.
+    """
+    _check(options)
     container = spec.get("process") or _NOTHING
     if options.process_file:
         return _from_file(options.process_file, container)
@@ -93,7 +98,7 @@ def process_of(spec: Spec, options: ExecOptions) -> Process:
         process["noNewPrivileges"] = True
     user = dict(process.get("user") or {"uid": 0, "gid": 0})
     if options.user:
-        user["uid"], gid = _ids(options.user)
+        user["uid"], gid = parse_user(options.user)
         if gid is not None:
             user["gid"] = gid
     if options.additional_gids:
@@ -127,9 +132,33 @@ def _checked_cwd(cwd: str) -> str:
     return cwd
 
 
-def _ids(user: str) -> tuple[int, int | None]:
-    uid, _, gid = user.partition(":")
-    try:
-        return int(uid), int(gid) if gid else None
-    except ValueError:
-        raise Error(f"invalid user {user!r}: expected UID or UID:GID in numbers") from None
+def parse_user(user: str) -> tuple[int, int | None]:
+    """Return the ids of ``UID[:GID]``; names are the container's own affair.
+
+    :raises Error: when they are no ids, with what is wrong.
+    """
+    found: list[int] = []
+    for kind, text in zip(("uid", "gid"), user.split(":", 1), strict=False):
+        try:
+            found.append(ids.parse(text))
+        except (OverflowError, ValueError) as error:
+            why = "value out of range" if isinstance(error, OverflowError) else "not a number"
+            raise Error(f"exec failed: parsing {text} as int for {kind} failed: {why}") from None
+    return found[0], found[1] if len(found) == 2 else None
+
+
+def _check(options: ExecOptions) -> None:
+    """See that the program's strings can be passed to the kernel, and that ids are some."""
+    options.additional_gids = [ids.check(gid, "additional gid") for gid in options.additional_gids]
+    for what, texts in (
+        ("args", options.args),
+        ("env", options.env),
+        ("cwd", (options.cwd,)),
+        ("caps", options.caps),
+        ("user", (options.user,)),
+        ("process label", (options.process_label,)),
+        ("AppArmor profile", (options.apparmor,)),
+    ):
+        for text in texts:
+            if type(text) is not str or "\0" in text:
+                raise Error(f"exec failed: {what}: expected text without NUL, found {text!r}")

@@ -297,6 +297,8 @@ class _Execution:
             flags |= FLAGS[kind]
         if flags:
             launch.call("join the container's namespaces", "setns", self.pidfd, flags)
+        if "mount" not in self.namespaces:
+            self._change_root(launch)
         if can_enter(self.root, self.process["cwd"]):
             last_mile.add_cwd(launch)
         last_mile.add_preparation(launch)
@@ -317,6 +319,17 @@ class _Execution:
             posix.set_inheritable(trace.stamps, True)
             trace.expect(launch.stamped)
         return launch_fd(launch.encode())
+
+    def _change_root(self, launch: LaunchProgram) -> None:
+        """Enter the container's root where no mount namespace does it: it is only chrooted.
+
+        After the user namespace, which may be what gives the right to chroot(2).
+        """
+        posix.set_inheritable(self.root, True)
+        doing = "change to the container's root"
+        launch.call(doing, "fchdir", self.root)
+        launch.call(doing, "chroot", ".")
+        launch.call(doing, "close", self.root)
 
     def _last_mile(self) -> LastMile:
         process = self.process

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 from _struct import pack, unpack_from
-from errno import EAGAIN, EEXIST, ELOOP, ENOENT, ENOTDIR, EXDEV
+from errno import EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV
 
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -65,8 +65,46 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
 
 
 def open_in_root(root: int, path: str, flags: int = O_PATH, mode: int = 0) -> int:
-    """Open ``path`` as a process chrooted to ``root`` would see it."""
+    """Open ``path`` as a process chrooted to ``root`` would see it.
+
+    Without O_PATH that only goes for directories: opening anything else may already do
+    something (a device) or wait (a fifo). :func:`read_in_root` looks first.
+    """
     return openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, mode)
+
+
+def reopen(descriptor: int, flags: int, proc: int | None = None) -> int:
+    """Open what an O_PATH descriptor, which has been looked at, leads to: that and nothing else.
+
+    :param proc: the host's procfs, where /proc may be the container's by now.
+    """
+    if proc is None:
+        return posix.open(f"/proc/self/fd/{descriptor}", flags | O_CLOEXEC)
+    return posix.open(f"self/fd/{descriptor}", flags | O_CLOEXEC, dir_fd=proc)
+
+
+def read_in_root(root: int, path: str, limit: int, proc: int | None = None) -> bytes:
+    """Read at most ``limit`` bytes of the regular file ``path`` below ``root``.
+
+    Devices, fifos and what the kernel makes up while it is read (procfs, sysfs) are
+    looked at, but not opened: with the host's rights that could do anything.
+
+    :param proc: as :func:`reopen` takes it.
+    :raises OSError: EINVAL for all that is not a regular file.
+    """
+    found = open_in_root(root, path)
+    try:
+        status = posix.stat(found)
+        made_up = filesystem_magic(found) in (PROC_SUPER_MAGIC, SYSFS_MAGIC)
+        if status.st_mode & S_IFMT != S_IFREG or made_up:
+            raise OSError(EINVAL, "not a regular file")
+        descriptor = reopen(found, posix.O_RDONLY | posix.O_NONBLOCK, proc)
+    finally:
+        posix.close(found)
+    try:
+        return read_all(descriptor, min(status.st_size, limit))
+    finally:
+        posix.close(descriptor)
 
 
 def clean_path(path: str) -> str:

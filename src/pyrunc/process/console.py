@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TIOCSCTTY = 0x540E
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
+#: pts(4).
+_MULTIPLEXER = posix.makedev(5, 2)
 
 
 def open_terminal(root: int) -> tuple[int, int]:
@@ -38,11 +40,14 @@ def open_terminal(root: int) -> tuple[int, int]:
             raise
         raise Error("a terminal needs a devpts file system mounted on /dev/pts") from None
     try:
-        if files.filesystem_magic(multiplexer) != files.DEVPTS_SUPER_MAGIC:
+        status = posix.stat(multiplexer)
+        if (
+            status.st_mode & files.S_IFMT != files.S_IFCHR
+            or status.st_rdev != _MULTIPLEXER
+            or files.filesystem_magic(multiplexer) != files.DEVPTS_SUPER_MAGIC
+        ):
             raise Error("/dev/pts/ptmx is not the multiplexer of a devpts file system")
-        master = posix.open(
-            f"/proc/self/fd/{multiplexer}", posix.O_RDWR | posix.O_NOCTTY | files.O_CLOEXEC
-        )
+        master = files.reopen(multiplexer, posix.O_RDWR | posix.O_NOCTTY)
     finally:
         posix.close(multiplexer)
     syscall(SYS["ioctl"], master, _TIOCSPTLCK, pack("=i", 0))

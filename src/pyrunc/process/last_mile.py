@@ -12,6 +12,7 @@ import posix
 from _struct import pack
 from errno import ENOSYS, EPERM
 
+from pyrunc import ids
 from pyrunc.linux import processes as p
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
@@ -35,7 +36,7 @@ _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 _AT_EACCESS = 0x200
 _MASK = 0xFFFFFFFFFFFFFFFF
-_AT_FDCWD = -100 & _MASK
+_AT_FDCWD = -100
 _X_OK = 1
 #: The umask when ``process.user.umask`` is not given, as runc has it. Inheriting the caller's,
 #: which for an engine's monitor is often 0, would make every file world-writable.
@@ -177,8 +178,9 @@ class LastMile:
         """
         process = self.process
         user = process.get("user") or {}
+        uid, gid = ids.check(user.get("uid", 0), "uid"), ids.check(user.get("gid", 0), "gid")
+        groups = [ids.check(number, "gid") for number in user.get("additionalGids") or ()]
         for descriptor in self.give_stdio:
-            uid = user.get("uid", 0)
             program.call("give stdio to the user", "fchown", descriptor, uid, -1, ignore=True)
         if self.dropped:
             program.drop_capabilities(self.dropped)
@@ -187,13 +189,11 @@ class LastMile:
         if self.seccomp and not self.no_new_privileges:
             # Only CAP_SYS_ADMIN may load a filter without no_new_privs (seccomp(2)).
             self._add_seccomp(program, up, down)
-        groups = user.get("additionalGids") or []
         if not self.keep_groups:
             gids = pack(f"={len(groups)}I", *groups) if groups else 0
             program.call(
                 "set supplementary groups", "setgroups", len(groups), gids, ignore=not groups
             )
-        gid, uid = user.get("gid", 0), user.get("uid", 0)
         program.call(f"set gid {gid}", "setresgid", gid, gid, gid)
         program.call(f"set uid {uid}", "setresuid", uid, uid, uid)
         for label, name, *arguments in self.capability_calls[1]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
+from pyrunc.errors import Error
 from pyrunc.linux.numbers import SYS
 from pyrunc.process.failure import MAGIC
 
@@ -27,6 +28,9 @@ _FIRST_ARGUMENT = 16
 _STORE = 64
 _LABEL = 72
 _MASK = (1 << 64) - 1
+#: Arguments that are numbers: the kernel looks at the lower half of most (`int`, `uid_t`), where
+#: a larger one would come out as another.
+_LEAST, _MOST = -(1 << 31), (1 << 32) - 1
 
 
 class Pointer(int):
@@ -108,6 +112,7 @@ class LaunchProgram:
         :param ignore: go on when it fails.
         :param store: where its result goes (8 bytes).
         :param store_in_next: let its result be the first argument of the next entry.
+        :raises Error: when a number does not fit in 32 bits.
         """
         target = -1 if store is None else int(store)
         if store_in_next:
@@ -177,8 +182,11 @@ class LaunchProgram:
         store: int = -1,
     ) -> int:
         placed = []
+        most = _MASK if kind in (_DROP_CAPABILITIES, _HOOK) else _MOST
         for argument in arguments:
             if isinstance(argument, int):
+                if not _LEAST <= argument <= most:
+                    raise Error(f"{label}: {int(argument)} does not fit in the call's argument")
                 placed.append(argument)
             elif isinstance(argument, str):
                 placed.append(self.string(argument))

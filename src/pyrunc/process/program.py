@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pyrunc.step import Build
 
 
+#: No more of an /etc/passwd is read (bytes).
+_MOST_OF_PASSWD = 1 << 22
 #: /dev/null, which is everybody's (null(4)).
 _NULL_DEVICE = posix.makedev(1, 3)
 
@@ -52,32 +54,40 @@ def find_program(root: int, name: str, env: Sequence[str], cwd: str) -> str:
     raise ExecFailed(f'exec: "{name}": executable file not found in $PATH')
 
 
-def with_home(root: int, env: list[str], uid: int) -> list[str]:
+def with_home(root: int, env: list[str], uid: int, proc: int | None = None) -> list[str]:
     """Return ``env`` with HOME, taken from the container's /etc/passwd where it is not set.
 
-    "/" where the file does not know the user, as runc has it.
+    "/" where the file does not know the user, as runc has it, or is none that can be read.
+
+    :param proc: the host's procfs, where /proc is the container's.
     """
     if any(entry.startswith("HOME=") for entry in env):
         return env
-    home = "/"
     try:
-        passwd = files.open_in_root(root, "/etc/passwd", posix.O_RDONLY | posix.O_NONBLOCK)
+        passwd = files.read_in_root(root, "/etc/passwd", _MOST_OF_PASSWD, proc)
     except OSError:
-        return [*env, f"HOME={home}"]
-    try:
-        text = files.read_all(passwd, 1 << 22) if _is_regular(passwd) else b""
-    finally:
-        posix.close(passwd)
-    for line in text.split(b"\n"):
-        fields = line.split(b":")
-        if len(fields) >= 6 and fields[2] == b"%d" % uid and fields[5]:
-            home = fields[5].decode("utf-8", "surrogateescape")
-            break
+        passwd = b""
+    home = _home_in(passwd, uid).decode("utf-8", "surrogateescape")
     return [*env, f"HOME={home}"]
 
 
-def _is_regular(descriptor: int) -> bool:
-    return posix.stat(descriptor).st_mode & files.S_IFMT == files.S_IFREG
+def _home_in(passwd: bytes, uid: int) -> bytes:
+    """Return the sixth field of the user's line; the container may have written anything.
+
+    Lines that do not name the number are never taken apart: a file of separators alone
+    would fill memory with its fields.
+    """
+    number = b"%d" % uid
+    at = passwd.find(b":%b:" % number)
+    while at >= 0:
+        start = passwd.rfind(b"\n", 0, at) + 1
+        end = passwd.find(b"\n", at)
+        fields = passwd[start : end if end >= 0 else None].split(b":", 6)
+        # A zero byte would end the variable in the middle: that is no directory's name.
+        if len(fields) >= 6 and fields[2] == number and fields[5] and b"\0" not in fields[5]:
+            return fields[5]
+        at = passwd.find(b":%b:" % number, end) if end >= 0 else -1
+    return b"/"
 
 
 def _why_not_executable(root: int, path: str, cwd: str) -> str:
@@ -91,7 +101,8 @@ def _why_not_executable(root: int, path: str, cwd: str) -> str:
     posix.close(program)
     if mode & files.S_IFMT == files.S_IFDIR:
         return "is a directory"
-    if not mode & 0o111:
+    # execve(2) runs regular files alone.
+    if mode & files.S_IFMT != files.S_IFREG or not mode & 0o111:
         return "permission denied"
     return ""
 

@@ -1,64 +1,86 @@
 """``tmpcopyup``: fill a tmpfs with what the directory below it holds.
 
 Only loaded when an engine asks for it. Runs in the builder, before any process
-of the container exists, but the tree that it copies is hostile all the same:
-everything is opened relative to its parent and nothing is followed.
+of the container exists, but the tree that it copies is hostile all the same, and may
+be a volume that others change meanwhile: each file is opened with O_PATH relative to its
+parent, looked at, and only a regular file is then opened for reading.
 """
 
 from __future__ import annotations
 
 import posix
 
+from pyrunc.errors import Error
 from pyrunc.linux import files
 
+#: How deep directories may be nested: each level holds four descriptors open.
+_DEEPEST = 100
 
-def copy_tree(source: int, target: int) -> None:
-    """Copy the contents of directory ``source`` (a descriptor) into directory ``target``."""
+
+def copy_tree(source: int, target: int, levels: int = _DEEPEST) -> None:
+    """Copy the contents of directory ``source`` (a descriptor) into directory ``target``.
+
+    :raises Error: when they are nested too deeply.
+    """
+    if not levels:
+        raise Error(f"more than {_DEEPEST} directories inside each other are not copied up")
     reading = posix.open(".", posix.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC, dir_fd=source)
     try:
         for name in posix.listdir(reading):
-            _copy_entry(reading, target, name)
+            entry = _look_at(reading, name)
+            try:
+                _copy_entry(entry, target, name, levels)
+            finally:
+                posix.close(entry)
         _copy_metadata(posix.stat(reading), target)
     finally:
         posix.close(reading)
 
 
-def _copy_entry(source: int, target: int, name: str) -> None:
-    status = posix.stat(name, dir_fd=source, follow_symlinks=False)
+def _look_at(directory: int, name: str) -> int:
+    return posix.open(name, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=directory)
+
+
+def _copy_entry(entry: int, target: int, name: str, levels: int) -> None:
+    status = posix.stat(entry)
     kind = status.st_mode & files.S_IFMT
     if kind == files.S_IFLNK:
-        posix.symlink(posix.readlink(name, dir_fd=source), name, dir_fd=target)
+        # The empty name stands for the descriptor's own link (readlinkat(2)).
+        posix.symlink(posix.readlink("", dir_fd=entry), name, dir_fd=target)
         posix.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
     elif kind == files.S_IFDIR:
         posix.mkdir(name, 0o700, dir_fd=target)
-        flags = files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
-        inner_source = posix.open(name, posix.O_RDONLY | flags, dir_fd=source)
-        inner_target = posix.open(name, posix.O_RDONLY | flags, dir_fd=target)
+        inner = _look_at(target, name)
         try:
-            copy_tree(inner_source, inner_target)
+            copy_tree(entry, inner, levels - 1)
         finally:
-            posix.close(inner_source)
-            posix.close(inner_target)
+            posix.close(inner)
     elif kind == files.S_IFREG:
-        _copy_file(source, target, name, status)
+        _copy_file(entry, target, name, status)
     else:
         posix.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
-        posix.chown(name, status.st_uid, status.st_gid, dir_fd=target)
-        posix.chmod(name, status.st_mode & 0o7777, dir_fd=target)
+        node = _look_at(target, name)
+        try:
+            _copy_metadata(status, node)
+        finally:
+            posix.close(node)
 
 
-def _copy_file(source: int, target: int, name: str, status: posix.stat_result) -> None:
-    flags = files.O_NOFOLLOW | files.O_CLOEXEC
-    reading = posix.open(name, posix.O_RDONLY | flags, dir_fd=source)
-    create = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL
-    writing = posix.open(name, create | flags, 0o600, dir_fd=target)
+def _copy_file(entry: int, target: int, name: str, status: posix.stat_result) -> None:
+    reading = files.reopen(entry, posix.O_RDONLY | posix.O_NONBLOCK)
     try:
-        while posix.sendfile(writing, reading, None, 1 << 20):
-            pass
-        _copy_metadata(status, writing)
+        create = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL
+        writing = posix.open(
+            name, create | files.O_NOFOLLOW | files.O_CLOEXEC, 0o600, dir_fd=target
+        )
+        try:
+            while posix.sendfile(writing, reading, None, 1 << 20):
+                pass
+            _copy_metadata(status, writing)
+        finally:
+            posix.close(writing)
     finally:
         posix.close(reading)
-        posix.close(writing)
 
 
 def _copy_metadata(status: posix.stat_result, target: int) -> None:

@@ -7,7 +7,8 @@ config may have more: ranges that continue each other are joined when there are 
 
 from __future__ import annotations
 
-from pyrunc.spec.kinds import FINE, array, integer, members, uint32, wrong
+from pyrunc import ids
+from pyrunc.spec.kinds import FINE, array, id_number, integer, members, wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ def _joined(mappings: Sequence[IDMapping]) -> list[IDMapping]:
     return joined
 
 
-def _fits_32_bits(id_mapping: dict[str, Any]) -> Mistakes:
+def _ends_with_the_ids(id_mapping: dict[str, Any]) -> Mistakes:
     for name in ("containerID", "hostID"):
-        if id_mapping[name] + id_mapping["size"] > 2**32:
+        if id_mapping[name] + id_mapping["size"] - 1 > ids.HIGHEST:
             words = f"no more ids than there are after {name} {id_mapping[name]}"
             return wrong(words, id_mapping["size"], "size")
     return FINE
@@ -58,9 +59,9 @@ def _fits_32_bits(id_mapping: dict[str, Any]) -> Mistakes:
 
 _ranges = array(
     members(
-        {"containerID": uint32, "hostID": uint32, "size": integer(1, 2**32 - 1)},
+        {"containerID": id_number, "hostID": id_number, "size": integer(1, ids.HIGHEST + 1)},
         required=("containerID", "hostID", "size"),
-        rules=((("containerID", "hostID", "size"), _fits_32_bits),),
+        rules=((("containerID", "hostID", "size"), _ends_with_the_ids),),
     ),
 )
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from _json import encode_basestring_ascii
 
+from pyrunc import ids
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,6 +108,8 @@ uint32 = integer(0, 2**32 - 1)
 uint64 = integer(0, 2**64 - 1)
 int32 = integer(-(2**31), 2**31 - 1)
 int64 = integer(-(2**63), 2**63 - 1)
+#: A uid or gid.
+id_number = integer(0, ids.HIGHEST)
 
 
 def text(value: object) -> Mistakes:

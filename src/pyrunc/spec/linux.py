@@ -10,6 +10,7 @@ from pyrunc.spec.kinds import (
     array,
     below,
     boolean,
+    id_number,
     integer,
     join,
     key,
@@ -245,8 +246,8 @@ linux = members(
                     "minor": integer(0, 2**63 - 1),
                     # Engines pass st_mode as it is, type bits and all.
                     "fileMode": uint32,
-                    "uid": uint32,
-                    "gid": uint32,
+                    "uid": id_number,
+                    "gid": id_number,
                 },
                 required=("type", "path"),
                 rules=((("type", "major", "minor"), _device_has_numbers),),

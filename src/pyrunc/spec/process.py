@@ -12,6 +12,7 @@ from pyrunc.spec.kinds import (
     absolute_path,
     array,
     boolean,
+    id_number,
     int32,
     integer,
     members,
@@ -71,9 +72,6 @@ IO_PRIORITY_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"
 
 #: The kernel's CPU masks have at most 8192 bits (CONFIG_NR_CPUS).
 _cpus = number_list(8191, "CPUs")
-
-#: 2**32 - 1 is (uid_t)-1: "leave as it is" to setresuid(2), so never an id to become.
-_id = integer(0, 2**32 - 2)
 
 
 def repeated(entries: list[Any], member: str) -> list[Mistake]:
@@ -151,10 +149,10 @@ process = members(
         "user": members(
             {
                 # Go's decoder, and so every other runtime, takes absent ids as 0.
-                "uid": _id,
-                "gid": _id,
+                "uid": id_number,
+                "gid": id_number,
                 "umask": uint32,
-                "additionalGids": array(_id),
+                "additionalGids": array(id_number),
                 "username": text,
             }
         ),
