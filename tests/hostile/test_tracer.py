@@ -258,7 +258,7 @@ def test_what_init_says_to_the_runtime_cannot_be_forged(make_trace, taker, victi
         assert not pid_file.exists() or pid_file.read_text() != str(victim.pid)
 
     trace.repeat(10 * factor, enter_with_a_pid_file)
-    trace.end()
+    assert trace.end().forged
 
 
 def test_what_a_created_init_says_cannot_be_forged(make_trace, make_bundle, victim, factor):
@@ -273,7 +273,7 @@ def test_what_a_created_init_says_cannot_be_forged(make_trace, make_bundle, vict
         assert victim.poll() is None
 
     trace.repeat(4 * factor, create_and_start)
-    trace.end()
+    assert trace.end().forged
 
 
 def test_the_tracer_would_see_the_hosts_things(make_trace, pyrunc, host):

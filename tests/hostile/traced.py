@@ -104,6 +104,8 @@ class Sightings:
         self.channels: list[str] = []
         #: Processes that were stopped before they executed the container's program.
         self.early: set[int] = set()
+        #: Whether a message was written into a pipe of theirs.
+        self.forged = False
         self.own = own
         for line in text.splitlines():
             pid, moment, kind, *words = line.split("\t")
@@ -111,6 +113,8 @@ class Sightings:
             told = f"{kind} {' '.join(words)} (process {pid}, {moment})".replace("\1", " ")
             if kind == "first" and is_early(moment, words[1]):
                 self.early.add(int(pid))
+            elif kind == "forged":
+                self.forged = True
             elif kind == "used" or (judge is not None and not judge(*words)):
                 self.findings.append(told)
             elif kind == "fd" and stat.S_ISFIFO(int(words[4], 8)):
