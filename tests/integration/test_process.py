@@ -361,6 +361,25 @@ def test_exec_cpu_affinity(make_bundle, pyrunc):
     assert os.sched_getaffinity(pid) >= {first, second}
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
+def test_the_callers_cpu_affinity_does_not_stay(make_bundle, pyrunc):
+    """Without the reset the kernel keeps it across the move into a cpuset (since Linux 6.2)."""
+    every = sorted(os.sched_getaffinity(0))
+    look = ["grep", "Cpus_allowed:", "/proc/self/status"]
+    bundle = make_bundle(args=look)
+    usual = pyrunc.run(bundle).stdout
+
+    def pin() -> None:
+        os.sched_setaffinity(0, every[:1])
+
+    pinned = {"preexec_fn": pin}
+    assert pyrunc.run(bundle, **pinned).stdout == usual
+    bundle.process["args"] = ["sleep", "1000"]
+    container = pyrunc.start(bundle, **pinned)
+    assert os.sched_getaffinity(pyrunc.state(container)["pid"]) == set(every)
+    assert pyrunc("exec", container.id, *look, **pinned).stdout == usual
+
+
 @pytest.mark.parametrize("affinity", [{"initial": "x"}, {"final": "3-1"}, {"final": "999999"}])
 def test_wrong_exec_cpu_affinity(inside, affinity):
     done = inside(["true"], {"execCPUAffinity": affinity})

@@ -352,7 +352,9 @@ class _Execution:
         if last_mile.label_writes:
             last_mile.proc = self._keep(files.open_host_proc())
             posix.set_inheritable(last_mile.proc, True)
-        last_mile.cpu_affinity = (process.get("execCPUAffinity") or {}).get("final", "")
+        affinity = process.get("execCPUAffinity") or {}
+        # What was asked for before the transition holds after it, too (config.md, "final").
+        last_mile.cpu_affinity = affinity.get("final") or (None if affinity.get("initial") else "")
         if not process.get("terminal"):
             last_mile.give_stdio = stdio_to_give(outside(self.uid_map, uid))
         # With CAP_SYS_PTRACE the container could seize a process that shows itself without

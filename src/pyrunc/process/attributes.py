@@ -74,6 +74,8 @@ MEMORY_FLAGS = {
     "MPOL_F_RELATIVE_NODES": 1 << 14,
     "MPOL_F_STATIC_NODES": 1 << 15,
 }
+#: A bit for each of the 8192 CPUs that a kernel can be built for (CONFIG_NR_CPUS).
+_EVERY_CPU = b"\xff" * 1024
 _PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 
@@ -182,7 +184,18 @@ def add_memory_policy(program: LaunchProgram, policy: MemoryPolicy) -> None:
 
 
 def add_cpu_affinity(program: LaunchProgram, cpus: str) -> None:
-    """sched_setaffinity(2) to a list such as ``0-3,7``."""
+    """sched_setaffinity(2) to a list such as ``0-3,7``, or to every CPU there may be.
+
+    The latter undoes the mask of who called the runtime: since Linux 6.2 a process keeps it when
+    it joins a cpuset, of which it could then not use the rest (cpuset(7); kernel/sched/core.c,
+    user_cpus_ptr). The kernel itself takes away what the cpuset does not give.
+    """
+    if not cpus:
+        label = "undo the caller's CPU affinity"
+        every = _EVERY_CPU
+        # A sandbox around us may forbid it; the container then has what the runtime has.
+        program.call(label, "sched_setaffinity", 0, len(every), every, ignore=True)
+        return
     mask = 0
     for cpu in numbers_of(cpus):
         mask |= 1 << cpu

@@ -98,7 +98,9 @@ class LastMile:
         self.scheduler = process.get("scheduler")
         self.personality: Personality | None = None
         self.memory_policy: MemoryPolicy | None = None
-        self.cpu_affinity = ""
+        #: CPUs to run on, as ``0-3,7``; empty for all that the cgroup's cpuset gives; None for
+        #: those that the process runs on by then.
+        self.cpu_affinity: str | None = ""
         #: Whether it is in ``process.cwd`` already.
         self.entered_cwd = False
         #: Descriptors from 3 on that the program gets.
@@ -128,6 +130,9 @@ class LastMile:
     def add_limits(self, program: LaunchProgram) -> None:
         """What may take more privilege than the container's root has: scheduling, limits."""
         process = self.process
+        # Before the scheduling policy: SCHED_DEADLINE keeps a process on all CPUs it could have.
+        if self.cpu_affinity is not None:
+            attributes.add_cpu_affinity(program, self.cpu_affinity)
         if self.scheduler:
             attributes.add_scheduler(program, self.scheduler)
         if priority := process.get("ioPriority"):
@@ -158,8 +163,6 @@ class LastMile:
             )
         if self.personality:
             attributes.add_personality(program, self.personality)
-        if self.cpu_affinity:
-            attributes.add_cpu_affinity(program, self.cpu_affinity)
         if self.memory_policy:
             attributes.add_memory_policy(program, self.memory_policy)
         user = self.process.get("user") or {}
