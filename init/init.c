@@ -45,7 +45,7 @@ enum kind {
 	CALL,          /* system call `nr` with `args` */
 	AWAIT,         /* read one byte from args[0]; end quietly if there is none */
 	REPORT_TO,     /* send failure records to args[0] from now on */
-	RESET_SIGNALS, /* default action for every signal, none blocked */
+	RESET_SIGNALS, /* default action for every signal, none blocked; args[0]: those that end us */
 	CLOEXEC_FROM,  /* mark descriptors from args[0] on close-on-exec */
 	SPAWN,         /* go on as a sibling; its pid is written to args[0] */
 	SPAWN_INTO,    /* the same, born in the v2 cgroup args[1]; or go on here, with -errno written */
@@ -257,16 +257,28 @@ static void await(int descriptor)
 		end(1);
 }
 
-/* Python ignores SIGPIPE and SIGXFSZ, and ignored signals stay so across execve. */
-static void reset_signals(void)
+static void end_by_signal(int signal)
+{
+	end(128 + signal);
+}
+
+/*
+ * Python ignores SIGPIPE and SIGXFSZ, and ignored signals stay so across execve. Those in the mask
+ * `ending` end this process even as the first of its pid namespace, whom the kernel spares what it
+ * has no handler for (pid_namespaces(7)); execve takes the handler away.
+ */
+static void reset_signals(u64 ending)
 {
 	/* The kernel's struct sigaction: handler, flags, restorer, mask; all zero is SIG_DFL. */
-	u64 action[4] = { 0, 0, 0, 0 };
+	u64 usual[4] = { 0, 0, 0, 0 };
+	/* x86 delivers nothing without SA_RESTORER; this handler does not return to need it. */
+	u64 ended[4] = { (u64)end_by_signal, 0x04000000, (u64)end_by_signal, 0 };
 	u64 none = 0;
 
 	for (int signal = 1; signal <= 64; signal++)
 		if (signal != SIGKILL && signal != SIGSTOP)
-			call(NR_rt_sigaction, signal, action, 0, 8);
+			call(NR_rt_sigaction, signal,
+			     ending >> signal & 1 ? ended : usual, 0, 8);
 	call(NR_rt_sigprocmask, 2, &none, 0, 8);
 }
 
@@ -409,7 +421,7 @@ static s64 execute(u32 index, const struct op *op, int *report)
 		*report = (int)op->args[0];
 		return 0;
 	case RESET_SIGNALS:
-		reset_signals();
+		reset_signals(op->args[0]);
 		return 0;
 	case CLOEXEC_FROM:
 		return cloexec_from((u32)op->args[0]);

@@ -65,7 +65,6 @@ _FILE_ALONE = "`update -r` takes all of linux.resources, runc some members: the 
 
 #: Every difference that is meant to be; docs/differences-from-runc.md tells of those that matter.
 DIFFERENCES = (
-    Difference("runc", r".*", _DEVICES, "Debian's runc lets containers use /dev/net/tun."),
     Difference(
         "crun", r".*", _DEVICES, "crun allows all devices without rules, and /dev/console with."
     ),

@@ -6,12 +6,15 @@ What the limits in it are is compared, limit by limit, in tests/differential/tes
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from test_cgroups import MOUNTS, cgroups_of
 
 from pyrunc.cgroups.host import detect
+from pyrunc.cgroups.v2 import DriverV2
+from pyrunc.errors import Error
 
 
 def cgroup_paths(pid):
@@ -51,6 +54,52 @@ def test_an_absolute_path_counts_from_the_mount_point(make_bundle, pyrunc, unuse
     assert pyrunc("delete", "--force", container.id).code == 0
     left = [p for p, _, _ in os.walk(MOUNTS) if p.endswith("/mine")]
     assert left == []
+
+
+def test_exec_goes_where_init_went_when_its_cgroup_is_gone(make_bundle, pyrunc, unused):
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": f"/{unused}/mine"})
+    container, pid = running(bundle, pyrunc)
+    layout = detect()
+    tops = {*layout.mounts.values(), layout.unified} - {""}
+    for top in tops:
+        elsewhere = Path(top, unused, "elsewhere")
+        elsewhere.mkdir()
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if layout.version == 1 and (elsewhere / name).exists():
+                (elsewhere / name).write_text(Path(top, name).read_text())
+        (elsewhere / "cgroup.procs").write_text(str(pid))
+        Path(top, unused, "mine").rmdir()
+    done = pyrunc.exec(container, "cat", "/proc/self/cgroup")
+    assert done.code == 0, done
+    where = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in done.stdout.splitlines()}
+    for names in cgroup_paths(pid):
+        assert where[names] == f"/{unused}/elsewhere"
+    # What was chosen by name is that or nothing.
+    done = pyrunc("exec", "--cgroup", "below", container.id, "true")
+    assert done.code == 255
+    assert "no such file or directory" in done.stderr
+
+
+def test_v2_goes_where_init_went_when_its_cgroup_is_gone(unused):
+    """The driver of v2 on whatever v2 hierarchy there is, also beside v1's."""
+    top = detect().unified
+    if not top:
+        pytest.skip("no cgroup v2 hierarchy is mounted")
+    elsewhere = Path(top, unused)
+    elsewhere.mkdir()
+    gone = DriverV2({"": f"{top}/{unused}-gone"}, mount=top)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        (elsewhere / "cgroup.procs").write_text(str(process.pid))
+        entrance = gone.open_entrance(beside=process.pid)
+        assert os.path.samestat(os.fstat(entrance.birthplace), elsewhere.stat())
+        entrance.close()
+        with subprocess.Popen(["sleep", "100"]) as another:
+            gone.attach(another.pid, beside=process.pid)
+            assert str(another.pid) in (elsewhere / "cgroup.procs").read_text().split()
+            another.kill()
+        with pytest.raises(Error, match="no such file or directory"):
+            gone.open_entrance()
+        process.kill()
 
 
 def test_the_same_path_is_the_same_place_again(make_bundle, pyrunc, unused):

@@ -87,7 +87,7 @@ def test_a_user_without_a_group_keeps_the_container_s(box, pyrunc):
     assert pyrunc("exec", "-u", "9", container.id, "id").stdout.startswith("uid=9 gid=8")
 
 
-def test_home_is_looked_up_in_the_container(box, pyrunc):
+def test_home_is_looked_up_in_the_container(box, make_bundle, pyrunc):
     container = box()
     (container.bundle.rootfs / "etc/passwd").write_text(
         "root:x:0:0::/root:/bin/sh\nann:x:33:33::/home/ann:/bin/sh\n"
@@ -97,6 +97,12 @@ def test_home_is_looked_up_in_the_container(box, pyrunc):
     assert pyrunc("exec", "-u", "33", container.id, *home).stdout == "/home/ann\n"
     assert pyrunc("exec", "-u", "44", container.id, *home).stdout == "/\n"
     assert pyrunc("exec", "-e", "HOME=/h", container.id, *home).stdout == "/h\n"
+    # Empty is as good as unset.
+    assert pyrunc("exec", "-e", "HOME=", container.id, *home).stdout == "/root\n"
+    both = pyrunc("exec", "-e", "HOME=/h", "-e", "HOME=", container.id, "env").stdout
+    assert [line for line in both.splitlines() if line.startswith("HOME")] == ["HOME=/root"]
+    empty = make_bundle(args=home, process={"env": ["PATH=/bin", "HOME="]})
+    assert pyrunc.run(empty).stdout == "/root\n"
 
 
 @pytest.mark.parametrize("passwd", ["link", "fifo", "directory", "garbage"])
@@ -126,6 +132,22 @@ def test_capabilities_are_the_container_s_and_those_asked_for(box, pyrunc):
     assert status_of(more.stdout)["CapInh"] == "0000000000000000"
     user = pyrunc("exec", "-u", "5", container.id, "cat", "/proc/self/status")
     assert status_of(user.stdout)["CapEff"] == "0000000000000000"
+
+
+def test_a_capability_asked_for_is_ambient_if_it_is_inheritable(box, pyrunc):
+    """So that a user other than root has it, too; what is not inheritable cannot be ambient."""
+    held = ["CAP_KILL", "CAP_NET_ADMIN"]
+    sets = dict.fromkeys(("bounding", "effective", "permitted", "inheritable"), held)
+    container = box(process={"capabilities": {**sets, "ambient": ["CAP_KILL"]}})
+    look = ["cat", "/proc/self/status"]
+    caps = ["--cap", "CAP_NET_ADMIN", "--cap", "CAP_NET_BIND_SERVICE"]
+    done = pyrunc("exec", "-u", "5", *caps, container.id, *look)
+    assert done.stderr == ""
+    found = status_of(done.stdout)
+    assert found["CapAmb"] == found["CapEff"] == found["CapInh"] == "0000000000001020"
+    assert found["CapBnd"] == "0000000000001420"
+    plain = status_of(pyrunc("exec", "-u", "5", container.id, *look).stdout)
+    assert plain["CapAmb"] == "0000000000000020"
 
 
 def test_no_new_privileges_on_demand(box, pyrunc):

@@ -177,12 +177,29 @@ def test_start_without_the_variable_does_not_wait(make_bundle, pyrunc, manager):
     assert pyrunc("start", container.id, timeout=10).code == 0
 
 
-def test_a_manager_that_does_not_exist_is_an_error(make_bundle, pyrunc, tmp_path):
-    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "nobody")}
-    done = pyrunc.run(make_bundle(), env=environment)
-    assert done.code == 1
-    assert "cannot connect to $NOTIFY_SOCKET" in done.stderr
-    assert "no such file or directory" in done.stderr
+@pytest.mark.parametrize("address", ["path", "closed", "abstract", "vsock:2:1234", ""])
+def test_a_manager_that_does_not_exist_is_worth_a_warning(make_bundle, pyrunc, tmp_path, address):
+    """A shell that systemd once started hands the variable on for ever."""
+    if address in ("path", "closed"):
+        path = str(tmp_path / address)
+        if address == "closed":
+            gone = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            gone.bind(path)
+            gone.close()
+        address = path
+    elif address == "abstract":
+        address = f"@pyrunc-test-{os.getpid()}"
+    environment = {**os.environ, "NOTIFY_SOCKET": address}
+    bundle = make_bundle(args=["echo", "said"])
+    done = pyrunc.run(bundle, env=environment)
+    assert (done.code, done.stdout) == (0, "said\n")
+    warned = "level=warning" in done.stderr and "$NOTIFY_SOCKET" in done.stderr
+    assert warned == bool(address), done
+    bundle.process["args"] = ["sleep", "1000"]
+    assert pyrunc.run(bundle, "--detach", env=environment, timeout=10).code == 0
+    container = pyrunc.create(bundle, env=environment)
+    assert pyrunc("start", container.id, env=environment, timeout=10).code == 0
+    assert pyrunc.state(container)["status"] == "running"
 
 
 def test_nothing_of_it_is_left(notifying, pyrunc, manager):

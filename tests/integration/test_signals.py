@@ -238,6 +238,30 @@ def test_kill_a_created_container(make_bundle, pyrunc):
     assert "cannot start a container that has stopped" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "ABRT", "TERM"])
+@pytest.mark.parametrize("pid_namespace", [True, False])
+def test_a_created_container_can_be_asked_to_end(make_bundle, pyrunc, name, pid_namespace):
+    """The kernel spares the first process of a pid namespace what it has no handler for."""
+    bundle = make_bundle(args=["true"])
+    if not pid_namespace:
+        bundle.without_namespace("pid")
+    container = pyrunc.create(bundle)
+    assert pyrunc("kill", container.id, name).code == 0
+    pyrunc.wait(container)
+    assert "container that has stopped" in pyrunc("start", container.id).stderr
+    assert pyrunc("delete", container.id).code == 0
+
+
+def test_other_signals_leave_a_created_container_alone(make_bundle, pyrunc):
+    container = pyrunc.create(make_bundle(args=["sleep", "1000"]))
+    for name in ("USR1", "WINCH", "CHLD", "ALRM", "RTMIN"):
+        assert pyrunc("kill", container.id, name).code == 0
+    assert pyrunc("start", container.id).code == 0
+    # The program has the default actions, not init's.
+    look = pyrunc.exec(container, "grep", "Sig[ICB]", "/proc/1/status").stdout.split()
+    assert set(look[1::2]) == {"0" * 16}
+
+
 def test_kill_a_paused_container(make_bundle, pyrunc):
     container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
     assert pyrunc("pause", container.id).code == 0
@@ -282,6 +306,31 @@ def test_killing_reaches_all_where_there_is_no_pid_namespace(make_bundle, pyrunc
         time.sleep(0.02)
     else:
         pytest.fail("some live on")
+
+
+@pytest.mark.parametrize("kind", ["none", "joined"])
+def test_killing_reaches_those_who_outlive_init(make_bundle, pyrunc, kind):
+    bundle = make_bundle()
+    if kind == "none":
+        bundle.without_namespace("pid")
+    else:
+        other = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+        bundle.namespace("pid", f"/proc/{pyrunc.state(other)['pid']}/ns/pid")
+    bundle.shell("sleep 904 & sleep 905 & exit 0")
+    container = pyrunc.start(bundle)
+    pyrunc.wait(container)
+    pids = json.loads(pyrunc("ps", "--format", "json", container.id).stdout)
+    assert len(pids) == 2
+    # Init is gone, and whoever asked for a gentle end asked it.
+    assert "container not running" in pyrunc("kill", container.id, "TERM").stderr
+    assert pyrunc("kill", container.id, "KILL").code == 0
+    for _ in range(100):
+        if not any(alive(pid) for pid in pids):
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("some live on")
+    assert "container not running" in pyrunc("kill", container.id, "KILL").stderr
 
 
 def alive(pid):

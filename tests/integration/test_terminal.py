@@ -315,6 +315,31 @@ def test_the_end_of_piped_input_is_an_end_of_file(in_terminal):
     assert done.stdout.replace(b"\r\n", b"\n").endswith(b"one\ntwo")
 
 
+@pytest.mark.parametrize("typed", ["null", "pipe"])
+def test_lines_for_a_pipe_end_as_the_program_ends_them(in_terminal, typed):
+    command, _ = in_terminal("sh", "-c", "echo one; echo two")
+    how = {"stdin": subprocess.DEVNULL} if typed == "null" else {"input": b""}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, timeout=20, check=True, **how)
+    assert done.stdout == b"one\ntwo\n"
+
+
+def test_lines_for_a_pipe_while_the_keyboard_is_a_terminal(in_terminal, keyboard, tmp_path):
+    """`pyrunc run x | cat`, typed at a prompt."""
+    command, _ = in_terminal("sh", "-c", "echo one; echo two")
+    words = shlex.join(str(word) for word in command)
+    screen = keyboard(["sh", "-c", f"{words} | cat >{tmp_path}/said"])
+    assert screen.end() == 0
+    assert (tmp_path / "said").read_bytes() == b"one\ntwo\n"
+    screen = keyboard(["sh", "-c", words])
+    screen.expect("one\r\ntwo\r\n")
+    assert screen.end() == 0
+    # Only what was typed is elsewhere: this terminal makes its own carriage returns.
+    screen = keyboard(["sh", "-c", f"{words} </dev/null"])
+    screen.expect("one\r\ntwo\r\n")
+    assert screen.end() == 0
+
+
 def test_a_reader_that_goes_away_does_not_hold_up_the_container(in_terminal):
     command, _ = in_terminal("sh", "-c", "stty raw -echo; head -c 1000000 /dev/zero; exit 5")
     process = subprocess.Popen(

@@ -135,7 +135,10 @@ def test_v2_misses_nothing_where_nothing_is_asked_for():
     assert v2_limits.early_writes(nothing) == []
 
 
-@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000)])
+@pytest.mark.parametrize(
+    ("shares", "weight"),
+    [(2, 1), (3, 2), (102, 17), (512, 59), (1024, 100), (2048, 174), (262144, 10000)],
+)
 def test_weight_of_shares(shares, weight):
     assert v2_limits.weight_of_shares(shares) == weight
 

@@ -30,8 +30,9 @@ class Rule:
         return f"{self.kind} {major}:{minor} {self.access}"
 
 
-#: The devices of rootfs/devices.py, terminals, and making (not opening) any node, which
-#: is harmless where opening it is not allowed.
+#: The devices of rootfs/devices.py, terminals, /dev/net/tun (which makes interfaces of the
+#: container's own network only, and takes CAP_NET_ADMIN there), and making (not opening) any
+#: node, which is harmless where opening it is not allowed.
 ALWAYS_ALLOWED = (
     Rule(True, "c", -1, -1, "m"),
     Rule(True, "b", -1, -1, "m"),
@@ -43,6 +44,7 @@ ALWAYS_ALLOWED = (
     Rule(True, "c", 1, 9, "rwm"),
     Rule(True, "c", 136, -1, "rwm"),
     Rule(True, "c", 5, 2, "rwm"),
+    Rule(True, "c", 10, 200, "rwm"),
 )
 _DENY_ALL = Rule(False, "a", -1, -1, "rwm")
 

@@ -86,6 +86,16 @@ def cgroups_of(pid: int | str = "self") -> dict[str, str]:
     return own
 
 
+def v1_directory_of(pid: int, controller: str) -> str:
+    """Return the directory of the cgroup that a process is in, in one hierarchy ("" for v2)."""
+    layout = detect()
+    for controllers, path in cgroups_of(pid).items():
+        if controller in controllers.split(","):
+            mount = layout.mounts[controller] if controller else layout.unified
+            return f"{mount}{path}"
+    raise Error(f"process {pid} is in no cgroup of controller {controller}")
+
+
 def _has(path: str, name: str) -> bool:
     try:
         posix.stat(f"{path}/{name}")

@@ -120,20 +120,24 @@ class DriverV1:
         if controller == "cpuset":
             _inherit_cpuset(path)
 
-    def open_entrance(self) -> Entrance:
-        """Return what lets a process get in by itself."""
+    def open_entrance(self, *, beside: int = 0) -> Entrance:
+        """Return what lets a process get in by itself.
+
+        :param beside: a process of the container whose cgroup will do where its own is gone.
+        """
         entrance = Entrance()
         for controller, path in self._paths.items():
+            if controller and self._later:
+                entrance.later.append(path)
+                continue
             try:
-                if controller and self._later:
-                    entrance.later.append(path)
-                elif controller:
-                    flags = posix.O_WRONLY | files.O_CLOEXEC
-                    entrance.tasks.append((path, posix.open(f"{path}/tasks", flags)))
-                else:
-                    entrance.birthplace = cgroupfs.open_directory(path)
+                _open_into(entrance, controller, path)
             except OSError as error:
-                if not self._may_ignore(error):
+                if beside and error.errno == ENOENT:
+                    from pyrunc.cgroups.host import v1_directory_of
+
+                    _open_into(entrance, controller, v1_directory_of(beside, controller))
+                elif not self._may_ignore(error):
                     entrance.close()
                     raise Error(f"cannot open cgroup {path}: {reason(error)}") from None
         return entrance
@@ -348,6 +352,15 @@ class DriverV1:
 
     def _may_ignore(self, error: OSError) -> bool:
         return self._ignore_errors and error.errno in _NOT_ALLOWED
+
+
+def _open_into(entrance: Entrance, controller: str, path: str) -> None:
+    """Add what leads into one cgroup."""
+    if controller:
+        flags = posix.O_WRONLY | files.O_CLOEXEC
+        entrance.tasks.append((path, posix.open(f"{path}/tasks", flags)))
+    else:
+        entrance.birthplace = cgroupfs.open_directory(path)
 
 
 def _inherit_cpuset(path: str) -> None:

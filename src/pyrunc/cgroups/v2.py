@@ -103,20 +103,23 @@ class DriverV2:
     def create_rest(self, resources: Mapping[str, Any]) -> None:
         """Do nothing: a process is born into the cgroup, so that must be there."""
 
-    def open_entrance(self) -> Entrance:
-        """Return what lets a process be born in the cgroup."""
+    def open_entrance(self, *, beside: int = 0) -> Entrance:
+        """Return what lets a process be born in the cgroup; ``beside`` as for :meth:`attach`."""
         if not self._directory:
             return Entrance()
         try:
             return Entrance(cgroupfs.open_directory(self._directory))
         except OSError as error:
+            if beside and error.errno == ENOENT:
+                return self._at(self._cgroup_of(beside, ENOENT)).open_entrance()
             raise Error(f"cannot open cgroup {self._directory}: {reason(error)}") from None
 
     def attach(self, pid: int, *, beside: int = 0) -> None:
         """Move the process into the cgroup.
 
         A container that has made cgroups below its own and given them controllers lets no process
-        into its own any more (cgroup-v2.rst, "No Internal Process Constraint").
+        into its own any more (cgroup-v2.rst, "No Internal Process Constraint"). And one whose
+        processes have all been moved elsewhere may have lost its own.
 
         :param beside: a process of the container whose cgroup will do then.
         """
@@ -125,8 +128,8 @@ class DriverV2:
         try:
             files.write_file(f"{self._directory}/cgroup.procs", b"%d" % pid)
         except OSError as error:
-            if beside and error.errno == EBUSY:
-                self._at(self._cgroup_of(beside)).attach(pid)
+            if beside and error.errno in (EBUSY, ENOENT):
+                self._at(self._cgroup_of(beside, error.errno)).attach(pid)
             elif not self._may_ignore(error):
                 raise Error(
                     f"cannot add process {pid} to cgroup {self._directory}: {reason(error)}"
@@ -135,13 +138,16 @@ class DriverV2:
     def _at(self, directory: str) -> DriverV2:
         return DriverV2({"": directory}, mount=self._mount, ignore_errors=self._ignore_errors)
 
-    def _cgroup_of(self, pid: int) -> str:
-        """Return the directory of the cgroup that a process is in, below the container's."""
+    def _cgroup_of(self, pid: int, why: int) -> str:
+        """Return the directory of the cgroup that a process is in.
+
+        It must lie below the container's, unless (``why`` is ENOENT) that is gone.
+        """
         from pyrunc.cgroups.host import cgroups_of
 
         path = cgroups_of(pid).get("", "")
         directory = f"{self._mount}{path}"
-        if not directory.startswith(f"{self._directory}/"):
+        if why != ENOENT and not directory.startswith(f"{self._directory}/"):
             raise Error(
                 f"process {pid} is in cgroup {path or '/'}, which is not below the container's, "
                 f"{self._directory}"

@@ -98,7 +98,8 @@ class Creation:
         """Read and check the config; nothing on the machine has changed when this fails."""
         trace = self.settings.trace
         trace.mark("load modules")
-        self.spec = load(self.options.config or f"{self.bundle}/config.json")
+        named = self.options.config
+        self.spec = load(named or f"{self.bundle}/config.json", stream=bool(named))
         trace.mark("load and check config.json")
         check_terminal(self.spec, self.options)
         self.passed = passed(self.options.preserve_fds)

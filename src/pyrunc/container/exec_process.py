@@ -108,8 +108,32 @@ def process_of(spec: Spec, options: ExecOptions) -> Process:
         sets = {k: list(v or ()) for k, v in (process.get("capabilities") or {}).items()}  # type: ignore[call-overload]
         for name in ("bounding", "effective", "permitted"):
             sets[name] = [*sets.get(name, []), *options.caps]
+        # What is inheritable already comes through the execve of a user other than root, too.
+        ambient = [name for name in options.caps if name in sets.get("inheritable", ())]
+        if ambient:
+            sets["ambient"] = [*sets.get("ambient", []), *ambient]
         process["capabilities"] = sets  # type: ignore[typeddict-item]
     return process
+
+
+def passed_over(options: ExecOptions, process: Process) -> list[str]:
+    """Return which options have no effect since ``--process`` says all about the process."""
+    if not options.process_file:
+        return []
+    given = (
+        ("--cwd", options.cwd),
+        ("--env", options.env),
+        # Engines give it along with a process that has a terminal.
+        ("--tty", options.tty and not process.get("terminal")),
+        ("--user", options.user),
+        ("--additional-gids", options.additional_gids),
+        ("--process-label", options.process_label),
+        ("--apparmor", options.apparmor),
+        ("--no-new-privs", options.no_new_privs and not process.get("noNewPrivileges")),
+        ("--cap", options.caps),
+        ("the command", options.args),
+    )
+    return [name for name, value in given if value]
 
 
 def _from_file(path: str, container: Process) -> Process:

@@ -15,7 +15,7 @@ from _struct import unpack
 from pyrunc.cgroups.driver import files_driver
 from pyrunc.cgroups.entrance import MYSELF, Entrance
 from pyrunc.container import state as states
-from pyrunc.container.exec_process import ExecOptions, process_of
+from pyrunc.container.exec_process import ExecOptions, passed_over, process_of
 from pyrunc.container.pid_file import write_pid_file
 from pyrunc.container.prepared_process import prepare
 from pyrunc.container.seen import differing_namespaces, id_mapping, outside, own_pid
@@ -97,6 +97,8 @@ class _Execution:
         self._late_scheduler: Scheduler | None = None
         self.spec = entry.load_config()
         self.process = process_of(self.spec, options)
+        if without_effect := passed_over(options, self.process):
+            settings.log.warn(f"{', '.join(without_effect)}: no effect beside --process")
         _check_terminal(self.process, options)
         self.cgroup = self._chosen_cgroup()
         pid = record["pid"]
@@ -404,13 +406,21 @@ class _Execution:
         return {**saved, "paths": below(saved["paths"], self.options.cgroups)}
 
     def _open_entrance(self) -> Entrance:
-        return files_driver(self.cgroup).open_entrance() if self.cgroup else Entrance()
+        if not self.cgroup:
+            return Entrance()
+        return files_driver(self.cgroup).open_entrance(beside=self._beside)
+
+    @property
+    def _beside(self) -> int:
+        """Who shows the way where the container's own cgroup does not take the process.
+
+        One that was chosen by name is that one or none.
+        """
+        return 0 if self.options.cgroups else self.record["pid"]
 
     def _attach(self, pid: int, *, joined: bool) -> None:
         if self.cgroup and not joined:
-            # A cgroup that was chosen by name is that one or none.
-            beside = 0 if self.options.cgroups else self.record["pid"]
-            files_driver(self.cgroup).attach(pid, beside=beside)
+            files_driver(self.cgroup).attach(pid, beside=self._beside)
         if self.record.get("intelRdt"):
             from pyrunc.cgroups import resctrl
 

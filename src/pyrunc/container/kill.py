@@ -19,8 +19,8 @@ def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) 
     """Send ``signal`` to the container's init process (runtime.md, "Kill").
 
     Without a pid namespace of its own init's death does not end the other processes, so
-    SIGKILL goes to all of the cgroup. With ``everyone`` any signal does, and a
-    stopped container is no error then.
+    SIGKILL goes to all of the cgroup, also when they have outlived init. With ``everyone`` any
+    signal does, and a stopped container is no error then.
 
     :raises WrongStatus: ``container not running`` when it is stopped.
     """
@@ -32,6 +32,9 @@ def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) 
             signal_all(record, signal)
             return
         if status == states.STOPPED:
+            if signal == p.SIGKILL and record.get("sharedPidNamespace") and has_processes(record):
+                signal_all(record, signal)
+                return
             raise WrongStatus("container not running")
         pidfd = p.open_process(record["pid"], record["startTime"])
         if pidfd < 0:
@@ -59,6 +62,14 @@ def signal_all(record: Record, signal: int) -> None:
     saved = record.get("cgroup")
     if saved:
         from_state(saved).signal_all(signal)
+
+
+def has_processes(record: Record) -> bool:
+    """Tell whether anything runs in the container's cgroup or below it."""
+    from pyrunc.cgroups.driver import from_state
+
+    saved = record.get("cgroup")
+    return saved is not None and bool(from_state(saved).processes())
 
 
 def thaw(record: Record) -> None:

@@ -63,7 +63,7 @@ def run(
 
 def _start(settings: Settings, creation: Creation) -> Proxy | None:
     try:
-        notify = start_notify(creation.entry)
+        notify = start_notify(settings, creation.entry)
         start_entry(settings, creation.entry, creation.record)
     except Error:
         _remove(settings, creation)

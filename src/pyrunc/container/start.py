@@ -41,7 +41,7 @@ def start(settings: Settings, container_id: str) -> None:
             raise WrongStatus("cannot start a container that is still being created")
         if status == states.PAUSED:
             raise WrongStatus("cannot start a paused container: resume it first")
-        notify = start_notify(entry)
+        notify = start_notify(settings, entry)
         try:
             start_entry(settings, entry, record)
         except HookFailed:
@@ -53,13 +53,20 @@ def start(settings: Settings, container_id: str) -> None:
         entry.close()
 
 
-def start_notify(entry: Entry) -> Proxy | None:
-    """Set up the socket between a starting container and $NOTIFY_SOCKET, if both are there."""
+def start_notify(settings: Settings, entry: Entry) -> Proxy | None:
+    """Set up the socket between a starting container and $NOTIFY_SOCKET, if both are there.
+
+    A variable that has outlived its service manager is worth a warning, not a container.
+    """
     if not posix.environ.get(b"NOTIFY_SOCKET"):
         return None
     from pyrunc.process.notify import proxy_for
 
-    return proxy_for(entry.directory)
+    try:
+        return proxy_for(entry.directory)
+    except Error as error:
+        settings.log.warn(f"{error}; nobody is told when the container is ready")
+        return None
 
 
 def start_entry(settings: Settings, entry: Entry, record: Record) -> None:

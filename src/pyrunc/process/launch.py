@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM = range(5)
 _SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC, _DROP_CAPABILITIES = range(5, 11)
 _IGNORE = 1
+#: What asks a process to end (signal(7)): SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGTERM.
+_ENDING_SIGNALS = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 15
 _CLOCK_REALTIME = 0
 _HEADER = Struct("<IIIIIi8x")
 _ENTRY = Struct("<IIQQQQQQQQQ")
@@ -128,8 +130,11 @@ class LaunchProgram:
         return self._add("report elsewhere", _REPORT_TO, (descriptor,))
 
     def reset_signals(self) -> int:
-        """Give every signal its default action and block none."""
-        return self._add("reset the signals", _RESET_SIGNALS, ())
+        """Give every signal its default action and block none.
+
+        Until execve SIGTERM and its like end even the first process of a pid namespace.
+        """
+        return self._add("reset the signals", _RESET_SIGNALS, (_ENDING_SIGNALS,))
 
     def drop_capabilities(self, mask: int) -> int:
         """Drop those with a bit in ``mask`` from the bounding set (PR_CAPBSET_DROP)."""

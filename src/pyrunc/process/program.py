@@ -55,14 +55,17 @@ def find_program(root: int, name: str, env: Sequence[str], cwd: str) -> str:
 
 
 def with_home(root: int, env: list[str], uid: int, proc: int | None = None) -> list[str]:
-    """Return ``env`` with HOME, taken from the container's /etc/passwd where it is not set.
+    """Return ``env`` with HOME, taken from the container's /etc/passwd where it is unset or empty.
 
-    "/" where the file does not know the user, as runc has it, or is none that can be read.
+    "/" where the file does not know the user, as runc has it, or is none that can be read. Of
+    several HOMEs the last one counts.
 
     :param proc: the host's procfs, where /proc is the container's.
     """
-    if any(entry.startswith("HOME=") for entry in env):
+    given = [entry for entry in env if entry.startswith("HOME=")]
+    if given and given[-1] != "HOME=":
         return env
+    env = [entry for entry in env if not entry.startswith("HOME=")]
     try:
         passwd = files.read_in_root(root, "/etc/passwd", _MOST_OF_PASSWD, proc)
     except OSError:

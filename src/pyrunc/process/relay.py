@@ -85,6 +85,9 @@ class Relay:
         try:
             while self._status is None:
                 self._wait_once(pid, pidfd)
+            # What it said right before its end is still to be passed on.
+            while notify is not None and p.poll((notify.socket,), 0):
+                notify.pass_on()
             if self._shown is not None:
                 self._finish_output(self._shown)
         finally:

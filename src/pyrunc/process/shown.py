@@ -44,6 +44,10 @@ class ShownTerminal:
         self._hung_up = False
         self._after_end = 0
         tty.copy_window_size(master)
+        if self._before is None or not posix.isatty(1):
+            # Lines for a pipe or a file end as the program ends them; a terminal that stays as
+            # it is adds its own carriage returns.
+            tty.print_newlines_as_they_are(master)
         self.take_over()
 
     def take_over(self) -> None:

@@ -23,7 +23,7 @@ _SIZE = _TERMIOS.size
 # asm-generic/termbits.h.
 _IGNBRK, _BRKINT, _PARMRK, _ISTRIP = 0x1, 0x2, 0x8, 0x20
 _INLCR, _IGNCR, _ICRNL, _IXON = 0x40, 0x80, 0x100, 0x400
-_OPOST = 0x1
+_OPOST, _ONLCR = 0x1, 0x4
 _CSIZE, _CS8, _PARENB = 0x30, 0x30, 0x100
 _ISIG, _ICANON, _ECHO, _ECHONL, _IEXTEN = 0x1, 0x2, 0x8, 0x40, 0x8000
 _VEOF, _VTIME, _VMIN = 4, 5, 6
@@ -59,6 +59,15 @@ def raw(attributes: bytes) -> bytes:
         line,
         bytes(changed),
     )
+
+
+def print_newlines_as_they_are(terminal: int) -> None:
+    """Let what is printed keep its line feeds, without a carriage return before each (ONLCR)."""
+    attributes = attributes_of(terminal)
+    if attributes is None:
+        return
+    input_, output, *rest = _TERMIOS.unpack(attributes)
+    set_attributes(terminal, _TERMIOS.pack(input_, output & ~_ONLCR, *rest))
 
 
 def end_of_file(attributes: bytes) -> bytes:

@@ -29,13 +29,13 @@ _S_IFMT = 0o170000
 _S_IFREG = 0o100000
 
 
-def load(path: str) -> Spec:
-    """Return the checked contents of the config.json at ``path``.
+def load(path: str, *, stream: bool = False) -> Spec:
+    """Return the checked contents of the config.json at ``path``; ``stream`` as for :func:`read`.
 
     Members that are null are left out of it. Raises InvalidConfig with every
-    mistake, and Error when there is no regular file to read.
+    mistake, and Error when there is no file to read.
     """
-    contents = _parsed(read(path), path)
+    contents = _parsed(read(path, stream=stream), path)
     _refuse(path, check(contents))
     checked: Spec = contents
     return checked
@@ -43,7 +43,7 @@ def load(path: str) -> Spec:
 
 def load_process(path: str) -> Process:
     """Return the checked process of ``exec --process FILE``; raises as :func:`load` does."""
-    contents = _parsed(read(path), path)
+    contents = _parsed(read(path, stream=True), path)
     _refuse(path, check_process(contents))
     checked: Process = contents
     return checked
@@ -75,18 +75,20 @@ def check_resources(resources: object) -> list[Mistake]:
     return _limited(_resources.resources(resources))
 
 
-def read(path: str) -> bytes:
+def read(path: str, *, stream: bool = False) -> bytes:
     """Return the contents of a regular file of at most json_text.MAXIMUM_BYTES.
 
     It is opened without waiting, so that a FIFO in its place cannot hold up the
     runtime, and read through the descriptor that was looked at.
+
+    :param stream: a file that was named on the command line, which may also be a pipe (of a
+        process substitution), a terminal, or whatever else can be read to an end.
     """
     name = path.rpartition("/")[2]
+    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY
     try:
         # O_NONBLOCK does nothing to the reading of regular files.
-        file = posix.open(
-            path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
-        )
+        file = posix.open(path, flags if stream else flags | posix.O_NONBLOCK)
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR):
             raise Error(
@@ -98,9 +100,11 @@ def read(path: str) -> bytes:
         raise Error(f"open {_plain(path)}: a path cannot contain NUL") from None
     try:
         status = posix.fstat(file)
-        if status.st_mode & _S_IFMT != _S_IFREG:
+        if status.st_mode & _S_IFMT != _S_IFREG and not stream:
             raise Error(f"read {_plain(path)}: not a regular file")
         return _read_all(file, path)
+    except OSError as error:
+        raise Error(f"read {_plain(path)}: {reason(error)}") from None
     finally:
         posix.close(file)
 

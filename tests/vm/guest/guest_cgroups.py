@@ -358,7 +358,7 @@ def test_a_scope_has_the_properties_and_goes(bundle, pyrunc):
     try:
         shown = run(*SYSTEMCTL, "show", "test-scope.scope", "-p", properties).stdout.split()
         assert sorted(shown) == [
-            "ActiveState=active", "CPUWeight=39", "Delegate=yes", "MemoryMax=67108864",
+            "ActiveState=active", "CPUWeight=100", "Delegate=yes", "MemoryMax=67108864",
             "TasksMax=20", "TimeoutStopUSec=5s",
         ]  # fmt: skip
     finally:
