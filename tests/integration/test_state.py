@@ -75,7 +75,7 @@ def test_a_directory_without_a_record(damaged, pyrunc, state_root, damage):
     pyrunc.wait(container)
     pyrunc("delete", container.id)
     directory = state_root / container.id
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     if damage == "missing":
         (directory / "config.json").write_text("{}")
     told = pyrunc("state", container.id)
@@ -84,6 +84,74 @@ def test_a_directory_without_a_record(damaged, pyrunc, state_root, damage):
     assert "delete --force removes it" in told.stderr
     assert pyrunc("delete", "--force", container.id).code == 0
     assert not directory.exists()
+
+
+@pytest.fixture
+def foreign(pyrunc, state_root):
+    """A directory under the state root that `create` did not make; returns its id and path.
+
+    Only ever below a temporary root: an earlier `delete --force` removed it with all it held.
+    """
+
+    def make(name, *, mode=0o755, holds=()):
+        assert state_root.name == "pyrunc-state"
+        state_root.mkdir(mode=0o700, exist_ok=True)
+        directory = state_root / name
+        directory.mkdir()
+        for file in holds:
+            (directory / file).write_text("{}")
+        directory.chmod(mode)
+        return directory
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("mode", "holds"),
+    [
+        (0o755, ()),
+        (0o755, ("passwd",)),
+        (0o700, ("passwd",)),
+        (0o700, ("state.json", "passwd")),
+        (0o711, ("state.json",)),
+    ],
+)
+def test_what_create_did_not_make_is_no_container(foreign, pyrunc, mode, holds):
+    directory = foreign("theirs", mode=mode, holds=holds)
+    for command in (["delete", "--force", "theirs"], ["delete", "theirs"], ["kill", "theirs"]):
+        assert pyrunc(*command).code == 1
+    assert sorted(path.name for path in directory.iterdir()) == sorted(holds)
+    told = pyrunc("delete", "--force", "theirs")
+    assert "is not the directory of a container: it stays as it is; is --root right?" in told.stderr
+
+
+def test_a_record_of_another_container_does_not_make_a_directory_ours(
+    make_bundle, pyrunc, foreign, state_root
+):
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    directory = foreign("copied", holds=("precious",))
+    (directory / "state.json").write_text((state_root / container.id / "state.json").read_text())
+    assert pyrunc("delete", "--force", "copied").code == 1
+    assert (directory / "precious").exists()
+    assert pyrunc.state(container)["status"] == "running"
+
+
+def test_directories_that_are_no_containers_are_not_listed(foreign, pyrunc):
+    foreign("theirs", holds=("passwd",))
+    listed = pyrunc("list", "-q")
+    assert (listed.code, listed.stdout, listed.stderr) == (0, "", "")
+    assert "container does not exist" in pyrunc("state", "theirs").stderr
+
+
+@pytest.mark.parametrize("root", ["/", "//", "/./", "/tmp/.."])
+def test_the_whole_file_system_is_no_state_root(pyrunc, root):
+    # An id that no directory of the host has: the test must not need the refusal.
+    name = "no-directory-of-the-host-has-this-name"
+    assert not os.path.lexists(f"/{name}")
+    for command in (["list"], ["state", name], ["delete", "--force", name]):
+        done = pyrunc("--root", root, *command)
+        assert done.code == 1
+        assert "state root / holds the whole file system" in done.stderr
 
 
 def test_a_root_that_others_can_write_to_is_refused(make_bundle, pyrunc, state_root):

@@ -56,6 +56,10 @@ def delete(settings: Settings, container_id: str, *, force: bool) -> None:
 
 def _delete_by_force(settings: Settings, entry: Entry) -> None:
     """Remove what there is: the record may be missing or damaged, an operation under way."""
+    if not entry.is_ours():
+        raise Error(
+            f"{entry.path} is not the directory of a container: it stays as it is; is --root right?"
+        )
     deadline = time.monotonic() + _LONGEST_DEATH
     while True:
         # Before the lock: whoever holds it may be waiting for this very process.

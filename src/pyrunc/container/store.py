@@ -56,6 +56,18 @@ if TYPE_CHECKING:
 RECORD_FORMAT = 1
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _LONGEST_ID = 1024
+#: All that there may be in a container's directory.
+_OWN_NAMES = frozenset(
+    (
+        "config.json",
+        "config.json.new",
+        "exec.fifo",
+        "notify",
+        "result.fifo",
+        "state.json",
+        "state.json.new",
+    )
+)
 #: How long to wait for a record that another operation is about to write, or to take away.
 _LONGEST_WRITE = 2.0
 _DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
@@ -130,6 +142,24 @@ class Entry:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
+    def is_ours(self) -> bool:
+        """Tell whether `create` made this directory, or it lies in the root for another reason.
+
+        With ``--root /`` every directory of the host has the place of a container. One of ours has
+        a record of this id; or, half-made or damaged, nothing but files that create makes, in a
+        directory of the mode in which it makes them.
+        """
+        try:
+            record = self._parse(files.read_file("state.json", self.directory))
+        except (OSError, Error):
+            record = {}
+        if record.get("format") == RECORD_FORMAT and record.get("id") == self.id:
+            return True
+        status = posix.stat(self.directory)
+        if status.st_mode & 0o077 or status.st_uid not in (0, posix.geteuid()):
+            return False
+        return _OWN_NAMES.issuperset(posix.listdir(self.directory))
+
     def _is_new(self) -> bool:
         """Tell whether the directory is younger than a second."""
         return 0 <= time.time() - posix.stat(self.directory).st_ctime < 1
@@ -184,7 +214,7 @@ class Entry:
                 missing = error.errno == ENOENT
                 why = "it was never completed" if missing else reason(error)
             if missing:
-                if not self._is_there():
+                if not self._is_there() or not self.is_ours():
                     raise NotFound(f"container does not exist: {self.id}")
                 now = time.monotonic()
                 deadline = deadline or now + _LONGEST_WRITE
@@ -378,6 +408,8 @@ class Store:
             if error.errno != ENOENT:
                 raise Error(f"cannot use state root {self.root}: {reason(error)}") from None
             return False
+        if self.root == "/":
+            raise Error("state root / holds the whole file system; give a directory of its own")
         if status.st_mode & 0o022 or status.st_uid not in (0, posix.geteuid()):
             raise Error(
                 f"state root {self.root} can be written to by others; "
