@@ -103,12 +103,6 @@ DIFFERENCES = (
         "A page that is reserved but not there yet is limited as well: without that, a process "
         "is killed when it touches what it was given. runc does so since 1.2.",
     ),
-    Difference(
-        "runc",
-        r"limits: --pids-limit 0 .*",
-        r"pids/pids\.max",
-        "0 is a limit like any other (config-linux.md, PIDs).",
-    ),
     Difference("runc", r"file: kernel memory .*", r"memory/memory\.kmem.*", _FILE_ALONE),
     Difference("runc", r"file: swappiness .*", r"memory/memory\.swappiness", _FILE_ALONE),
     Difference(

@@ -303,3 +303,16 @@ def test_rules_for_devices_are_applied_in_order(make_bundle, pyrunc):
         bundle.linux["resources"]["devices"] = rules
         result = pyrunc.run(bundle)
         assert (result.stdout == "read\n") == allowed, (rules, result)
+
+
+@pytest.mark.skipif(not Path(MOUNTS, "cpuset").is_dir(), reason="needs the cpuset hierarchy of v1")
+@pytest.mark.parametrize("made", ["{}", "{}/deep", "{}/deep/mine"])
+def test_empty_cpusets_on_the_way_are_filled(make_bundle, pyrunc, unused, made):
+    """Made by somebody's mkdir, they have no processors, and nothing below them can have any."""
+    os.makedirs(f"{MOUNTS}/cpuset/{made.format(unused)}")
+    path = f"/{unused}/deep/mine"
+    bundle = make_bundle(args=["sleep", "100"], linux={"cgroupsPath": path})
+    running(bundle, pyrunc)
+    for name in ("cpus", "mems"):
+        whole = Path(MOUNTS, f"cpuset/cpuset.{name}").read_text()
+        assert Path(f"{MOUNTS}/cpuset{path}/cpuset.{name}").read_text() == whole

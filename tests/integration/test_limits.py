@@ -59,6 +59,21 @@ def test_a_container_over_its_memory_limit_has_an_oom_event_and_is_stopped(make_
     assert pyrunc.state(container)["status"] == "stopped"
 
 
+def test_a_pids_limit_of_zero_is_none_for_callers_of_old(make_bundle, pyrunc):
+    """Podman before 5.4 writes it for --pids-limit -1; and an update with it changes nothing."""
+    bundle = make_bundle(args=["sh", "-c", "true & wait; cat; echo forked"])
+    bundle.linux["resources"]["pids"] = {"limit": 0}
+    assert pyrunc.run(bundle).stdout == "forked\n"
+    bundle.config["ociVersion"] = "1.3.0"
+    assert pyrunc.run(bundle).code != 0
+    bundle.linux["resources"]["pids"] = {"limit": 20}
+    bundle.process["args"] = ["sleep", "100"]
+    container = pyrunc.start(bundle)
+    assert pyrunc("update", "--pids-limit", "0", container.id).code == 0
+    cgroup = cgroup_with(pyrunc.state(container)["pid"], "pids")
+    assert (cgroup / "pids.max").read_text() == "20\n"
+
+
 def test_events_come_at_the_interval_and_end_with_the_container(make_bundle, pyrunc):
     container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
     words = [*pyrunc.command, "events", "--interval", "50ms", container.id]

@@ -172,10 +172,10 @@ def test_update_with_zeros_keeps_what_there_was():
         "cpu": {"shares": 0, "quota": 0, "idle": 0, "cpus": ""},
         "pids": {"limit": 0},
     }
-    assert update.merge(before, zeros) == {
+    assert update.merge({**before, "pids": {"limit": 7}}, zeros) == {
         "memory": {"limit": 100, "swappiness": 0},
         "cpu": {"shares": 5, "idle": 0, "cpus": "0"},
-        "pids": {"limit": 0},
+        "pids": {"limit": 7},
     }
 
 

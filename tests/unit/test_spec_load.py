@@ -59,6 +59,23 @@ def test_unknown_members_are_kept_and_not_looked_at(config):
     assert load(config(spec)) == spec
 
 
+@pytest.mark.parametrize(
+    ("version", "limit", "kept"),
+    [
+        ("1.0.2-dev", 0, False),
+        ("1.2.1", 0, False),
+        ("1.3.0", 0, True),
+        ("1.10.0", 0, True),
+        ("1.2.1", -1, True),
+        ("1.0.2", 5, True),
+    ],
+)
+def test_a_pids_limit_of_zero_is_none_before_1_3(config, version, limit, kept):
+    spec = {"ociVersion": version, "root": {"path": "r"}}
+    spec["linux"] = {"resources": {"pids": {"limit": limit}, "devices": []}}
+    assert ("pids" in load(config(spec))["linux"]["resources"]) == kept
+
+
 def test_every_mistake_is_in_the_error(config):
     spec = default_spec(cgroup_v2=False)
     spec["ociVersion"] = "nine"

@@ -364,12 +364,21 @@ def _open_into(entrance: Entrance, controller: str, path: str) -> None:
 
 
 def _inherit_cpuset(path: str) -> None:
-    """A new cpuset is empty, and nothing can join it: take over the parent's."""
+    """A new cpuset is empty, and nothing can join it: take over the parent's.
+
+    One that was there may be as empty, and so may be those above it: an engine, or an
+    administrator with mkdir(1), has made them. Only the root of the hierarchy never is.
+    """
     parent = path.rpartition("/")[0]
     for name in ("cpuset.cpus", "cpuset.mems"):
         try:
+            if cgroupfs.read(path, name).strip():
+                continue
             value = cgroupfs.read(parent, name).strip()
-            if value and not cgroupfs.read(path, name).strip():
+            if not value:
+                _inherit_cpuset(parent)
+                value = cgroupfs.read(parent, name).strip()
+            if value:
                 cgroupfs.write(path, name, value)
         except OSError as error:
             if error.errno not in (ENOENT, ENODEV):

@@ -98,6 +98,7 @@ _UNSET_WHEN_ZERO = {
         "shares", "quota", "period", "realtimePeriod", "realtimeRuntime", "cpus", "mems",
     ),
     "blockIO": ("weight", "leafWeight"),
+    "pids": ("limit",),
 }  # fmt: skip
 
 

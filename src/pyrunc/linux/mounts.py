@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import posix
 from _struct import pack
-from errno import EINVAL, ENOSYS
+from errno import E2BIG, EINVAL, ENOSYS
 
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -65,6 +69,8 @@ MNT_DETACH = 2
 
 #: fsconfig(2) takes strings of 255 bytes at most; longer ones need mount(2).
 FSCONFIG_MAXIMUM = 255
+#: mount(2) takes a page of options, with the zero at the end, and cuts the rest off.
+_PAGE: int = posix.sysconf("SC_PAGE_SIZE")
 
 
 def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes: int) -> int:
@@ -94,6 +100,16 @@ def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes:
             raise OSError(error.errno, f"{error.strerror} ({explanation})") from None
     finally:
         posix.close(context)
+
+
+def fit_fsconfig(options: Iterable[str]) -> bool:
+    """Tell whether fsconfig(2) takes each of the options, ``key`` or ``key=value``."""
+    return all(len(cstring(option)) <= FSCONFIG_MAXIMUM for option in options)
+
+
+def fits_mount(options: str) -> bool:
+    """Tell whether mount(2) takes all of the options."""
+    return len(cstring(options)) <= _PAGE
 
 
 def _configure(context: int, command: int, key: str, value: str | None) -> None:
@@ -196,7 +212,12 @@ def _set_attributes_before_5_12(
 
 
 def mount_legacy(source: str, target: str, kind: str, flags: int, options: str) -> None:
-    """mount(2), for what the newer calls cannot say."""
+    """mount(2), for what the newer calls cannot say.
+
+    :raises OSError: also for options that the kernel would cut.
+    """
+    if not fits_mount(options):
+        raise OSError(E2BIG, f"options of {len(options)} bytes, mount(2) takes {_PAGE - 1}")
     syscall(
         SYS["mount"],
         cstring(source or "none"),

@@ -10,18 +10,17 @@ from pyrunc.cgroups.joining import JoinLaterCgroups
 from pyrunc.errors import Error
 from pyrunc.linux import mounts as m
 from pyrunc.linux.files import clean_path
+from pyrunc.plan.mounts import make_read_only, plan_mounts
 from pyrunc.plan.plan import Plan
 from pyrunc.process import channel, console, namespaces, program
 from pyrunc.process.hooks import ContainerHooks
-from pyrunc.rootfs import cgroup_mount, devices, mount, protect, root
-from pyrunc.rootfs.options import parse_options
-from pyrunc.spec.id_mappings import map_lines
+from pyrunc.rootfs import cgroup_mount, devices, protect, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.plan.facts import Facts
     from pyrunc.process.namespaces import Namespaces
-    from pyrunc.spec.types import ConsoleSize, Mount, Spec
+    from pyrunc.spec.types import ConsoleSize, Spec
     from pyrunc.step import Step
 
 _PROPAGATION = {
@@ -48,7 +47,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     if "user" in spaces.new:
         _check_root_is_mapped(spec)
     in_user_namespace = spaces.private("user")
-    mount_steps, opened = _mounts(spec, bundle, spaces, facts)
+    mount_steps, opened = plan_mounts(spec, bundle, spaces, facts, _base_propagation(spec))
     steps: list[Step] = []
     if not spaces.needs_stage:
         steps += [namespaces.JoinNamespace(kind, path) for kind, path in spaces.joined.items()]
@@ -64,9 +63,11 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
         steps.append(channel.AskForNetDevices())
     steps += _hooks(spec, state)
     steps += _sysctls(spec)
+    process = spec.get("process")
+    if process and process["cwd"] not in ("/", ""):
+        steps.append(program.MakeWorkingDirectory(process["cwd"]))
     steps += _protection(spec, spaces)
     steps += _new_root(spec, bundle, spaces, facts)
-    process = spec.get("process")
     if process:
         steps.append(program.EnterWorkingDirectory(process["cwd"]))
         if process.get("terminal"):
@@ -171,6 +172,7 @@ def _base_propagation(spec: Spec) -> int:
 def _new_root(spec: Spec, bundle: str, spaces: Namespaces, facts: Facts) -> list[Step]:
     steps: list[Step] = []
     if not spaces.private("mount"):
+        _refuse_unprotected_root(spec)
         return [root.ChangeRoot()]
     if spec["root"].get("readonly"):
         steps.append(root.MakeRootReadOnly())
@@ -181,113 +183,13 @@ def _new_root(spec: Spec, bundle: str, spaces: Namespaces, facts: Facts) -> list
     return steps
 
 
-def _mounts(
-    spec: Spec, bundle: str, spaces: Namespaces, facts: Facts
-) -> tuple[list[Step], tuple[mount.BindMount, ...]]:
-    entries = spec.get("mounts", [])
-    label = spec.get("linux", {}).get("mountLabel", "")
-    if entries and not spaces.private("mount"):
-        raise Error("mounts need a mount namespace, but linux.namespaces has none")
-    steps: list[Step] = []
-    opened: list[mount.BindMount] = []
-    propagation = _base_propagation(spec)
-    for index, entry in enumerate(entries):
-        step = _mount(index, entry, bundle, spaces, facts, propagation=propagation, label=label)
-        steps.append(step)
-        if isinstance(step, mount.BindMount) and (
-            step.mapping or (spaces.private("user") and not facts.rootless)
-        ):
-            opened.append(step)
-    return steps, tuple(opened)
-
-
-def _mount(
-    index: int,
-    entry: Mount,
-    bundle: str,
-    spaces: Namespaces,
-    facts: Facts,
-    *,
-    propagation: int,
-    label: str,
-) -> Step:
-    target = clean_path(entry["destination"])
-    options = parse_options(entry.get("options", ()))
-    kind = entry.get("type", "")
-    source = entry.get("source", "")
-    if kind == "bind":
-        options.bind = True
-    if options.remount:
-        return mount.Remount(target, options)
-    if options.bind:
-        if not source.startswith("/"):
-            source = clean_path(f"{bundle}/{source}")
-        mapping = _mapping(entry, options.idmap)
-        return mount.BindMount(index, source, target, options, mapping, propagation)
-    if options.idmap or entry.get("uidMappings"):
-        raise Error(f"mounts[{index}] ({target}): only bind mounts can be id-mapped")
-    if kind == "cgroup" or (kind == "cgroup2" and facts.cgroup_version == 2):
-        return _cgroup_mount(index, target, options, spaces, facts, label)
-    if not kind:
-        raise Error(f"mounts[{index}] ({target}) has no type and is not a bind mount")
-    fill = None
-    if options.copy_up and kind == "tmpfs":
-        # Imported here and not in the builder, which imports nothing.
-        from pyrunc.rootfs.copy_up import copy_tree
-
-        fill = copy_tree
-    if kind in ("proc", "sysfs") or any(o.startswith("context=") for o in options.data):
-        # What the kernel shows in these two has labels of its own; another's is left alone.
-        label = ""
-    stand_in = "/sys" if kind == "sysfs" else ""
-    if kind == "proc" and not spaces.private("pid"):
-        # In a pid namespace of its own it would show all processes of the host.
-        stand_in = "/proc"
-    return mount.MountFilesystem(
-        index, kind, source or kind, target, options, fill, label, stand_in
-    )
-
-
-def _mapping(entry: Mount, wanted: bool) -> tuple[tuple[str, str], ...]:
-    """Return the id mapping of a mount as ``(file, content)``; empty when it has none.
-
-    The word ``container`` stands for the mapping of the container's own user namespace.
-    """
-    uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
-    if uids and gids:
-        return (("uid_map", map_lines(uids)), ("gid_map", map_lines(gids)))
-    return (("container", ""),) if wanted else ()
-
-
-def _cgroup_mount(
-    index: int, target: str, options: object, spaces: Namespaces, facts: Facts, label: str
-) -> Step:
-    namespaced = spaces.private("cgroup")
-    if facts.cgroup_version == 2:
-        directory = facts.cgroup_paths.get("", "")
-        return cgroup_mount.MountCgroupV2(index, target, options, directory, namespaced)  # type: ignore[arg-type]
-    hierarchies: dict[str, tuple[str, str, str]] = {}
-    links: list[tuple[str, str]] = []
-    for controller, where in facts.cgroup_mounts.items():
-        if not controller:
-            continue
-        name = where.rpartition("/")[2]
-        shared = controller if where not in hierarchies else f"{hierarchies[where][1]},{controller}"
-        if controller.startswith("name="):
-            shared = f"none,{controller}"
-        directory = facts.cgroup_paths.get(controller, where)
-        hierarchies[where] = (name, shared, directory)
-        if name != controller.removeprefix("name="):
-            links.append((controller.removeprefix("name="), name))
-    return cgroup_mount.MountCgroupV1(
-        index,
-        target,
-        options,  # type: ignore[arg-type]
-        tuple(hierarchies.values()),
-        tuple(links),
-        namespaced,
-        label,
-    )
+def _refuse_unprotected_root(spec: Spec) -> None:
+    """:raises Error: for what is asked of the root's mount, when it has none of its own."""
+    asked = "root.readonly" if spec["root"].get("readonly") else ""
+    if spec.get("linux", {}).get("rootfsPropagation"):
+        asked = "linux.rootfsPropagation"
+    if asked:
+        raise Error(f"{asked} needs a mount namespace, but linux.namespaces has none")
 
 
 def needs_cgroup_early(spec: Spec, spaces: Namespaces) -> bool:
@@ -369,9 +271,5 @@ def _protection(spec: Spec, spaces: Namespaces) -> list[Step]:
     steps: list[Step] = [protect.ProtectPath(path) for path in protected]
     label = linux.get("mountLabel", "")
     steps += [protect.MaskPath(path, label) for path in masked]
-    for index, entry in enumerate(spec.get("mounts", ())):
-        options = parse_options(entry.get("options", ()))
-        new = not options.bind and not options.remount
-        if entry.get("type") == "tmpfs" and options.read_only and new:
-            steps.append(mount.MakeMountReadOnly(index, clean_path(entry["destination"])))
+    steps += make_read_only(spec)
     return steps

@@ -7,9 +7,9 @@ words that engines turn into exit codes 126 and 127.
 from __future__ import annotations
 
 import posix
-from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM
+from errno import EACCES, ELOOP, ENOENT, EPERM
 
-from pyrunc.errors import Error, ExecFailed, reason
+from pyrunc.errors import ExecFailed, reason
 from pyrunc.linux import files
 from pyrunc.step import Step
 
@@ -126,8 +126,27 @@ def can_enter(root: int, path: str) -> bool:
         posix.close(directory)
 
 
+class MakeWorkingDirectory(Step):
+    """``process.cwd``, if it is missing: while the root and what is mounted can be written to."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make and chdir to cwd ({self.path!r}) set in config.json"
+
+    def apply(self, build: Build) -> None:
+        try:
+            # Without ever following a magic link of /proc (CVE-2024-21626).
+            flags = files.O_PATH | files.O_DIRECTORY
+            posix.close(files.open_in_root(build.root, self.path, flags))
+        except OSError as error:
+            # What else is wrong with it is found out when it is entered.
+            if error.errno == ENOENT:
+                posix.close(files.ensure_directory(build.root, self.path))
+
+
 class EnterWorkingDirectory(Step):
-    """``process.cwd``: made when missing, entered, and found to lie inside the root."""
+    """``process.cwd``: entered, and found to lie inside the root."""
 
     path: str
 
@@ -140,7 +159,7 @@ class EnterWorkingDirectory(Step):
             return
         root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
         try:
-            directory = _open_or_make(root, self.path)
+            directory = files.open_in_root(root, self.path, files.O_PATH | files.O_DIRECTORY)
             try:
                 posix.fchdir(directory)
                 build.entered_cwd = True
@@ -153,20 +172,6 @@ class EnterWorkingDirectory(Step):
                 posix.close(directory)
         finally:
             posix.close(root)
-
-
-def _open_or_make(root: int, path: str) -> int:
-    """Open the directory without ever following a magic link of /proc (CVE-2024-21626)."""
-    try:
-        return files.open_in_root(root, path, files.O_PATH | files.O_DIRECTORY)
-    except OSError as error:
-        if error.errno == ENOTDIR:
-            raise Error("not a directory") from None
-        if error.errno != ENOENT:
-            raise
-    posix.close(files.ensure_directory(root, path))
-    # Opened anew: below /proc/self/fd a directory may have appeared by being looked for.
-    return files.open_in_root(root, path, files.O_PATH | files.O_DIRECTORY)
 
 
 class GiveStdio(Step):

@@ -7,6 +7,7 @@ from errno import EBUSY, EPERM
 
 from pyrunc.linux import files, mounts
 from pyrunc.rootfs.options import MountOptions, apply_propagation
+from pyrunc.rootfs.target import check_target
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from pyrunc.step import Build
 
 _SAFE = mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOEXEC
+
+
+def _open_target(build: Build, path: str) -> int:
+    target = files.ensure_directory(build.root, path)
+    try:
+        check_target(build.root, target, path, build.proc)
+    except BaseException:
+        posix.close(target)
+        raise
+    return target
 
 
 class MountCgroupV1(Step):
@@ -39,7 +50,7 @@ class MountCgroupV1(Step):
 
     def apply(self, build: Build) -> None:
         enable = self.options.enable
-        target = files.ensure_directory(build.root, self.target)
+        target = _open_target(build, self.target)
         attributes = enable & ~mounts.MOUNT_ATTR_RDONLY | _SAFE
         data = ("mode=755", *mounts.context_option(self.label))
         tmpfs = mounts.new_filesystem("tmpfs", "tmpfs", data, attributes)
@@ -87,7 +98,7 @@ class MountCgroupV2(Step):
 
     def apply(self, build: Build) -> None:
         enable = self.options.enable
-        target = files.ensure_directory(build.root, self.target)
+        target = _open_target(build, self.target)
         try:
             mount = self._mount(enable)
             mounts.attach(mount, target)

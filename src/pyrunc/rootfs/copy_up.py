@@ -13,15 +13,32 @@ import posix
 from pyrunc.errors import Error
 from pyrunc.linux import files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 #: How deep directories may be nested: each level holds four descriptors open.
 _DEEPEST = 100
 
 
-def copy_tree(source: int, target: int, levels: int = _DEEPEST) -> None:
-    """Copy the contents of directory ``source`` (a descriptor) into directory ``target``.
+def copy_up(source: int, target: int, options: Sequence[str]) -> None:
+    """Copy the contents of directory ``source`` (a descriptor) into the new tmpfs ``target``.
 
-    :raises Error: when they are nested too deeply.
+    Its root gets the owner, group, mode and times of ``source``, but for what ``options``, those
+    of the tmpfs, say of it themselves.
+
+    :raises Error: when directories are nested too deeply.
     """
+    _copy_contents(source, target, _DEEPEST)
+    said = {option.partition("=")[0] for option in options}
+    status = posix.stat(source)
+    uid = -1 if "uid" in said else status.st_uid
+    gid = -1 if "gid" in said else status.st_gid
+    mode = posix.stat(target).st_mode if "mode" in said else status.st_mode
+    _give_metadata(target, uid, gid, mode, status)
+
+
+def _copy_contents(source: int, target: int, levels: int) -> None:
     if not levels:
         raise Error(f"more than {_DEEPEST} directories inside each other are not copied up")
     reading = posix.open(".", posix.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC, dir_fd=source)
@@ -32,7 +49,6 @@ def copy_tree(source: int, target: int, levels: int = _DEEPEST) -> None:
                 _copy_entry(entry, target, name, levels)
             finally:
                 posix.close(entry)
-        _copy_metadata(posix.stat(reading), target)
     finally:
         posix.close(reading)
 
@@ -52,7 +68,8 @@ def _copy_entry(entry: int, target: int, name: str, levels: int) -> None:
         posix.mkdir(name, 0o700, dir_fd=target)
         inner = _look_at(target, name)
         try:
-            copy_tree(entry, inner, levels - 1)
+            _copy_contents(entry, inner, levels - 1)
+            _copy_metadata(status, inner)
         finally:
             posix.close(inner)
     elif kind == files.S_IFREG:
@@ -84,8 +101,12 @@ def _copy_file(entry: int, target: int, name: str, status: posix.stat_result) ->
 
 
 def _copy_metadata(status: posix.stat_result, target: int) -> None:
-    """Give ``target`` the owner, mode and times; the mode last, as chown clears set-id bits."""
+    _give_metadata(target, status.st_uid, status.st_gid, status.st_mode, status)
+
+
+def _give_metadata(target: int, uid: int, gid: int, mode: int, times: posix.stat_result) -> None:
+    """Give ``target`` owner, mode and times; the mode last, as chown clears set-id bits."""
     here = f"/proc/self/fd/{target}"
-    posix.chown(here, status.st_uid, status.st_gid)
-    posix.chmod(here, status.st_mode & 0o7777)
-    posix.utime(here, ns=(status.st_atime_ns, status.st_mtime_ns))
+    posix.chown(here, uid, gid)
+    posix.chmod(here, mode & 0o7777)
+    posix.utime(here, ns=(times.st_atime_ns, times.st_mtime_ns))

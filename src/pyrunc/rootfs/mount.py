@@ -8,9 +8,9 @@ comes after. A name is never resolved twice.
 from __future__ import annotations
 
 import posix
-from errno import EBUSY, ENOENT, EPERM
+from errno import EBUSY, EINVAL, ENOENT, ENOTDIR, EPERM
 
-from pyrunc.errors import Error, reason
+from pyrunc.errors import Error
 from pyrunc.linux import files, mounts
 from pyrunc.rootfs.options import (
     MountOptions,
@@ -19,32 +19,20 @@ from pyrunc.rootfs.options import (
     set_attributes,
     set_recursive_attributes,
 )
+from pyrunc.rootfs.target import check_target, is_root, open_ordinary_directory
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyrunc.step import Build
 
-#: Files of procfs that lxcfs and its like replace; anything else there stays as the kernel has it.
-_REPLACEABLE_PROC_FILES = frozenset(
-    (
-        "/proc/cpuinfo",
-        "/proc/diskstats",
-        "/proc/loadavg",
-        "/proc/meminfo",
-        "/proc/net/dev",
-        "/proc/slabinfo",
-        "/proc/stat",
-        "/proc/swaps",
-        "/proc/sys/crypto/fips_enabled",
-        "/proc/sys/kernel/ns_last_pid",
-        "/proc/uptime",
-    )
-)
 #: File systems whose files carry no label of the mount's, but one of their own.
 _LABELLED_LATER = ("mqueue",)
+#: What a devpts gets whose entry says nothing: terminals are the user's and the group tty's to
+#: write to, and anybody may open a new one. The kernel's own default is root alone.
+DEVPTS_OPTIONS = ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5")
 
 
 class MountFilesystem(Step):
@@ -55,13 +43,18 @@ class MountFilesystem(Step):
     source: str
     target: str
     options: MountOptions
-    #: ``tmpcopyup``: copies from the covered directory into the new mount (both descriptors).
-    fill: Callable[[int, int], None] | None = None
+    #: ``tmpcopyup``: copies from the covered directory into the new mount (both descriptors),
+    #: but for what the options say of its root.
+    fill: Callable[[int, int, Sequence[str]], None] | None = None
     #: ``linux.mountLabel``: the SELinux context of all that is in it.
     label: str = ""
     #: What of the host's is bound where a user namespace may not mount a new proc or sysfs; "" if
     #: that would show what the container should not see.
     stand_in: str = ""
+    #: Whether something must be made in it yet: :class:`MakeMountReadOnly` comes at the end.
+    read_only_later: bool = False
+    #: Of an overlay: its options with a layer in each, for when they are too long together.
+    layer_by_layer: Callable[[Sequence[str]], tuple[str, ...]] | None = None
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -71,22 +64,22 @@ class MountFilesystem(Step):
         data = options.data
         attributes = options.enable
         if self.kind in ("proc", "sysfs"):
-            target = _open_ordinary_directory(build.root, self.target, self.source or self.kind)
+            target = open_ordinary_directory(build.root, self.target, self.source or self.kind)
         else:
             if self.kind == "tmpfs":
                 data = _with_mode_of_directory(build.root, self.target, data)
             target = files.ensure_directory(build.root, self.target)
         try:
-            check_not_inside_proc(target, self.target, allow_root=self.kind == "proc")
-            if self.kind == "tmpfs":
-                # Later mounts may need directories made in it: read-only comes at the end.
+            is_proc = self.kind == "proc"
+            check_target(build.root, target, self.target, build.proc, proc_root=is_proc)
+            if self.read_only_later:
                 attributes &= ~mounts.MOUNT_ATTR_RDONLY
             mount = self._mount(target, data, attributes)
             attached = mount < 0
             if attached:
                 mount = _reopen(build.root, self.target, target)
             if self.fill is not None:
-                self.fill(target, mount)
+                self.fill(target, mount, options.data)
             if not attached:
                 if self.label and self.kind in _LABELLED_LATER:
                     mounts.label(mount, self.label)
@@ -95,7 +88,7 @@ class MountFilesystem(Step):
                     _hide_cgroups_of_the_host(mount)
         finally:
             posix.close(target)
-        set_recursive_attributes(mount, options)
+        set_recursive_attributes(mount, options, read_only=not self.read_only_later)
         apply_propagation(mount, options)
         build.mounts[self.index] = mount
 
@@ -105,21 +98,26 @@ class MountFilesystem(Step):
         if attributes & mounts.MOUNT_ATTR_RDONLY:
             flags += ("ro",)
         label = mounts.context_option(self.label) if self.kind not in _LABELLED_LATER else ()
-        given = (self.source, *data, *label)
-        if self.options.iversion or any(len(x) > mounts.FSCONFIG_MAXIMUM for x in given):
+        if self.options.iversion or not mounts.fit_fsconfig((self.source, *data, *label)):
             # mount(2) would split a label at its commas.
-            data += tuple(f'context="{self.label}"' for _ in label)
-            mounts.mount_legacy(
-                self.source,
-                f"/proc/self/fd/{target}",
-                self.kind,
-                mount_flags(self.options, attributes),
-                ",".join(data),
-            )
-            return -1
+            whole = ",".join((*data, *(f'context="{self.label}"' for _ in label)))
+            if self.layer_by_layer is None or mounts.fits_mount(whole):
+                flags_of_mount = mount_flags(self.options, attributes)
+                where = f"/proc/self/fd/{target}"
+                mounts.mount_legacy(self.source, where, self.kind, flags_of_mount, whole)
+                return -1
+            data = self.layer_by_layer(data)
+            if not mounts.fit_fsconfig(data):
+                raise Error(
+                    f"{len(whole)} bytes of options are more than mount(2) takes, and a layer's "
+                    "path is too long for fsconfig(2); shorten it, by a link for instance"
+                )
         try:
             return mounts.new_filesystem(self.kind, self.source, flags + data + label, attributes)
         except OSError as error:
+            if error.errno == EINVAL and data == DEVPTS_OPTIONS:
+                # The group of terminals is none of the ids that the user namespace has.
+                return mounts.new_filesystem(self.kind, self.source, data[:-1], attributes)
             # A user namespace that owns neither the network nor the pid namespace
             # may not make these, but it may bind the ones it sees.
             if error.errno not in (EPERM, EBUSY) or not self.stand_in:
@@ -141,6 +139,8 @@ class BindMount(Step):
     #: ``MS_*`` flags of the container's mounts. A source that the runtime has opened is tied to
     #: the host's mount as the host has it, and must be brought in line.
     base_propagation: int = 0
+    #: As in :class:`MountFilesystem`.
+    read_only_later: bool = False
 
     def describe(self) -> str:
         return f"bind {self.source} to {self.target}"
@@ -151,25 +151,58 @@ class BindMount(Step):
         tied_to_host = mount >= 0
         if mount < 0:
             mount = open_bind_source(self.source, options)
-        is_directory = posix.stat(mount).st_mode & files.S_IFMT == files.S_IFDIR
-        ensure = files.ensure_directory if is_directory else files.ensure_file
-        target = ensure(build.root, self.target)
+        target = self._open_target(build.root, posix.stat(mount).st_mode)
         try:
-            check_not_inside_proc(
-                target,
-                self.target,
-                allow_root=files.filesystem_magic(mount) == files.PROC_SUPER_MAGIC,
-            )
+            is_proc = files.filesystem_magic(mount) == files.PROC_SUPER_MAGIC
+            check_target(build.root, target, self.target, build.proc, proc_root=is_proc)
             mounts.attach(mount, target)
         finally:
             posix.close(target)
         if tied_to_host and self.base_propagation:
             flag = self.base_propagation & ~mounts.MS_REC
             mounts.set_attributes(mount, propagation=flag, recursive=True)
-        set_attributes(mount, options)
-        set_recursive_attributes(mount, options)
+        at_once = not self.read_only_later
+        set_attributes(mount, options, read_only=at_once)
+        set_recursive_attributes(mount, options, read_only=at_once)
         apply_propagation(mount, options)
         build.mounts[self.index] = mount
+
+    def _open_target(self, root: int, source: int) -> int:
+        """Open what to mount on, of the same kind as the mode ``source``; make it if missing."""
+        is_directory = source & files.S_IFMT == files.S_IFDIR
+        try:
+            if is_directory:
+                return files.ensure_directory(root, self.target)
+            target = files.ensure_file(root, self.target)
+        except OSError as error:
+            if error.errno == ENOTDIR:
+                self._refuse_other_kind(root, source)
+            raise
+        if posix.stat(target).st_mode & files.S_IFMT == files.S_IFDIR:
+            posix.close(target)
+            self._refuse_other_kind(root, source)
+        return target
+
+    def _refuse_other_kind(self, root: int, source: int) -> None:
+        """:raises OSError: with the kinds of both, if there is something that can be opened."""
+        try:
+            target = files.open_in_root(root, self.target)
+        except OSError:
+            # It is a part of the way there that is no directory.
+            return
+        there = _kind(posix.stat(target).st_mode)
+        posix.close(target)
+        what = f"not a directory: {self.source} is {_kind(source)}, {self.target} is {there}"
+        raise OSError(ENOTDIR, what)
+
+
+def _kind(mode: int) -> str:
+    return {
+        files.S_IFDIR: "a directory",
+        files.S_IFREG: "a file",
+        files.S_IFSOCK: "a socket",
+        files.S_IFIFO: "a fifo",
+    }.get(mode & files.S_IFMT, "a device")
 
 
 class Remount(Step):
@@ -186,7 +219,8 @@ class Remount(Step):
         target = files.open_in_root(build.root, self.target)
         try:
             flags = mounts.MS_REMOUNT | mount_flags(options, options.enable)
-            if options.bind:
+            if options.bind or is_root(build.root, target, build.proc):
+                # The file system below the root is the host's, and not the container's to change.
                 set_attributes(target, options)
             else:
                 where = f"/proc/self/fd/{target}"
@@ -198,7 +232,7 @@ class Remount(Step):
 
 
 class MakeMountReadOnly(Step):
-    """The ``ro`` of a tmpfs, once everything that must lie in it is made."""
+    """The ``ro`` of a mount, once everything that must lie in it is made."""
 
     index: int
     target: str
@@ -234,36 +268,6 @@ def _hide_cgroups_of_the_host(sysfs: int) -> None:
             posix.close(cover)
     finally:
         posix.close(place)
-
-
-def check_not_inside_proc(target: int, path: str, *, allow_root: bool) -> None:
-    """Refuse to cover parts of procfs, on which the container's confinement rests.
-
-    :raises Error: when ``target`` lies in a procfs and is not one of the few
-        files that are known to be replaced safely.
-    """
-    if files.filesystem_magic(target) != files.PROC_SUPER_MAGIC:
-        return
-    if allow_root and posix.stat(target).st_ino == 1:
-        return
-    if files.clean_path(path) not in _REPLACEABLE_PROC_FILES:
-        raise Error(f'"{path}" cannot be mounted because it is inside /proc')
-
-
-def _open_ordinary_directory(root: int, path: str, source: str) -> int:
-    """Open (or make) the target of a proc or sysfs mount, of which no part may be a link.
-
-    A link there would send everything the runtime and the engine expect under
-    /proc and /sys somewhere else (CVE-2019-19921, CVE-2023-27561).
-    """
-    rules = files.RESOLVE_IN_ROOT | files.RESOLVE_NO_SYMLINKS
-    try:
-        posix.close(files.ensure_directory(root, path))
-        return files.openat2(root, path, files.O_PATH | files.O_DIRECTORY, rules)
-    except OSError as error:
-        raise Error(
-            f'filesystem "{source}" must be mounted on ordinary directory: {path}: {reason(error)}'
-        ) from None
 
 
 def _with_mode_of_directory(root: int, path: str, data: tuple[str, ...]) -> tuple[str, ...]:

@@ -110,8 +110,8 @@ class MountOptions:
 
     @property
     def read_only(self) -> bool:
-        """Whether ``ro`` is the last word."""
-        return bool(self.enable & m.MOUNT_ATTR_RDONLY)
+        """Whether ``ro`` or ``rro`` is the last word."""
+        return bool((self.enable | self.recursive_enable) & m.MOUNT_ATTR_RDONLY)
 
 
 def parse_options(options: Sequence[str]) -> MountOptions:
@@ -191,16 +191,25 @@ def mount_flags(options: MountOptions, attributes: int) -> int:
     return flags
 
 
-def set_attributes(mount: int, options: MountOptions) -> None:
-    """``ro``, ``nosuid`` …: the mount alone."""
-    if options.enable or options.disable:
-        _change(mount, options.enable, options.disable, recursive=False)
+def set_attributes(mount: int, options: MountOptions, *, read_only: bool = True) -> None:
+    """``ro``, ``nosuid`` …: the mount alone.
+
+    :param read_only: whether it may become read-only already.
+    """
+    enable = options.enable if read_only else options.enable & ~m.MOUNT_ATTR_RDONLY
+    if enable or options.disable:
+        _change(mount, enable, options.disable, recursive=False)
 
 
-def set_recursive_attributes(mount: int, options: MountOptions) -> None:
-    """``rro``, ``rnosuid`` …: the mount and all that is mounted below it."""
+def set_recursive_attributes(mount: int, options: MountOptions, *, read_only: bool = True) -> None:
+    """``rro``, ``rnosuid`` …: the mount and all that is mounted below it.
+
+    :param read_only: whether the mount itself may become read-only already.
+    """
     if options.recursive_enable or options.recursive_disable:
         _change(mount, options.recursive_enable, options.recursive_disable, recursive=True)
+        if options.recursive_enable & m.MOUNT_ATTR_RDONLY and not read_only:
+            _change(mount, 0, m.MOUNT_ATTR_RDONLY, recursive=False)
 
 
 def _change(mount: int, enable: int, disable: int, *, recursive: bool) -> None:

@@ -7,6 +7,7 @@ from errno import ENOENT, ENOTDIR
 
 from pyrunc.errors import Error
 from pyrunc.linux import files, mounts
+from pyrunc.rootfs.target import is_root
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ class MaskPath(Step):
         return f"mask {self.path}"
 
     def apply(self, build: Build) -> None:
-        target = _open_if_there(build.root, self.path)
+        target = _open_if_there(build, self.path)
         if target < 0:
             return
         try:
@@ -79,7 +80,7 @@ class ProtectPath(Step):
         return f"make {self.path} read-only"
 
     def apply(self, build: Build) -> None:
-        target = _open_if_there(build.root, self.path)
+        target = _open_if_there(build, self.path)
         if target < 0:
             return
         try:
@@ -91,11 +92,18 @@ class ProtectPath(Step):
             posix.close(target)
 
 
-def _open_if_there(root: int, path: str) -> int:
-    """Open ``path`` below the root, or return -1: what is not there needs no protection."""
+def _open_if_there(build: Build, path: str) -> int:
+    """Open ``path`` below the root, or return -1: what is not there needs no protection.
+
+    :raises Error: for the root itself: what covers it would lie under it, and do nothing.
+    """
     try:
-        return files.open_in_root(root, path)
+        target = files.open_in_root(build.root, path)
     except OSError as error:
         if error.errno not in (ENOENT, ENOTDIR):
             raise
         return -1
+    if is_root(build.root, target, build.proc):
+        posix.close(target)
+        raise Error(f'"{path}" is the root of the container; see root.readonly')
+    return target

@@ -32,13 +32,26 @@ _S_IFREG = 0o100000
 def load(path: str, *, stream: bool = False) -> Spec:
     """Return the checked contents of the config.json at ``path``; ``stream`` as for :func:`read`.
 
-    Members that are null are left out of it. Raises InvalidConfig with every
-    mistake, and Error when there is no file to read.
+    Members that are null are left out of it, and what means nothing in its version. Raises
+    InvalidConfig with every mistake, and Error when there is no file to read.
     """
     contents = _parsed(read(path, stream=stream), path)
     _refuse(path, check(contents))
     checked: Spec = contents
+    _leave_out_unset_limits(checked)
     return checked
+
+
+def _leave_out_unset_limits(spec: Spec) -> None:
+    """Before version 1.3 a ``pids.limit`` of 0 is one that is not set.
+
+    The specification left it open, and callers in Go write it for "none" (Podman before 5.4).
+    """
+    resources: Any = spec.get("linux", {}).get("resources") or {}
+    if (resources.get("pids") or {}).get("limit") == 0:
+        major, minor = spec["ociVersion"].split(".")[:2]
+        if (int(major), int(minor)) < (1, 3):
+            del resources["pids"]
 
 
 def load_process(path: str) -> Process:
