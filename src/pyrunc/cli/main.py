@@ -14,6 +14,7 @@ A command module has
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import posix
 import sys
 
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     code = 1
     try:
         _open_missing_stdio()
+        _undo_the_callers_settings()
         code = invoke(sys.argv[1:] if argv is None else argv)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -206,6 +208,20 @@ def _open_missing_stdio() -> None:
         except OSError:
             opened = posix.open("/dev/null", posix.O_RDWR)
             posix.set_inheritable(opened, True)
+
+
+def _undo_the_callers_settings() -> None:
+    """Give what a process inherits, and what everything here relies on, its usual value.
+
+    With SIGCHLD ignored the kernel collects children before we can (wait(2)), and their pids
+    become another's. A blocked SIGTERM would leave no way to end us. Without the owner's bits
+    in the umask we could not use what we make. Signals that are ignored otherwise stay so,
+    for nohup(1). Programs get defaults from init (last_mile.py) and the guard of the hooks.
+    """
+    if _signal.getsignal(_signal.SIGCHLD) is not _signal.SIG_DFL:
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    posix.umask(posix.umask(0o022) & 0o077)
 
 
 def _module(name: str) -> ModuleType:

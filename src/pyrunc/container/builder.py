@@ -14,8 +14,8 @@ from pyrunc.cgroups.entrance import Entrance
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
-from pyrunc.process.channel import FAILED, READY
-from pyrunc.process.hooks import memory_file, with_pid
+from pyrunc.process.channel import FAILED, READY, die_with_runtime
+from pyrunc.process.hooks import with_pid
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.program import find_program, with_home
 from pyrunc.process.seal import execute_init, launch_fd
@@ -72,6 +72,12 @@ class Handover:
         self.state = b""
         self.trace: NoTrace = OFF
 
+    def let_go(self) -> None:
+        """Close what is the runtime's, in a child of it: its lock, its ends of the pipes."""
+        for descriptor in self.of_runtime:
+            posix.close(descriptor)
+        self.of_runtime = ()
+
 
 def close_imports() -> None:
     """Make importing impossible (design invariant 1): whatever is needed is loaded by now."""
@@ -88,11 +94,9 @@ def build_container(handover: Handover) -> NoReturn:
     trace.begin(BUILDER)
     doing = "start building"
     try:
-        # Should the runtime be killed, nothing half-made may live on. The kernel forgets this
-        # order when ids change; from then on it is the end of the pipes that tells.
-        p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
-        for descriptor in handover.of_runtime:
-            posix.close(descriptor)
+        # Should the runtime be killed, nothing half-made may live on.
+        handover.let_go()
+        die_with_runtime(handover.down)
         build = Build(handover.up, handover.down)
         build.later_cgroups = handover.entrance.later
         handover.entrance.join()
@@ -134,6 +138,8 @@ def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
     trace = handover.trace
     launch.stamp_into(trace.stamps)
     launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # Forgotten since the effective gid changed; later, the end of the pipe tells as well.
+    launch.call("die with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
     if last_mile is None:
         _compile_without_process(launch, handover)
     else:
@@ -174,7 +180,7 @@ def _compile(launch: LaunchProgram, handover: Handover, last_mile: LastMile) -> 
         last_mile.environment = [*kept, f"LISTEN_PID={pid}"]
     if last_mile.hooks[0]:
         created = handover.state.replace(b'"status":"creating"', b'"status":"created"', 1)
-        state = memory_file("hook-stdin", with_pid(created, pid))
+        state = files.memory_file("hook-stdin", with_pid(created, pid))
         last_mile.hooks = (last_mile.hooks[0], state)
     last_mile.proc = handover.proc
     last_mile.add_limits(launch)

@@ -493,7 +493,7 @@ class Creation:
                 self.settings.log.warn(line)
         if self.pidfd >= 0:
             p.pidfd_send_signal(self.pidfd, p.SIGKILL)
-            posix.waitpid(self.pid, 0)
+            p.reap(self.pid, self.pidfd)
         try:
             if not keep_cgroup:
                 remove_cgroup(self.driver)

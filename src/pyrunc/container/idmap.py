@@ -8,12 +8,15 @@ from errno import ENOENT, EPERM
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts
 from pyrunc.linux import processes as p
+from pyrunc.process.descriptors import close_all_but
+from pyrunc.process.guard import Failed, Program, run_in_turn
 from pyrunc.rootfs.mount import open_bind_source
 from pyrunc.spec.id_mappings import MOST_BYTES, map_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from pyrunc.rootfs.mount import BindMount
     from pyrunc.spec.types import IDMapping, Spec
@@ -75,18 +78,20 @@ def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
     helper = _HELPERS[name]
     arguments = [helper, str(pid), *map_lines(mappings).split()]
     for directory in _HELPER_DIRECTORIES:
+        path = f"{directory}/{helper}"
         try:
-            child = posix.posix_spawn(f"{directory}/{helper}", arguments, {})
+            posix.stat(path)
         except OSError as error:
             if error.errno != ENOENT:
                 raise
             continue
-        status = p.wait(child)
-        if status:
+        try:
+            run_in_turn([Program(path, arguments, ())])
+        except Failed as error:
             raise Error(
-                f"{helper} refused the mapping (exit status {status}); "
+                f"{helper} refused the mapping ({error}); "
                 f"see /etc/sub{name[:3]} for the ids that are yours"
-            )
+            ) from None
         return
     raise Error(f"mapping more than one id without root needs {helper} (package uidmap)")
 
@@ -135,10 +140,10 @@ def user_namespace_with(mapping: dict[str, str]) -> int:
 
     A short-lived child makes it; the descriptor keeps it after the child is gone.
     """
+    runtime = posix.getpid()
     pid, pidfd = p.clone(p.CLONE_NEWUSER)
     if pid == 0:
-        while True:
-            p.poll((), 3600)
+        _wait_for_death(runtime)
     try:
         for name, lines in mapping.items():
             files.write_file(f"/proc/{pid}/{name}", lines.encode())
@@ -147,5 +152,16 @@ def user_namespace_with(mapping: dict[str, str]) -> int:
         raise Error(f"cannot make the id mapping of a mount: {reason(error)}") from None
     finally:
         p.pidfd_send_signal(pidfd, p.SIGKILL)
+        p.reap(pid, pidfd)
         posix.close(pidfd)
-        posix.waitpid(pid, 0)
+
+
+def _wait_for_death(runtime: int) -> NoReturn:
+    """Hold nothing, the container's lock least of all, and end with the runtime."""
+    try:
+        p.die_with_parent(runtime)
+        close_all_but(())
+        while True:
+            p.poll((), 3600)
+    finally:
+        posix._exit(1)

@@ -48,7 +48,7 @@ def spawn_builder(
             write_mappings(pid)
         except BaseException:
             p.pidfd_send_signal(pidfd, p.SIGKILL)
-            posix.waitpid(pid, 0)
+            p.reap(pid, pidfd)
             posix.close(pidfd)
             raise
     return pid, pidfd, in_cgroup
@@ -102,7 +102,7 @@ def _spawn_through_stage(
             p.pidfd_send_signal(stage_pidfd, p.SIGKILL)
             raise
         finally:
-            posix.waitpid(stage, 0)
+            p.reap(stage, stage_pidfd)
             posix.close(stage_pidfd)
     finally:
         for descriptor in (up_read, up_write, down_read, down_write):
@@ -115,7 +115,8 @@ def _run_stage(
 ) -> NoReturn:
     doing = "prepare the namespaces"
     try:
-        p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
+        handover.let_go()
+        channel.die_with_runtime(down)
         # Cgroups are inherited; as root of a user namespace it might not be let in.
         doing = "get into the container's cgroup"
         handover.entrance.join()
@@ -136,6 +137,7 @@ def _run_stage(
             doing = f"join user namespace {spaces.joined['user']}"
             p.setns(user, p.CLONE_NEWUSER)
             become_root()
+            channel.die_with_runtime(down)
         elif "user" in spaces.new:
             doing = "make a user namespace"
             p.unshare(p.CLONE_NEWUSER)
@@ -143,6 +145,7 @@ def _run_stage(
             if posix.read(down, 1) != channel.GO_ON:
                 posix._exit(1)
             become_root()
+            channel.die_with_runtime(down)
         for kind, descriptor in waiting.items():
             doing = f"join {kind} namespace {spaces.joined[kind]}"
             _join(descriptor, kind, later_on_eperm=False)

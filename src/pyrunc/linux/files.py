@@ -42,6 +42,7 @@ CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 NSFS_MAGIC = 0x6E736673
 
+_MFD_CLOEXEC = 1
 _SIZE_OF_STATFS = 120
 #: As many links as the kernel follows in one resolution (path_resolution(7)).
 _MAXIMUM_LINKS = 40
@@ -252,6 +253,14 @@ def write_file(path: str, content: bytes, directory: int | None = None) -> None:
         posix.write(descriptor, content)
     finally:
         posix.close(descriptor)
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """Return a descriptor (close-on-exec) of a memory file that holds ``content``, rewound."""
+    descriptor = syscall(SYS["memfd_create"], cstring(name), _MFD_CLOEXEC)
+    write_all(descriptor, content)
+    posix.lseek(descriptor, 0, 0)
+    return descriptor
 
 
 def is_mount_crossing(error: OSError) -> bool:

@@ -82,6 +82,18 @@ def prctl(option: int, value: int | bytes = 0) -> int:
     return syscall(SYS["prctl"], option, value, 0, 0, 0)
 
 
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; end at once if it has done so.
+
+    The kernel forgets this when ids or capabilities change (prctl(2), PR_SET_PDEATHSIG).
+
+    :param parent: the parent's pid, as it was known before the fork.
+    """
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if posix.getppid() != parent:
+        posix._exit(1)
+
+
 def pidfd_open(pid: int) -> int:
     """Return a descriptor that stands for the process, whatever becomes of its number."""
     return posix.pidfd_open(pid)
@@ -135,6 +147,19 @@ def wait(pid: int) -> int:
             raise
         return 255
     return exit_status(status)
+
+
+def reap(pid: int, pidfd: int, timeout: float | None = None) -> None:
+    """Wait until the child has ended, at most ``timeout`` seconds, and collect it.
+
+    One that is traced ends, but can only be collected when its tracer has let go of it: it is
+    not waited for. Nor is it an error when somebody else in this program has collected it.
+    """
+    poll((pidfd,), timeout)
+    try:
+        posix.waitpid(pid, posix.WNOHANG)
+    except ChildProcessError:
+        pass
 
 
 def exit_status(status: int) -> int:

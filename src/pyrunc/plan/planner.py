@@ -13,7 +13,7 @@ from pyrunc.linux.files import clean_path
 from pyrunc.plan.mounts import make_read_only, plan_mounts
 from pyrunc.plan.plan import Plan
 from pyrunc.process import channel, console, namespaces, program
-from pyrunc.process.hooks import ContainerHooks
+from pyrunc.process.hooks import container_hooks
 from pyrunc.rootfs import cgroup_mount, devices, protect, root
 
 TYPE_CHECKING = False
@@ -257,7 +257,7 @@ def _hooks(spec: Spec, state: bytes) -> list[Step]:
     if kinds:
         steps.append(channel.RuntimeHooks(kinds))
     if hooks.get("createContainer"):
-        steps.append(ContainerHooks(tuple(hooks["createContainer"]), state))
+        steps.append(container_hooks(hooks["createContainer"], state))
     return steps
 
 

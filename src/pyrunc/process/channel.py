@@ -20,6 +20,7 @@ import posix
 from _struct import pack, unpack_from
 
 from pyrunc.errors import Error
+from pyrunc.linux import processes as p
 from pyrunc.linux.files import read_all
 from pyrunc.step import Step
 
@@ -51,6 +52,20 @@ def tell_runtime(build: Build, message: bytes) -> None:
 def await_runtime(build: Build) -> None:
     """Wait for the runtime's next byte."""
     if posix.read(build.down, 1) != GO_ON:
+        posix._exit(1)
+
+
+def die_with_runtime(down: int) -> None:
+    """Have the kernel kill this process when the runtime dies; end at once if it has done so.
+
+    The kernel forgets this when ids or capabilities change (prctl(2), PR_SET_PDEATHSIG): to be
+    called again after that.
+
+    :param down: the pipe from the runtime, which alone has the other end by now.
+    """
+    p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
+    # getppid(2) tells nothing in a pid namespace of its own.
+    if p.poll_for({down: 0}, 0):
         posix._exit(1)
 
 

@@ -8,10 +8,15 @@ manager announced ($LISTEN_FDS, sd_listen_fds(3)), then as many as
 from __future__ import annotations
 
 import posix
+from errno import ENOSYS, EPERM
 
 from pyrunc.errors import Error
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _FIRST = 3
 _F_GETFD = 1
@@ -77,6 +82,29 @@ def _announced() -> int:
     while count < min(int(value), _MOST) and _is_inherited(_FIRST + count):
         count += 1
     return count
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close all descriptors from 3 on that are not in ``kept``: for a fork that is to hold none."""
+    first = _FIRST
+    ends = sorted(descriptor for descriptor in kept if descriptor >= _FIRST)
+    try:
+        for end in ends:
+            if end > first:
+                syscall(SYS["close_range"], first, end - 1, 0)
+            first = end + 1
+        syscall(SYS["close_range"], first, 0xFFFFFFFF, 0)
+    except OSError as error:
+        # Known since Linux 5.9; a sandbox around us may not know it yet.
+        if error.errno not in (ENOSYS, EPERM):
+            raise
+        for name in posix.listdir("/proc/self/fd"):
+            if int(name) >= _FIRST and int(name) not in ends:
+                try:
+                    posix.close(int(name))
+                except OSError:
+                    # The one that listed the directory.
+                    continue
 
 
 def _is_inherited(descriptor: int) -> bool:

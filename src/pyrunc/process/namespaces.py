@@ -10,6 +10,7 @@ from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
+from pyrunc.process.channel import die_with_runtime
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -152,6 +153,7 @@ class BecomeRoot(Step):
 
     def apply(self, build: Build) -> None:
         become_root()
+        die_with_runtime(build.down)
 
 
 def become_root() -> None:
