@@ -56,13 +56,12 @@ class Trace(NoTrace):
     __slots__ = ("_collected", "_descriptor", "_last", "_track", "stamps")
     on = True
 
-    def __init__(self, path: str) -> None:
-        """Open ``path`` anew.
+    def __init__(self, descriptor: int) -> None:
+        """Write to ``descriptor``, open for appending to an empty file.
 
         :raises OSError: when that fails.
         """
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND | posix.O_CLOEXEC
-        self._descriptor = posix.open(path, flags, 0o644)
+        self._descriptor = descriptor
         self._track = RUNTIME
         self.stamps = posix.memfd_create("trace", posix.MFD_CLOEXEC)
         self._collected = 0

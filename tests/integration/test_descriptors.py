@@ -10,11 +10,15 @@ import pytest
 
 @pytest.fixture
 def leaked(pyrunc, tmp_path):
-    """Let the command have descriptors 3 to 9, as engines leak them."""
+    """Let the command have descriptors 3 to 9, as engines leak them.
+
+    $LISTEN_PID is the command's own, unless a test says otherwise.
+    """
     leak = tmp_path / "leak"
     leak.write_text("secret")
     redirections = " ".join(f"{number}<{leak}" for number in range(3, 10))
-    pyrunc.command = ["sh", "-c", f'exec "$@" {redirections}', "sh", *pyrunc.command]
+    script = f'export LISTEN_PID=${{LISTEN_PID-$$}}; exec "$@" {redirections}'
+    pyrunc.command = ["sh", "-c", script, "sh", *pyrunc.command]
     return leak
 
 
@@ -78,9 +82,10 @@ def test_announced_and_preserved(program, leaked):
     assert done.stdout.split() == ["1", "0", "1", "2", "3", "4", "5"], done
 
 
-def test_announced_but_closed(program):
-    done = program(f"echo fds=$LISTEN_FDS; {OPEN}", env={"LISTEN_FDS": "3"})
-    assert done.stdout.split() == ["fds=", "0", "1", "2"], done
+def test_announced_but_closed(program, leaked):
+    """Descriptors 3 to 9 are there, the others are not."""
+    done = program("echo fds=$LISTEN_FDS", env={"LISTEN_FDS": "100"})
+    assert done.stdout == "fds=7\n", done
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "99999999999999999999", "0"])
@@ -89,8 +94,10 @@ def test_announced_with_nonsense(program, leaked, value):
     assert done.stdout.split() == ["fds=", "0", "1", "2"], done
 
 
-def test_announced_to_somebody_else(program, leaked):
-    environment = {"LISTEN_FDS": "2", "LISTEN_PID": "1"}
+@pytest.mark.parametrize("pid", ["", "1", "0", "-1", "x", "99999999999999999999"])
+def test_announced_to_somebody_else_or_to_nobody(program, leaked, pid):
+    """Seen: without $LISTEN_PID whatever lay at 3 went into the container."""
+    environment = {"LISTEN_FDS": "2", "LISTEN_PID": pid}
     done = program(f"echo fds=$LISTEN_FDS; {OPEN}", env=environment)
     assert done.stdout.split() == ["fds=", "0", "1", "2"], done
 

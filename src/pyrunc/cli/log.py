@@ -10,6 +10,7 @@ import posix
 import time
 
 from pyrunc.errors import Error, reason
+from pyrunc.linux.files import open_or_make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ class Log:
             return
         try:
             # 0644 less the umask: the engine that reads the log need not be its owner.
-            self._descriptor = posix.open(
-                path, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC, 0o644
-            )
+            self._descriptor = open_or_make(path, posix.O_WRONLY | posix.O_APPEND)
         except (OSError, ValueError) as error:
             raise Error(f"cannot open log file {path}: {reason(error)}") from None
 

@@ -20,6 +20,7 @@ import sys
 
 from pyrunc.container.settings import Settings
 from pyrunc.errors import Error, reason
+from pyrunc.linux.files import open_or_make
 from pyrunc.trace import OFF, Trace
 
 from . import flags
@@ -177,7 +178,7 @@ def _trace(path: str) -> NoTrace:
     if not path:
         return OFF
     try:
-        return Trace(path)
+        return Trace(open_or_make(path, posix.O_WRONLY | posix.O_TRUNC | posix.O_APPEND))
     except OSError as error:
         raise Error(f"cannot write trace file {path}: {reason(error)}") from None
 

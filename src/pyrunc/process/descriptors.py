@@ -75,8 +75,8 @@ def _announced() -> int:
     value = posix.environ.get(b"LISTEN_FDS", b"")
     if not value or not value.isdigit() or len(value) > 9:
         return 0
-    pid = posix.environ.get(b"LISTEN_PID", b"")
-    if pid and pid != b"%d" % posix.getpid():
+    if posix.environ.get(b"LISTEN_PID") != b"%d" % posix.getpid():
+        # Meant for another process, or for none (sd_listen_fds(3)).
         return 0
     count = 0
     while count < min(int(value), _MOST) and _is_inherited(_FIRST + count):

@@ -168,8 +168,24 @@ def _connect(address: str) -> int:
     return socket
 
 
+def _let_everybody_in(directory: int) -> None:
+    """Give the socket mode 0777: whoever the container's program runs as.
+
+    The directory is bound into the container, which may have put something else in its place
+    (with CAP_SYS_ADMIN it makes the mount writable): only a socket is changed, never by name.
+    """
+    node = posix.open(_NAME, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=directory)
+    try:
+        if posix.stat(node).st_mode & files.S_IFMT != files.S_IFSOCK:
+            raise Error(f"{_INSIDE}/{_NAME} was replaced by the container")
+        posix.chmod(f"/proc/self/fd/{node}", 0o777)
+    finally:
+        posix.close(node)
+
+
 def _bind(state_directory: int) -> int:
-    directory = posix.open(DIRECTORY, posix.O_PATH | posix.O_CLOEXEC, dir_fd=state_directory)
+    flags = posix.O_PATH | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
+    directory = posix.open(DIRECTORY, flags, dir_fd=state_directory)
     socket = syscall(SYS["socket"], _AF_UNIX, _SOCK_DGRAM | _SOCK_CLOEXEC, 0)
     try:
         try:
@@ -178,8 +194,7 @@ def _bind(state_directory: int) -> int:
             pass
         whole = pack("=H", _AF_UNIX) + cstring(f"/proc/self/fd/{directory}/{_NAME}")
         syscall(SYS["bind"], socket, whole, len(whole))
-        # Whoever the container's program runs as.
-        posix.chmod(f"/proc/self/fd/{directory}/{_NAME}", 0o777)
+        _let_everybody_in(directory)
     except BaseException:
         posix.close(socket)
         raise
