@@ -289,12 +289,20 @@ def test_refused_by_a_stopped_container(make_bundle, pyrunc):
     assert "cannot exec in a stopped container" in done.stderr
 
 
+def test_two_dashes_before_the_program_are_no_program(shared, pyrunc):
+    done = pyrunc.exec(shared, "--", "echo", "--", "-n")
+    assert (done.code, done.stdout) == (0, "-- -n\n")
+    done = pyrunc.exec(shared, "--")
+    assert done.code == 255
+    assert "process args cannot be empty" in done.stderr
+
+
 def test_paused_container(box, pyrunc):
     container = box()
     assert pyrunc("pause", container.id).code == 0
     done = pyrunc.exec(container, "true")
     assert done.code == 255
-    assert "cannot exec in a paused container" in done.stderr
+    assert "cannot exec in a paused container (unless with --ignore-paused)" in done.stderr
     results = []
     thread = threading.Thread(
         target=lambda: results.append(

@@ -154,7 +154,50 @@ def test_ranges_that_overlap_are_refused(mapped, pyrunc):
     bundle.linux["gidMappings"] = [ids(0, 100000, 10), ids(5, 200000, 10)]
     result = pyrunc.run(bundle)
     assert result.code == 1
-    assert "cannot write gid_map of the container: invalid argument" in result.stderr
+    words = "linux.gidMappings[1].containerID: expected ids that no other range has, found 5"
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ({"uid": 70000}, "process.user.uid: linux.uidMappings does not map id 70000"),
+        ({"gid": 70000}, "process.user.gid: linux.gidMappings does not map id 70000"),
+        (
+            {"additionalGids": [5, 70000]},
+            "additionalGids[1]: linux.gidMappings does not map id 70000",
+        ),
+    ],
+)
+def test_ids_that_are_not_mapped_are_named(mapped, pyrunc, user, words):
+    bundle = mapped("true")
+    for name in ("uidMappings", "gidMappings"):
+        bundle.linux[name] = [ids(0, 100000, 65536)]
+    bundle.process["user"] = {"uid": 0, "gid": 0, **user}
+    result = pyrunc.run(bundle)
+    assert result.code == 1
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--user", "70000"], "set uid 70000: invalid argument; the user namespace does not map"),
+        (["--user", "0:70000"], "set gid 70000: invalid argument; the user namespace does not map"),
+        (
+            ["--additional-gids", "70000"],
+            "set supplementary groups 70000: invalid argument; the user namespace does not map all",
+        ),
+    ],
+)
+def test_exec_with_ids_that_are_not_mapped(mapped, pyrunc, options, words):
+    bundle = mapped("sleep", "1000")
+    for name in ("uidMappings", "gidMappings"):
+        bundle.linux[name] = [ids(0, 100000, 65536)]
+    container = pyrunc.start(bundle)
+    done = pyrunc("exec", *options, container.id, "true")
+    assert done.code == 255
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize("mappings", [[], [ids(5, 100000, 1)]], ids=["nobody", "not root"])

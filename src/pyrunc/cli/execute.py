@@ -43,6 +43,9 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     :raises Error: when no program is given, or a value makes no sense.
     """
     container, *words = arguments
+    if words[:1] == ["--"]:
+        # What ends the options for most commands, and is no program for any.
+        del words[0]
     if not words and not options["process"]:
         raise Error("exec failed: process args cannot be empty")
     if options["preserve_fds"] < 0:

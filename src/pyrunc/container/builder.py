@@ -15,6 +15,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process.channel import FAILED, READY, die_with_runtime
+from pyrunc.process.failure import NO_PROCESS
 from pyrunc.process.hooks import with_pid
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.program import find_program, with_home
@@ -199,7 +200,7 @@ def _compile_without_process(launch: LaunchProgram, handover: Handover) -> None:
     launch.reset_signals()
     _keep_descriptors(launch, 0)
     _wait_for_start(launch, handover)
-    launch.execute("start a container whose config has no process", "/nonexistent", [""], [])
+    launch.execute(NO_PROCESS, "/nonexistent", [""], [])
 
 
 def _keep_descriptors(launch: LaunchProgram, preserved: int) -> None:

@@ -78,7 +78,7 @@ def _check_status(entry: Entry, record: Record, options: ExecOptions) -> None:
     if status == states.CREATING:
         raise WrongStatus("cannot exec in a container that is still being created")
     if status == states.PAUSED and not options.ignore_paused:
-        raise WrongStatus("cannot exec in a paused container")
+        raise WrongStatus("cannot exec in a paused container (unless with --ignore-paused)")
 
 
 class _Execution:

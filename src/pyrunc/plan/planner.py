@@ -15,6 +15,7 @@ from pyrunc.plan.plan import Plan
 from pyrunc.process import channel, console, namespaces, program
 from pyrunc.process.hooks import container_hooks
 from pyrunc.rootfs import cgroup_mount, devices, protect, root
+from pyrunc.spec.id_mappings import is_mapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     spaces = plan_namespaces(spec)
     if "user" in spaces.new:
         _check_root_is_mapped(spec)
+        _check_user_is_mapped(spec)
     in_user_namespace = spaces.private("user")
     mount_steps, opened = plan_mounts(spec, bundle, spaces, facts, _base_propagation(spec))
     steps: list[Step] = []
@@ -105,6 +107,29 @@ def _check_root_is_mapped(spec: Spec) -> None:
     ):
         if not any(mapping["containerID"] == 0 for mapping in mappings or ()):
             raise Error(f"a new user namespace needs an id of the host for id 0 in linux.{name}")
+
+
+def _check_user_is_mapped(spec: Spec) -> None:
+    """Nobody can become an id that the user namespace does not map.
+
+    :raises Error: naming the member and the id.
+    """
+    linux = spec.get("linux", {})
+    process = spec.get("process")
+    if not process:
+        return
+    user = process.get("user") or {}
+    groups = user.get("additionalGids") or []
+    if (spec.get("annotations") or {}).get("run.oci.keep_original_groups") == "1":
+        groups = []
+    uids, gids = linux.get("uidMappings") or (), linux.get("gidMappings") or ()
+    for member, number, name, mappings in (
+        ("uid", user.get("uid", 0), "uidMappings", uids),
+        ("gid", user.get("gid", 0), "gidMappings", gids),
+        *((f"additionalGids[{i}]", group, "gidMappings", gids) for i, group in enumerate(groups)),
+    ):
+        if not is_mapped(mappings, number):
+            raise Error(f"process.user.{member}: linux.{name} does not map id {number}")
 
 
 def plan_namespaces(spec: Spec) -> Namespaces:

@@ -12,6 +12,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.linux.processes import numbers_of
+from pyrunc.process.failure import meaning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def set_rlimits(pid: int, rlimits: Sequence[Rlimit]) -> None:
         try:
             syscall(SYS["prlimit64"], pid, RLIMITS[limit["type"]], value, 0)
         except OSError as error:
-            raise Error(
-                f"cannot set {limit['type']} to {limit['soft']}:{limit['hard']}: {reason(error)}"
-            ) from None
+            label = f"set {limit['type']} to {limit['soft']}:{limit['hard']}"
+            why = f"{reason(error)}{meaning(label, error.errno or 0)}"
+            raise Error(f"cannot {label}: {why}") from None
 
 
 def add_rlimits(program: LaunchProgram, rlimits: Sequence[Rlimit]) -> None:
@@ -127,7 +128,8 @@ def set_scheduler(pid: int, scheduler: Scheduler) -> None:
     try:
         syscall(SYS["sched_setattr"], pid, _sched_attr(scheduler), 0)
     except OSError as error:
-        raise Error(f"set scheduler {scheduler['policy']}: {reason(error)}") from None
+        label = f"set scheduler {scheduler['policy']}"
+        raise Error(f"{label}: {reason(error)}{meaning(label, error.errno or 0)}") from None
 
 
 def _sched_attr(scheduler: Scheduler) -> bytes:

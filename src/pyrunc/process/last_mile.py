@@ -18,7 +18,7 @@ from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.process import attributes
 from pyrunc.process.channel import EXECUTING, LISTENER
-from pyrunc.process.failure import START_HOOK
+from pyrunc.process.failure import SET_GROUPS, START_HOOK
 from pyrunc.process.launch import LaunchProgram
 
 TYPE_CHECKING = False
@@ -194,9 +194,9 @@ class LastMile:
             self._add_seccomp(program, up, down)
         if not self.keep_groups:
             gids = pack(f"={len(groups)}I", *groups) if groups else 0
-            program.call(
-                "set supplementary groups", "setgroups", len(groups), gids, ignore=not groups
-            )
+            # Not all: the report of a failure is one message of a pipe.
+            label = " ".join((SET_GROUPS, *map(str, groups[:20])))
+            program.call(label, "setgroups", len(groups), gids, ignore=not groups)
         program.call(f"set gid {gid}", "setresgid", gid, gid, gid)
         program.call(f"set uid {uid}", "setresuid", uid, uid, uid)
         for label, name, *arguments in self.capability_calls[1]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from pyrunc.spec.kinds import Mistakes
+    from pyrunc.spec.kinds import Mistake, Mistakes
     from pyrunc.spec.types import IDMapping
 
 MOST_LINES = 340
@@ -74,4 +74,24 @@ def id_mappings(value: object) -> Mistakes:
     if len(ranges) > MOST_LINES and len(_joined(ranges)) > MOST_LINES:
         words = f"at most {MOST_LINES} ranges that do not continue each other"
         return (("", words, f"{len(ranges)} elements"),)
-    return FINE
+    return _overlaps(ranges) if len(ranges) > 1 else FINE
+
+
+def _overlaps(ranges: list[IDMapping]) -> Mistakes:
+    """The kernel takes no id twice, on either side (mappings_overlap in user_namespace.c)."""
+    mistakes: list[Mistake] = []
+    for name in ("containerID", "hostID"):
+        places = sorted(range(len(ranges)), key=lambda place: ranges[place][name])
+        before = places[0]
+        for place in places[1:]:
+            first, size = ranges[before][name], ranges[before]["size"]
+            if ranges[place][name] < first + size:
+                found = f"{ranges[place][name]}, one of the {size} from {first} on of [{before}]"
+                mistakes.append((f"[{place}].{name}", "ids that no other range has", found))
+            before = place
+    return mistakes
+
+
+def is_mapped(mappings: Sequence[IDMapping], inside: int) -> bool:
+    """Tell whether an id of the container is one of those mapped."""
+    return any(0 <= inside - m["containerID"] < m["size"] for m in mappings)
