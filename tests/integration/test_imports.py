@@ -55,6 +55,7 @@ CGROUPS = {
     "pyrunc.cgroups.driver": "picks the driver of the host or of the record",
     "pyrunc.cgroups.joining": "it gets into those of v1 later, beside the runtime's work",
     "pyrunc.cgroups.entrance": "a process gets into the cgroups by itself",
+    "pyrunc.cgroups.tree": "who is in them, and their removal",
     "pyrunc.cgroups.v1": "the driver, on a v1 host",
     "pyrunc.cgroups.v2": "the driver, on a v2 host",
 }

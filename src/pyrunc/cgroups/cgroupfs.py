@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import ENODEV, ENOENT
+from errno import ENOENT
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
@@ -76,19 +76,6 @@ class CgroupTaken(Error):
     """A container was to have a cgroup that others use: it is not ours to empty or to remove."""
 
 
-def refuse_processes(path: str) -> None:
-    """:raises CgroupTaken: when processes are in the cgroup or below, or it is a cgroup's file."""
-    try:
-        taken = bool(processes_below(path))
-    except NotADirectoryError:
-        raise CgroupTaken(
-            f"cannot make cgroup {path}: the kernel has a file of this name; "
-            "choose another linux.cgroupsPath"
-        ) from None
-    if taken:
-        raise CgroupTaken(f"container's cgroup is not empty: {path} has processes in it")
-
-
 def refuse_below_usage(directory: str, name: str, limit: int, usage: int) -> None:
     """For ``checkBeforeUpdate`` (config-linux.md, "Memory").
 
@@ -113,53 +100,3 @@ def refuse_odd_shares(name: str, shares: int) -> None:
             f"setting cgroup {name} for {shares} shares: there are shares from "
             f"{_FEWEST_SHARES} to {_MOST_SHARES} only"
         )
-
-
-def remove_tree(path: str) -> None:
-    """Remove a cgroup and all below it; what is gone already is no error.
-
-    :raises OSError: EBUSY while processes are in it.
-    """
-    try:
-        posix.rmdir(path)
-        return
-    except OSError as error:
-        if error.errno == ENOENT:
-            return
-        first = error
-    below = subdirectories(path)
-    if not below:
-        raise first
-    for name in below:
-        remove_tree(f"{path}/{name}")
-    posix.rmdir(path)
-
-
-def subdirectories(path: str) -> list[str]:
-    """Return the names of the cgroups directly below ``path``."""
-    names = []
-    try:
-        entries = posix.scandir(path)
-    except OSError as error:
-        if error.errno == ENOENT:
-            return []
-        raise
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-    return names
-
-
-def processes_below(path: str) -> list[int]:
-    """Return the pids in the cgroup and in all below it; none when it is gone."""
-    try:
-        found = [int(line) for line in read(path, "cgroup.procs").split()]
-    except OSError as error:
-        # The second is for one that was removed (by systemd, as it empties) after the opening.
-        if error.errno in (ENOENT, ENODEV):
-            return []
-        raise
-    for name in subdirectories(path):
-        found += processes_below(f"{path}/{name}")
-    return found

@@ -5,6 +5,7 @@ Every command asks, and few need more of the cgroups: the drivers stay out of it
 
 from __future__ import annotations
 
+import posix
 from errno import ENODEV, ENOENT
 
 from pyrunc.linux import files
@@ -31,3 +32,18 @@ def is_frozen(version: int, paths: Mapping[str, str]) -> bool:
             raise
         return False
     return state in (b"1", b"FROZEN", b"FREEZING")
+
+
+def may_be_frozen_below(version: int, paths: Mapping[str, str]) -> bool:
+    """Tell whether there are v1 cgroups below the container's, which may be frozen on their own.
+
+    Their processes cannot die before they are thawed. On v2 they can.
+    """
+    directory = paths.get("freezer")
+    if version == 2 or not directory:
+        return False
+    try:
+        # Its name, its "." and the ".." of each directory in it (kernfs counts like that).
+        return posix.stat(directory).st_nlink > 2
+    except OSError:
+        return False

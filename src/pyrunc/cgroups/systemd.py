@@ -189,6 +189,10 @@ class DriverSystemd:
         """Let all processes go on."""
         self._files.thaw()
 
+    def thaw_all(self) -> None:
+        """Let all processes go on that are to die."""
+        self._files.thaw_all()
+
     def frozen(self) -> bool:
         """Tell whether the processes are stopped, or are being stopped."""
         return self._files.frozen()

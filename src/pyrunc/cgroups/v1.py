@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS
 
-from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups import cgroupfs, tree
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.cgroups.frozen import is_frozen
 from pyrunc.errors import Error, reason
@@ -51,7 +51,7 @@ class DriverV1:
         :raises CgroupTaken: when one has processes in it or is frozen.
         """
         for path in self._paths.values():
-            cgroupfs.refuse_processes(path)
+            tree.refuse_processes(path)
         if self.frozen():
             raise cgroupfs.CgroupTaken(
                 f"container's cgroup is frozen: thaw {self._freezer()} first, or use another"
@@ -100,7 +100,7 @@ class DriverV1:
             posix.mkdir(path, 0o755)
         except OSError as error:
             if error.errno == EEXIST:
-                cgroupfs.refuse_processes(path)
+                tree.refuse_processes(path)
                 return
             if error.errno != ENOENT:
                 raise
@@ -242,7 +242,7 @@ class DriverV1:
 
     def processes(self) -> list[int]:
         """Return the pids in the container's cgroup and all below it."""
-        return cgroupfs.processes_below(self._main())
+        return tree.processes_below(self._main())
 
     def _main(self) -> str:
         """The hierarchy whose word counts; any would do."""
@@ -274,6 +274,11 @@ class DriverV1:
     def thaw(self) -> None:
         """Let all processes go on."""
         cgroupfs.write(self._freezer(), "freezer.state", "THAWED")
+
+    def thaw_all(self) -> None:
+        """Let all processes go on that are to die, also those that were stopped further below."""
+        if "freezer" in self._paths:
+            tree.thaw_below(self._paths["freezer"])
 
     def frozen(self) -> bool:
         """Tell whether the processes are stopped, or are being stopped."""
@@ -307,13 +312,11 @@ class DriverV1:
             except Error:
                 can_freeze = False
         try:
-            for pid in self.processes():
-                try:
-                    posix.kill(pid, signal)
-                except ProcessLookupError:
-                    continue
+            tree.signal_below(self._main(), signal)
         finally:
-            if can_freeze and (not was_frozen or signal == p.SIGKILL):
+            if can_freeze and signal == p.SIGKILL:
+                self.thaw_all()
+            elif can_freeze and not was_frozen:
                 self.thaw()
 
     def destroy(self) -> None:
@@ -325,7 +328,7 @@ class DriverV1:
             waited, pause = 0.0, 0.001
             while True:
                 try:
-                    cgroupfs.remove_tree(path)
+                    tree.remove_tree(path)
                     break
                 except OSError as error:
                     if self._may_ignore(error):

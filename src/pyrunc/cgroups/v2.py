@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
-from pyrunc.cgroups import cgroupfs
+from pyrunc.cgroups import cgroupfs, tree
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.cgroups.frozen import is_frozen
 from pyrunc.errors import Error, reason
@@ -59,7 +59,7 @@ class DriverV2:
         """
         if not self._directory:
             return
-        cgroupfs.refuse_processes(self._directory)
+        tree.refuse_processes(self._directory)
         if self.frozen():
             raise cgroupfs.CgroupTaken(
                 f"container's cgroup is frozen: thaw {self._directory} first, or use another"
@@ -98,7 +98,7 @@ class DriverV2:
         except OSError as error:
             if error.errno != EEXIST:
                 raise
-            cgroupfs.refuse_processes(self._directory)
+            tree.refuse_processes(self._directory)
 
     def create_rest(self, resources: Mapping[str, Any]) -> None:
         """Do nothing: a process is born into the cgroup, so that must be there."""
@@ -242,7 +242,7 @@ class DriverV2:
 
     def processes(self) -> list[int]:
         """Return the pids in the container's cgroup and all below it."""
-        return cgroupfs.processes_below(self._directory) if self._directory else []
+        return tree.processes_below(self._directory) if self._directory else []
 
     def freeze(self) -> None:
         """Stop all processes and wait until they are."""
@@ -261,6 +261,9 @@ class DriverV2:
         """Let all processes go on."""
         self._need_directory("resume")
         cgroupfs.write(self._directory, "cgroup.freeze", "0")
+
+    def thaw_all(self) -> None:
+        """Do nothing: on v2 a process that is stopped can be killed (cgroup-v2.rst)."""
 
     def frozen(self) -> bool:
         """Tell whether the processes are stopped, or are being stopped."""
@@ -286,11 +289,7 @@ class DriverV2:
         was_frozen = self.frozen()
         self.freeze()
         try:
-            for pid in self.processes():
-                try:
-                    posix.kill(pid, signal)
-                except ProcessLookupError:
-                    continue
+            tree.signal_below(self._directory, signal)
         finally:
             if not was_frozen or signal == p.SIGKILL:
                 self.thaw()
@@ -303,7 +302,7 @@ class DriverV2:
         waited, pause = 0.0, 0.001
         while self._directory:
             try:
-                cgroupfs.remove_tree(self._directory)
+                tree.remove_tree(self._directory)
                 return
             except OSError as error:
                 if self._may_ignore(error):

@@ -48,7 +48,7 @@ def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) 
         if signal == p.SIGKILL and record.get("sharedPidNamespace"):
             # Init is dead by now, and the kernel kills nobody along with it.
             signal_all(record, signal)
-        if signal == p.SIGKILL and status == states.PAUSED:
+        if signal == p.SIGKILL and (status == states.PAUSED or states.may_be_frozen_below(record)):
             # A process that is frozen by cgroup v1 takes no signal, not even this one.
             thaw(record)
     finally:
@@ -73,9 +73,9 @@ def has_processes(record: Record) -> bool:
 
 
 def thaw(record: Record) -> None:
-    """Let a frozen container run, so that it can die."""
+    """Let a frozen container run, with all that it has frozen itself, so that it can die."""
     from pyrunc.cgroups.driver import from_state
 
     saved = record.get("cgroup")
     if saved:
-        from_state(saved).thaw()
+        from_state(saved).thaw_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.cgroups.frozen import is_frozen
+from pyrunc.cgroups import frozen
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes
@@ -45,7 +45,13 @@ def is_paused(record: Record) -> bool:
     saved = record.get("cgroup")
     if not saved:
         return False
-    return is_frozen(saved.get("version", 1), saved.get("paths") or {})
+    return frozen.is_frozen(saved.get("version", 1), saved.get("paths") or {})
+
+
+def may_be_frozen_below(record: Record) -> bool:
+    """Tell whether the container may have frozen some of its processes itself."""
+    saved = record.get("cgroup") or {}
+    return frozen.may_be_frozen_below(saved.get("version", 1), saved.get("paths") or {})
 
 
 def describe(entry: Entry, record: Record) -> dict[str, Any]:
