@@ -243,7 +243,7 @@ def test_the_host_s_network_is_no_place_to_move_to(make_bundle, runtime, host, d
     bundle = make_bundle(linux={"netDevices": {device: {"name": "eth7"}}})
     bundle.namespace("network", host.path)
     result = runtime.create(bundle)
-    assert "the container's network is the host's" in result.stderr
+    assert "the host's own network namespace" in result.stderr
     assert_as_before(host, device)
 
 

@@ -32,7 +32,6 @@ from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import run_hooks, with_pid
 from pyrunc.process.last_mile import LastMile
-from pyrunc.process.namespaces import open_namespace
 from pyrunc.process.seal import sealed_init
 from pyrunc.spec import json_text
 from pyrunc.spec.load import load
@@ -88,6 +87,8 @@ class Creation:
         #: The terminal's master, for a foreground run.
         self.master = -1
         self._descriptors: list[int] = []
+        #: Namespaces to join, until the builder has them.
+        self._joined: dict[str, int] = {}
         self._reserved = False
         self._wrote_pid_file = False
         self._entrance = Entrance()
@@ -146,11 +147,16 @@ class Creation:
         for descriptor in self._descriptors:
             posix.close(descriptor)
         self._descriptors.clear()
+        self._close_joined()
         self._entrance.close()
         if self._net_devices:
             self._net_devices.close()
             self._net_devices = None
         self.entry.close()
+
+    def _close_joined(self) -> None:
+        while self._joined:
+            posix.close(self._joined.popitem()[1])
 
     def _prepare(self) -> None:
         from pyrunc.cgroups import driver, host
@@ -200,7 +206,16 @@ class Creation:
             pivot=not self.options.no_pivot,
             new_keyring=not self.options.no_new_keyring,
         )
-        self.plan = plan(spec, self.bundle, self._state_json(0), facts)
+        if any(namespace.get("path") for namespace in linux.get("namespaces") or ()):
+            from pyrunc.container.joined import open_joined
+
+            named = self.options.config or f"{self.bundle}/config.json"
+            self._joined, facts.own_namespaces = open_joined(spec, named)
+        try:
+            self.plan = plan(spec, self.bundle, self._state_json(0), facts)
+        except BaseException:
+            self._close_joined()
+            raise
         self.settings.trace.mark("plan")
 
     def _state_json(self, pid: int) -> bytes:
@@ -227,7 +242,7 @@ class Creation:
         self._down = down
         handover.of_runtime = (up, down, self.entry.directory)
         handover.entrance = self._entrance
-        builders = [handover.up, handover.down, handover.init, *handover.namespaces.values()]
+        builders = [handover.up, handover.down, handover.init]
         builders += [handover.proc, handover.start_fifo, handover.result_fifo]
         builders += handover.sources.values()
 
@@ -246,6 +261,7 @@ class Creation:
         finally:
             for descriptor in builders:
                 posix.close(descriptor)
+            self._close_joined()
             self._entrance.close()
         self._interrupts.let_through()
         trace.mark("fork the builder into its namespaces")
@@ -315,8 +331,7 @@ class Creation:
         flags = posix.O_RDWR | files.O_CLOEXEC
         handover.start_fifo = posix.open("exec.fifo", flags, dir_fd=self.entry.directory)
         handover.result_fifo = posix.open("result.fifo", flags, dir_fd=self.entry.directory)
-        for kind, path in self.plan.namespaces.joined.items():
-            handover.namespaces[kind] = open_namespace(kind, path)
+        handover.namespaces = self._joined
         for step in self.plan.opened_by_runtime:
             user_namespace = handover.namespaces.get("user", -1)
             from pyrunc.container.idmap import open_source

@@ -10,7 +10,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.namespaces import FLAGS, become_root, flags_of, is_current, timens_offsets
+from pyrunc.process.namespaces import FLAGS, become_root, flags_of, timens_offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,8 +123,6 @@ def _run_stage(
         spaces = handover.plan.namespaces
         waiting = dict(handover.namespaces)
         user = waiting.pop("user", -1)
-        if user >= 0 and is_current("user", user):
-            user = -1
         has_user = user >= 0 or "user" in spaces.new
         # What the host owns is entered with the host's rights, the rest with those that
         # the user namespace gives.

@@ -11,7 +11,8 @@ class Facts:
     """Facts about the host and this invocation that the planner turns into steps.
 
     ``cgroup_version`` 1 or 2; ``cgroup_mounts`` the mount point of each controller;
-    ``cgroup_paths`` the container's directory in each ("" as the only key on v2).
+    ``cgroup_paths`` the container's directory in each ("" as the only key on v2);
+    ``own_namespaces`` the types whose paths in the config lead to what the runtime is in.
     """
 
     __slots__ = (
@@ -19,6 +20,7 @@ class Facts:
         "cgroup_paths",
         "cgroup_version",
         "new_keyring",
+        "own_namespaces",
         "pivot",
         "rootless",
     )
@@ -32,6 +34,7 @@ class Facts:
         rootless: bool = False,
         pivot: bool = True,
         new_keyring: bool = True,
+        own_namespaces: frozenset[str] = frozenset(),
     ) -> None:
         self.cgroup_version = cgroup_version
         self.cgroup_mounts = cgroup_mounts or {}
@@ -39,3 +42,4 @@ class Facts:
         self.rootless = rootless
         self.pivot = pivot
         self.new_keyring = new_keyring
+        self.own_namespaces = own_namespaces

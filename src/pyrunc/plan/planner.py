@@ -44,7 +44,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     :param state: the state JSON for createContainer hooks, compact, with ``"pid":0``.
     :raises Error: when the config asks for what cannot be planned.
     """
-    spaces = plan_namespaces(spec)
+    spaces = plan_namespaces(spec, facts.own_namespaces)
     if "user" in spaces.new:
         _check_root_is_mapped(spec)
         _check_user_is_mapped(spec)
@@ -132,11 +132,13 @@ def _check_user_is_mapped(spec: Spec) -> None:
             raise Error(f"process.user.{member}: linux.{name} does not map id {number}")
 
 
-def plan_namespaces(spec: Spec) -> Namespaces:
-    """Sort ``linux.namespaces`` into new and joined ones."""
+def plan_namespaces(spec: Spec, own: frozenset[str] = frozenset()) -> Namespaces:
+    """Sort ``linux.namespaces`` into new and joined ones; those of ``own`` are the host's."""
     new: set[str] = set()
     joined: dict[str, str] = {}
     for namespace in spec.get("linux", {}).get("namespaces", ()):
+        if namespace["type"] in own:
+            continue
         if namespace.get("path"):
             joined[namespace["type"]] = namespace["path"]
         else:

@@ -113,9 +113,9 @@ def open_namespace(kind: str, path: str) -> int:
     return descriptor
 
 
-def is_current(kind: str, descriptor: int) -> bool:
-    """Tell whether ``descriptor`` is the namespace that this process is in already."""
-    here = posix.stat(f"/proc/self/ns/{FILES[kind]}")
+def is_current(kind: str, descriptor: int, pid: int | str = "self") -> bool:
+    """Tell whether ``descriptor`` is the namespace that this process, or another, is in already."""
+    here = posix.stat(f"/proc/{pid}/ns/{FILES[kind]}")
     there = posix.stat(descriptor)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 

@@ -8,6 +8,7 @@ from pyrunc.spec.kinds import (
     MISSING,
     absolute_path,
     array,
+    below,
     boolean,
     integer,
     mapping,
@@ -18,7 +19,7 @@ from pyrunc.spec.kinds import (
     texts,
     wrong,
 )
-from pyrunc.spec.linux import linux
+from pyrunc.spec.linux import linux, without_namespaces
 from pyrunc.spec.process import process
 
 TYPE_CHECKING = False
@@ -133,6 +134,21 @@ def _idmap_has_mappings(config: dict[str, Any]) -> Mistakes:
                 words = "uidMappings and gidMappings, or a user namespace, for idmap"
                 mistakes.append((f"mounts[{index}]", words, "neither"))
     return mistakes
+
+
+def lacking(config: Any, kinds: set[str]) -> Mistakes:
+    """Return what of a config that has been checked needs a namespace of one of these types.
+
+    For those that turn out not to be the container's own, but the host's.
+    """
+    linux = config.get("linux", {})
+    kept = [entry for entry in linux.get("namespaces", ()) if entry["type"] not in kinds]
+    changed = {**config, "linux": {**linux, "namespaces": kept}}
+    return (
+        *_names_in_uts_namespace(changed),
+        *_idmap_has_mappings(changed),
+        *below("linux", without_namespaces(changed["linux"])),
+    )
 
 
 config = members(

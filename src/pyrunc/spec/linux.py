@@ -216,6 +216,11 @@ def _sysctls_in_namespaces(linux: dict[str, Any]) -> Mistakes:
     return mistakes
 
 
+def without_namespaces(linux: dict[str, Any]) -> Mistakes:
+    """Return what asks for a namespace that is not listed."""
+    return (*_namespaces_of_members(linux), *_sysctls_in_namespaces(linux))
+
+
 def _different_names_inside(linux: dict[str, Any]) -> Mistakes:
     mistakes: list[Mistake] = []
     taken: set[str] = set()
