@@ -1,6 +1,7 @@
-"""The fixtures of the integration tests, and how much of each class of attack is tried.
+"""The fixtures of the integration tests, and the figures: what was tried, and what held.
 
-``pytest tests/hostile`` tries a bounded part; ``make hostile`` sets HOSTILE_FACTOR and tries more.
+``pytest tests/hostile`` tries a bounded part; ``make hostile`` sets HOSTILE_FACTOR, tries as many
+times more, and prints the figures of each class (a class is a file of tests).
 """
 
 from __future__ import annotations
@@ -20,17 +21,67 @@ fixtures = importlib.util.module_from_spec(_spec)
 sys.modules["integration_fixtures"] = fixtures
 _spec.loader.exec_module(fixtures)
 
+no_ignored_signals = fixtures.no_ignored_signals
 rootfs_template = fixtures.rootfs_template
+compiled = fixtures.compiled
+public_path = fixtures.public_path
 make_bundle = fixtures.make_bundle
 pyrunc = fixtures.pyrunc
 runc = fixtures.runc
 crun = fixtures.crun
-compiled = fixtures.compiled
-public_path = fixtures.public_path
-no_ignored_signals = fixtures.no_ignored_signals
+
+#: For each class: how many attempts there were, and how many of them failed to do harm.
+FIGURES: dict[str, list[int]] = {}
 
 
 @pytest.fixture(scope="session")
 def factor():
     """How many times the bounded number of attempts is to be made."""
     return int(os.environ.get("HOSTILE_FACTOR", "1"))
+
+
+class Tally:
+    """Counts attempts that are alike; the test fails at its end, with all that went wrong."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+        self.wrong: list[str] = []
+
+    def __call__(self, attempt: str, wrong: list[str]) -> None:
+        """Count one attempt; ``wrong`` is empty when everything held."""
+        self.tried += 1
+        if wrong:
+            self.wrong.append(f"{attempt}: {'; '.join(wrong)}")
+
+
+@pytest.fixture
+def tally(request):
+    made = Tally()
+    request.node.stash[_TALLY] = made
+    yield made
+    assert made.wrong == [], f"{len(made.wrong)} of {made.tried} attempts"
+
+
+_TALLY = pytest.StashKey[Tally]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call" and not report.skipped:
+        made = item.stash.get(_TALLY, None)
+        tried = made.tried if made else 1
+        wrong = len(made.wrong) if made else int(report.failed)
+        figures = FIGURES.setdefault(item.path.stem, [0, 0])
+        figures[0] += tried
+        figures[1] += tried - max(wrong, int(report.failed))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    if "HOSTILE_FACTOR" not in os.environ:
+        return
+    terminalreporter.section("what was tried, and what held")
+    for name, (tried, held) in sorted(FIGURES.items()):
+        line = f"{name.removeprefix('test_').replace('_', ' '):30} {tried:7} tried {held:7} held"
+        terminalreporter.write_line(line, red=tried != held)

@@ -1,0 +1,101 @@
+"""A command is run from system call to system call (stepper.c); what must be gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+class Outcome:
+    """What the stepper reports."""
+
+    def __init__(self, text: str, stderr: str) -> None:
+        lines = [line.split() for line in text.splitlines()]
+        #: Numbers of the system calls, in order, when only counted.
+        self.calls = [int(words[2]) for words in lines if words[0] == "call"]
+        self.hit = any(words[0] == "hit" for words in lines)
+        self.number = next((int(words[2]) for words in lines if words[0] == "hit"), -1)
+        self.alive = [int(words[1]) for words in lines if words[0] == "alive"]
+        self.hung = ["hung"] in lines
+        self.status = next((int(words[1]) for words in lines if words[0] == "status"), -1)
+        self.stderr = stderr
+
+
+class Stepper:
+    def __init__(self, program: Path, directory: Path) -> None:
+        self.program = program
+        self.report = directory / "steps"
+        self.stderr = directory / "stderr"
+
+    def run(self, mode: str, number: int, *command: str) -> Outcome:
+        self.report.unlink(missing_ok=True)
+        with self.stderr.open("wb") as stderr:
+            done = subprocess.run(
+                [self.program, self.report, mode, str(number), *command],
+                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, check=False, timeout=120,
+                start_new_session=True,
+            )  # fmt: skip
+        assert done.returncode == 0
+        return Outcome(self.report.read_text(), self.stderr.read_text(errors="replace"))
+
+
+def spread(first: int, last: int, many: int) -> list[int]:
+    """Return up to ``many`` numbers from first to last, evenly apart."""
+    count = last - first + 1
+    if many >= count:
+        return list(range(first, last + 1))
+    return sorted({first + index * count // many for index in range(many)})
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def still_alive(pids: list[int], seconds: float = 10) -> list[str]:
+    """Return those processes that do not go within the time."""
+    end = time.monotonic() + seconds
+    while left := [pid for pid in pids if is_alive(pid)]:
+        if time.monotonic() > end:
+            return [f"process {pid} ({_command(pid)}) lives on" for pid in left]
+        time.sleep(0.005)
+    return []
+
+
+def _command(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return "?"
+    return " ".join(words)[-120:]
+
+
+def left_of(pyrunc, container_id: str) -> list[str]:
+    """Name the cgroups, records and mounts of a container that there should be no more."""
+    found = [
+        f"cgroup {path}"
+        for path, _, _ in os.walk("/sys/fs/cgroup")
+        if os.path.basename(path).startswith(container_id)
+    ]
+    root = Path(pyrunc.directory, "pyrunc-state")
+    if root.exists():
+        found += [f"file {path}" for path in root.iterdir() if container_id in path.name]
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if container_id in line:
+            found.append(f"mount {line}")
+    return found
+
+
+def remove(pyrunc, container_id: str, alive: list[int]) -> list[str]:
+    """Delete by force, and return what was wrong with that and what is left all the same."""
+    deleted = pyrunc("delete", "--force", container_id)
+    wrong = []
+    if deleted.code or deleted.stderr:
+        wrong.append(f"delete --force: {deleted}")
+    return wrong + still_alive(alive) + left_of(pyrunc, container_id)
