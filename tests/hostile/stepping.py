@@ -81,13 +81,13 @@ def left_of(pyrunc, container_id: str) -> list[str]:
     found = [
         f"cgroup {path}"
         for path, _, _ in os.walk("/sys/fs/cgroup")
-        if os.path.basename(path).startswith(container_id)
+        if os.path.basename(path) == container_id
     ]
     root = Path(pyrunc.directory, "pyrunc-state")
     if root.exists():
-        found += [f"file {path}" for path in root.iterdir() if container_id in path.name]
+        found += [f"file {path}" for path in root.iterdir() if container_id == path.name]
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if container_id in line:
+        if container_id in line.split()[4].split("/"):
             found.append(f"mount {line}")
     return found
 
