@@ -53,6 +53,7 @@ enum kind {
 	HOOK,          /* run a program: path, argv, envp, stdin, timeout in seconds */
 	EXEC,          /* execve(path, argv, envp) */
 	DROP_CAPABILITIES, /* drop those in the mask args[0] from the bounding set */
+	LAST_KIND = DROP_CAPABILITIES,
 };
 
 #define IGNORE 1 /* flag: a failing call is as good as any */
@@ -97,6 +98,7 @@ struct failure {
 #define NR_ppoll 271
 #define NR_prlimit64 302
 
+#ifndef PYRUNC_INIT_HOSTED
 static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	s64 result;
@@ -117,6 +119,7 @@ __asm__(".global _start\n"
 	"	and $-16, %rsp\n"
 	"	call run\n"
 	"	hlt\n");
+#endif
 
 #elif defined(__aarch64__)
 
@@ -141,6 +144,7 @@ __asm__(".global _start\n"
 #define NR_wait4 260
 #define NR_prlimit64 261
 
+#ifndef PYRUNC_INIT_HOSTED
 static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	register u64 x8 __asm__("x8") = nr;
@@ -163,6 +167,7 @@ __asm__(".global _start\n"
 	"	mov x0, sp\n"
 	"	bl run\n"
 	"	brk #1\n");
+#endif
 
 #else
 #error "pyrunc-init knows x86_64 and aarch64"
@@ -446,6 +451,8 @@ static s64 execute(u32 index, const struct op *op, int *report)
 	return -ENOSYS;
 }
 
+#include "check.h"
+
 static u64 number_in(const char *text)
 {
 	u64 number = 0;
@@ -470,17 +477,12 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 		end(1);
 	call(NR_close, descriptor);
 
-	u8 *base = (u8 *)mapped;
-	struct header *header = (struct header *)base;
-	if (header->magic != MAGIC || header->size != (u64)size)
+	struct program program = { .base = (u8 *)mapped, .size = (u64)size };
+	if (!make_ready(&program))
 		end(1);
-	u32 *relocation = (u32 *)(header + 1);
-	for (u32 i = 0; i < header->relocations; i++)
-		*(u64 *)(base + relocation[i]) += (u64)base;
-
-	struct op *op = (struct op *)(base + header->ops_offset);
-	int report = header->report;
-	for (u32 index = 0; index < header->ops; index++, op++) {
+	const struct op *op = program.ops;
+	int report = ((struct header *)program.base)->report;
+	for (u32 index = 0; index < program.count; index++, op++) {
 		s64 result = execute(index, op, &report);
 		if (failed(result) && !(op->flags & IGNORE))
 			fail(report, index, op, result, 0);
