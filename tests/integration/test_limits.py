@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -105,6 +106,39 @@ def test_statistics_have_what_runcs_have(make_bundle, pyrunc, runc):
         seen[runtime.name] = event
         runtime("delete", "--force", container.id)
     assert set(missing(seen["runc"], seen["pyrunc"])) <= LEFT_OUT_WHEN_ZERO
+
+
+def test_a_memory_limit_below_what_is_in_use_names_both(make_bundle, pyrunc):
+    """On v1, which refuses it; v2 takes what it can get, and kills for the rest."""
+    if not (CGROUPS / "memory").is_dir():
+        pytest.skip("needs the memory controller of cgroup v1")
+    bundle = make_bundle(args=["sh", "-c", "head -c 45000000 /dev/zero >/dev/shm/full; exec sleep 100"])
+    bundle.config["mounts"].append(
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["size=64m"]}
+    )
+    bundle.linux["resources"]["memory"] = {"limit": 100 * MIB}
+    container = pyrunc.start(bundle)
+    usage = cgroup_with(pyrunc.state(container)["pid"], "memory") / "memory.usage_in_bytes"
+    deadline = time.monotonic() + 10
+    while int(usage.read_text()) < 40 * MIB:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    refused = pyrunc("update", "--memory", "5M", container.id)
+    assert refused.code == 1
+    found = re.search(r"to '5242880': device or resource busy; it uses (\d+) bytes", refused.stderr)
+    assert found, refused
+    assert int(found[1]) > 40 * 10**6
+
+
+def test_cpus_that_the_parent_lacks_are_told_with_those_it_has(make_bundle, pyrunc):
+    if not (CGROUPS / "cpuset").is_dir():
+        pytest.skip("needs the cpuset controller of cgroup v1")
+    has = (CGROUPS / "cpuset/cpuset.cpus").read_text().strip()
+    bundle = make_bundle()
+    bundle.linux["resources"]["cpu"] = {"cpus": "4000"}
+    refused = pyrunc.create(bundle)
+    assert refused.code == 1
+    assert re.search(f"the CPUs {has}|no such CPU|no CPU of such a number", refused.stderr)
 
 
 def test_update_takes_limits_from_its_standard_input_and_remembers_them(make_bundle, pyrunc):

@@ -481,6 +481,21 @@ def test_rootless_limits_that_cannot_be_set_are_refused(rootless):
     result = rootless(bundle)
     assert result.code == 1
     assert "pids" in result.stderr
+    # The controller is there; what is missing is the right to use it.
+    assert "not mounted" not in result.stderr
+    assert "delegated" in result.stderr
+
+
+def test_rootless_update_without_a_cgroup_says_why(rootless, pyrunc, user):
+    """What `create` could do without, `update` cannot."""
+    container = rootless(rootless.bundle("sleep", "1000"), "create")
+    assert container.code == 0, container
+    who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    done = pyrunc("update", "--memory", "50M", container.id, cwd="/", **who)
+    assert pyrunc("delete", "--force", container.id, cwd="/", **who).code == 0
+    assert done.code == 1
+    assert "not mounted" not in done.stderr
+    assert "delegated" in done.stderr
 
 
 def test_rootless_as_root_sets_all_that_root_can(make_bundle, pyrunc):

@@ -66,10 +66,11 @@ class SettingFailed(Error):
     """The kernel refused a value; ``errno`` says why."""
 
     def __init__(self, directory: str, name: str, value: str, error: OSError) -> None:
+        from pyrunc.cgroups.refusals import meaning
+
         self.errno = error.errno
-        super().__init__(
-            f"setting cgroup {name} of {directory} to {value.strip()!r}: {reason(error)}"
-        )
+        why = f"{reason(error)}{meaning(directory, name, error.errno or 0)}"
+        super().__init__(f"setting cgroup {name} of {directory} to {value.strip()!r}: {why}")
 
 
 class CgroupTaken(Error):

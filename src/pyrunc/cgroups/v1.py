@@ -226,10 +226,11 @@ class DriverV1:
         """Write one value; ``a|b`` are names to try, ``name?`` may be missing."""
         path = self._paths.get(controller)
         if path is None:
-            raise Error(
-                f"setting {name.rstrip('?')}: the cgroup controller {controller} is not "
-                "mounted on this host"
-            )
+            from pyrunc.cgroups import host
+            from pyrunc.cgroups.refusals import without_controller
+
+            mount = host.detect().mounts.get(controller, "")
+            raise Error(without_controller(controller, name.rstrip("?"), mount))
         names = name.rstrip("?").split("|")
         for index, candidate in enumerate(names):
             try:

@@ -216,7 +216,11 @@ class DriverV2:
     def _set(self, name: str, value: str) -> None:
         """Write one value; ``file=value|file`` are ways to try, ``file?`` may be missing."""
         if not self._directory:
-            raise Error(f"setting {name}: the container has no cgroup of its own here")
+            raise Error(
+                f"setting {name.rstrip('?').partition('=')[0]}: the container has no cgroup of its "
+                "own, as this user may not make one; leave the limit out, have a cgroup delegated "
+                "to the user, or run pyrunc as root"
+            )
         optional = name.endswith("?")
         preferred, bar, last = name.rstrip("?").partition("|")
         if bar:
