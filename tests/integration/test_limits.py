@@ -112,7 +112,8 @@ def test_a_memory_limit_below_what_is_in_use_names_both(make_bundle, pyrunc):
     """On v1, which refuses it; v2 takes what it can get, and kills for the rest."""
     if not (CGROUPS / "memory").is_dir():
         pytest.skip("needs the memory controller of cgroup v1")
-    bundle = make_bundle(args=["sh", "-c", "head -c 45000000 /dev/zero >/dev/shm/full; exec sleep 100"])
+    fill = "head -c 45000000 /dev/zero >/dev/shm/full; exec sleep 100"
+    bundle = make_bundle(args=["sh", "-c", fill])
     bundle.config["mounts"].append(
         {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["size=64m"]}
     )

@@ -604,6 +604,42 @@ def test_file_system_that_cannot_be_idmapped_is_named(make_bundle, pyrunc):
     result = pyrunc.run(bundle)
     assert result.code == 1
     assert "cannot bind /proc with an id mapping: invalid argument" in result.stderr
+    assert "this kernel has no id mappings for proc file systems" in result.stderr
+
+
+def test_a_file_system_that_the_kernel_does_not_know_is_named(make_bundle, pyrunc):
+    bundle = make_bundle()
+    bundle.mount("/mnt", "tmpf", "tmpf")
+    result = pyrunc.run(bundle)
+    assert result.code == 1
+    assert "cannot mount tmpf on /mnt: the kernel knows no file system" in result.stderr
+    assert '\\"tmpf\\"' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "option"),
+    [("/proc", "proc", ""), ("/data", "none", "rbind"), ("/data/deep", "tmpfs", "")],
+)
+def test_a_mount_point_that_cannot_be_made_is_said_to_be_missing(
+    make_bundle, pyrunc, host_mount, target, kind, option
+):
+    """The root file system lies on one that is read-only, and lacks the mount point."""
+    place = host_mount("place")
+    bundle = make_bundle()
+    shutil.copytree(bundle.rootfs, place / "rootfs", symlinks=True)
+    (place / "rootfs/proc").rmdir()
+    bundle.config["root"]["path"] = str(place / "rootfs")
+    subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+    bundle.config["mounts"] = [m for m in bundle.config["mounts"] if m["destination"] != "/proc"]
+    bundle.mount(
+        target, kind, "proc" if kind == "proc" else bundle.path, *([option] * bool(option))
+    )
+    result = pyrunc.run(bundle)
+    assert result.code == 1
+    missing = "/" + target.split("/")[1]
+    words = f"{missing} does not exist and cannot be made: read-only file system"
+    assert words in result.stderr
+    assert "ordinary directory" not in result.stderr
 
 
 def test_only_bind_mounts_are_idmapped(make_bundle, pyrunc):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import ENOENT, EPERM
+from errno import EINVAL, ENOENT, EPERM
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts
@@ -104,20 +104,42 @@ def open_source(step: BindMount, spec: Spec, user_namespace: int) -> int:
     """
     try:
         tree = open_bind_source(step.source, step.options)
-        if step.mapping:
-            holder = _mapping_holder(dict(step.mapping), spec, user_namespace)
+    except OSError as error:
+        raise Error(f"cannot bind {step.source}: {reason(error)}") from None
+    if step.mapping:
+        holder = _mapping_holder(dict(step.mapping), spec, user_namespace)
+        try:
             mounts.set_attributes(
                 tree,
                 enable=mounts.MOUNT_ATTR_IDMAP,
                 user_namespace=holder,
                 recursive=step.options.recursive_idmap,
             )
-            if holder != user_namespace:
-                posix.close(holder)
-    except OSError as error:
-        mapped = " with an id mapping" if step.mapping else ""
-        raise Error(f"cannot bind {step.source}{mapped}: {reason(error)}") from None
+        except OSError as error:
+            why = f"{reason(error)}{_why_not_mapped(step.source, error)}"
+            raise Error(f"cannot bind {step.source} with an id mapping: {why}") from None
+        if holder != user_namespace:
+            posix.close(holder)
     return tree
+
+
+def _why_not_mapped(source: str, error: OSError) -> str:
+    """Say what mount_setattr(2) means by its errno for an id mapping."""
+    if error.errno == EPERM:
+        return "; it has an id mapping already, or its file system is not this user's to map"
+    if error.errno != EINVAL:
+        return ""
+    place = posix.open(source, files.O_PATH | files.O_CLOEXEC)
+    mount_id = ""
+    for line in files.read_file(f"/proc/self/fdinfo/{place}").decode().splitlines():
+        if line.startswith("mnt_id:"):
+            mount_id = line.split()[1]
+    posix.close(place)
+    kind = ""
+    for line in files.read_file("/proc/self/mountinfo").decode("utf-8", "replace").splitlines():
+        if line.split(" ", 1)[0] == mount_id:
+            kind = line.partition(" - ")[2].split(" ")[0] + " "
+    return f"; this kernel has no id mappings for {kind}file systems"
 
 
 def _mapping_holder(mapping: dict[str, str], spec: Spec, user_namespace: int) -> int:

@@ -138,7 +138,7 @@ def ensure_directory(root: int, path: str, mode: int = 0o755, links: int = _MAXI
             posix.mkdir(name, mode, dir_fd=parent)
         except OSError as error:
             if error.errno != EEXIST:
-                raise
+                raise _cannot_make(path, error) from None
             if links == 0:
                 raise OSError(ELOOP, posix.strerror(ELOOP)) from None
             target = _link_target(parent, parent_path, name)
@@ -164,7 +164,7 @@ def ensure_file(root: int, path: str, mode: int = 0o755, links: int = _MAXIMUM_L
             posix.close(posix.open(name, flags, mode, dir_fd=parent))
         except OSError as error:
             if error.errno != EEXIST:
-                raise
+                raise _cannot_make(path, error) from None
             if links == 0:
                 raise OSError(ELOOP, posix.strerror(ELOOP)) from None
             target = _link_target(parent, parent_path, name)
@@ -173,6 +173,12 @@ def ensure_file(root: int, path: str, mode: int = 0o755, links: int = _MAXIMUM_L
         return posix.open(name, O_PATH | O_NOFOLLOW | O_CLOEXEC, dir_fd=parent)
     finally:
         posix.close(parent)
+
+
+def _cannot_make(path: str, error: OSError) -> OSError:
+    """Return the error with the path: a bare "read-only file system" could be about the source."""
+    why = posix.strerror(error.errno or 0).lower()
+    return OSError(error.errno, f"{path} does not exist and cannot be made: {why}")
 
 
 def _link_target(parent: int, parent_path: str, name: str) -> str:

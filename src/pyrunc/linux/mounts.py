@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 from _struct import pack
-from errno import E2BIG, EINVAL, ENOSYS
+from errno import E2BIG, EINVAL, ENODEV, ENOSYS
 
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -80,7 +80,14 @@ def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes:
     :param attributes: ``MOUNT_ATTR_*``.
     :raises OSError: with the kernel's own explanation where it gives one.
     """
-    context = syscall(SYS["fsopen"], cstring(kind), FSOPEN_CLOEXEC)
+    try:
+        context = syscall(SYS["fsopen"], cstring(kind), FSOPEN_CLOEXEC)
+    except OSError as error:
+        if error.errno != ENODEV:
+            raise
+        # The errno's text, "no such device", is about something else (mount(2), ENODEV).
+        why = f'the kernel knows no file system "{kind}" (a slip, or a module that is not loaded)'
+        raise OSError(ENODEV, why) from None
     try:
         try:
             if source:

@@ -6,6 +6,7 @@ A mount that has no effect, or one that covers what confines the container, is r
 from __future__ import annotations
 
 import posix
+from errno import ELOOP, ENOTDIR
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
@@ -86,6 +87,8 @@ def open_ordinary_directory(root: int, path: str, source: str) -> int:
         posix.close(files.ensure_directory(root, path))
         return files.openat2(root, path, files.O_PATH | files.O_DIRECTORY, rules)
     except OSError as error:
+        if error.errno not in (ELOOP, ENOTDIR):
+            raise
         raise Error(
             f'filesystem "{source}" must be mounted on ordinary directory: {path}: {reason(error)}'
         ) from None
