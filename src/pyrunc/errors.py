@@ -29,6 +29,18 @@ class Error(Exception):
     ``str(error)`` is the whole message, one line, no trailing full stop.
     """
 
+    #: A short word for the kind of error that stays the same: "not-found", "not-enforced" …
+    code = "error"
+    #: What was asked for ("run", "start", "create" …), and the step of it that failed, if known.
+    operation = ""
+    step = ""
+    #: The file or container that it is about, if it is about one.
+    path = ""
+    #: The kernel's error number, if it was the kernel that refused.
+    errno: int | None = None
+    #: What to do about it, if there is something to be said.
+    hint = ""
+
     @property
     def lines(self) -> tuple[str, ...]:
         """The message as a terminal shows it: a line for each thing that is wrong."""
@@ -41,6 +53,8 @@ class InvalidConfig(Error):
     ``mistakes`` holds every one of them as ``(path, expected, found)``, and so
     does the message.
     """
+
+    code = "invalid-config"
 
     def __init__(self, source: str, mistakes: Sequence[tuple[str, str, str]]) -> None:
         self.source = source
@@ -60,21 +74,31 @@ class InvalidConfig(Error):
 class NotFound(Error):
     """No container of this id exists under the state root."""
 
+    code = "not-found"
+
 
 class AlreadyExists(Error):
     """The id is taken."""
+
+    code = "already-exists"
 
 
 class WrongStatus(Error):
     """The container exists but its status forbids the operation."""
 
+    code = "wrong-status"
+
 
 class ExecFailed(Error):
     """The program of the process could not be executed."""
 
+    code = "exec-failed"
+
 
 class HookFailed(Error):
     """A hook of `start` failed: the container is to be stopped and destroyed."""
+
+    code = "hook-failed"
 
 
 def reason(error: BaseException) -> str:

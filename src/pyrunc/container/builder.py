@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posix
 import sys
+from _struct import pack
 
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.errors import Error, reason
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from pyrunc.process.last_mile import LastMile
     from pyrunc.trace import NoTrace
 
+_SIG_IGN = 1
+_SIGSET_SIZE = 8
+
 
 class Handover:
     """What the runtime gives to the builder at its birth; descriptors are inherited."""
@@ -38,6 +42,7 @@ class Handover:
     __slots__ = (
         "down",
         "entrance",
+        "held",
         "init",
         "last_mile",
         "namespaces",
@@ -59,6 +64,8 @@ class Handover:
         self.last_mile = last_mile
         self.up = -1
         self.down = -1
+        #: As of :class:`pyrunc.container.create_options.CreateOptions`.
+        self.held = False
         #: The runtime's ends of the pipes and its lock, closed so that its death is noticed.
         self.of_runtime: tuple[int, ...] = ()
         self.init = -1
@@ -147,9 +154,10 @@ def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
         process = last_mile.process
         last_mile.entered_cwd = entered_cwd
         root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
-        last_mile.program = find_program(
-            root, process["args"][0], last_mile.environment, process["cwd"]
-        )
+        if not handover.held:
+            last_mile.program = find_program(
+                root, process["args"][0], last_mile.environment, process["cwd"]
+            )
         uid = (process.get("user") or {}).get("uid", 0)
         last_mile.environment = with_home(root, list(last_mile.environment), uid, handover.proc)
         posix.close(root)
@@ -190,7 +198,8 @@ def _compile(launch: LaunchProgram, handover: Handover, last_mile: LastMile) -> 
     last_mile.add_session(launch)
     last_mile.add_privileges(launch, handover.up, handover.down)
     last_mile.add_checks(launch)
-    last_mile.add_permission_check(launch)
+    if not handover.held:
+        last_mile.add_permission_check(launch)
     _keep_descriptors(launch, last_mile.preserved)
     _wait_for_start(launch, handover)
     last_mile.add_execution(launch, handover.result_fifo)
@@ -215,7 +224,15 @@ def _wait_for_start(launch: LaunchProgram, handover: Handover) -> None:
     If the runtime dies first, the pipe ends, and so does init. With its leave to go on
     the container lives on its own.
     """
-    launch.call("outlive the runtime", "prctl", p.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    if handover.held:
+        # Set anew, as the change of ids has undone it (PR_SET_PDEATHSIG(2const)).
+        launch.call("end with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
+        ignored = launch.blob(pack("=4Q", _SIG_IGN, 0, 0, 0))
+        # The kernel collects the children of who ignores this (wait(2), NOTES).
+        label = "let the kernel collect orphans"
+        launch.call(label, "rt_sigaction", p.SIGCHLD, ignored, 0, _SIGSET_SIZE)
+    else:
+        launch.call("outlive the runtime", "prctl", p.PR_SET_PDEATHSIG, 0, 0, 0, 0)
     launch.call("report that the container is ready", "write", handover.up, launch.blob(READY), 1)
     launch.await_byte("wait until the container is on record", handover.down)
     launch.report_to(handover.result_fifo)

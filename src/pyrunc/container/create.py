@@ -100,7 +100,9 @@ class Creation:
         trace = self.settings.trace
         trace.mark("load modules")
         named = self.options.config
-        self.spec = load(named or f"{self.bundle}/config.json", stream=bool(named))
+        self.spec = self.options.spec or load(
+            named or f"{self.bundle}/config.json", stream=bool(named)
+        )
         trace.mark("load and check config.json")
         check_terminal(self.spec, self.options)
         self.passed = passed(self.options.preserve_fds)
@@ -318,6 +320,7 @@ class Creation:
         spec = self.spec
         process = spec.get("process")
         handover = Handover(self.plan, self._last_mile(process) if process else None)
+        handover.held = self.options.held
         handover.state = self._state_json(0)
         if self.options.notify_socket:
             from pyrunc.process.notify import make_directory

@@ -17,12 +17,14 @@ class CreateOptions:
         "config",
         "console_socket",
         "foreground",
+        "held",
         "no_new_keyring",
         "no_pivot",
         "notify_socket",
         "pid_file",
         "pidfd_socket",
         "preserve_fds",
+        "spec",
     )
 
     def __init__(
@@ -36,8 +38,15 @@ class CreateOptions:
         no_pivot: bool = False,
         no_new_keyring: bool = False,
         preserve_fds: int = 0,
+        spec: Spec | None = None,
+        held: bool = False,
     ) -> None:
         self.bundle = bundle
+        #: A config that was checked already, in place of the bundle's file.
+        self.spec = spec
+        #: Never to be started, only to execute processes in: init collects orphans and ends with
+        #: this process. The program of the config need not be there.
+        self.held = held
         #: Another name for the bundle's config.json.
         self.config = config
         self.console_socket = console_socket

@@ -34,6 +34,7 @@ class ExecOptions:
         self,
         *,
         args: Sequence[str] = (),
+        process: Process | None = None,
         process_file: str = "",
         cwd: str = "",
         env: Sequence[str] = (),
@@ -53,6 +54,8 @@ class ExecOptions:
         pidfd_socket: str = "",
     ) -> None:
         self.args = list(args)
+        #: A whole process that was checked already, in place of all the flags about it.
+        self.process = process
         #: A process object in JSON, in place of all the flags about the process.
         self.process_file = process_file
         self.cwd = cwd
@@ -81,6 +84,8 @@ def process_of(spec: Spec, options: ExecOptions) -> Process:
     :raises Error: when an option holds what cannot be.
     """
     _check(options)
+    if options.process is not None:
+        return options.process
     container = spec.get("process") or _NOTHING
     if options.process_file:
         return _from_file(options.process_file, container)

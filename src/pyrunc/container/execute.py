@@ -71,6 +71,30 @@ def execute(settings: Settings, container_id: str, options: ExecOptions) -> int:
         entry.close()
 
 
+def spawn(settings: Settings, container_id: str, options: ExecOptions) -> tuple[int, int]:
+    """Start a process in the container, a child of this one; return its pid and a pidfd.
+
+    Its standard streams are this process's own. Whoever calls this waits for it.
+
+    :raises WrongStatus: when the container is stopped or paused.
+    :raises pyrunc.errors.ExecFailed: when there is no such program.
+    """
+    from pyrunc.process.relay import Relay
+
+    entry = Store(settings.root).open(container_id)
+    execution = None
+    try:
+        record = entry.load()
+        _check_status(entry, record, options)
+        execution = _Execution(settings, entry, record, options)
+        with Relay() as relay:
+            return execution.spawn(relay)
+    finally:
+        if execution is not None:
+            execution.close()
+        entry.close()
+
+
 def _check_status(entry: Entry, record: Record, options: ExecOptions) -> None:
     status = states.status_of(entry, record)
     if status == states.STOPPED:
@@ -127,6 +151,12 @@ class _Execution:
         """Close everything that was opened on the way."""
         for descriptor in self._descriptors:
             posix.close(descriptor)
+
+    def spawn(self, relay: Relay) -> tuple[int, int]:
+        """Return pid and pidfd of the process, which runs the program by now."""
+        pid, pidfd = self._spawn(relay)
+        self._descriptors.remove(pidfd)
+        return pid, pidfd
 
     def carry_out(self) -> int:
         options = self.options

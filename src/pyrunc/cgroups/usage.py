@@ -1,0 +1,82 @@
+"""What a container has used so far: the few numbers that the library reports of each run."""
+
+from __future__ import annotations
+
+from pyrunc.cgroups.cgroupfs import read_optional, write
+from pyrunc.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Usage:
+    """Sums and peaks of a container's cgroup; None is what this kernel or host does not tell."""
+
+    __slots__ = ("cpu_time", "memory_peak", "oom_kills", "pids_peak")
+
+    def __init__(self) -> None:
+        #: Seconds of all processors together.
+        self.cpu_time: float | None = None
+        #: Bytes.
+        self.memory_peak: int | None = None
+        self.pids_peak: int | None = None
+        #: How many processes the kernel has killed for want of memory.
+        self.oom_kills = 0
+
+
+def usage_of(paths: Mapping[str, str], version: int) -> Usage:
+    """Read the numbers of the cgroup at ``paths`` (by controller; "" on v2)."""
+    usage = Usage()
+    memory, pids = paths.get("memory", ""), paths.get("pids", "")
+    if version == 2:
+        memory = pids = paths.get("", "")
+    usage.cpu_time = cpu_time_of(paths, version)
+    peak = "memory.peak" if version == 2 else "memory.max_usage_in_bytes"
+    usage.memory_peak = _number(memory, peak)
+    usage.pids_peak = _number(pids, "pids.peak")
+    events = "memory.events" if version == 2 else "memory.oom_control"
+    usage.oom_kills = _member(memory, events, "oom_kill") or 0
+    return usage
+
+
+def cpu_time_of(paths: Mapping[str, str], version: int) -> float | None:
+    """Return the seconds of processor time that all in the cgroup have used; None if unknown."""
+    if version == 2:
+        microseconds = _member(paths.get("", ""), "cpu.stat", "usage_usec")
+        return None if microseconds is None else microseconds / 1e6
+    nanoseconds = _number(paths.get("cpuacct", ""), "cpuacct.usage")
+    return None if nanoseconds is None else nanoseconds / 1e9
+
+
+def forget_peak(paths: Mapping[str, str], version: int) -> None:
+    """Begin to measure the peak of memory anew, where the kernel lets us (v1)."""
+    if version == 1 and "memory" in paths:
+        try:
+            write(paths["memory"], "memory.max_usage_in_bytes", "0")
+        except Error:
+            # Not ours to write to: then the builder's share stays in it.
+            return
+
+
+def _number(directory: str, name: str) -> int | None:
+    text = _read(directory, name).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _member(directory: str, name: str, member: str) -> int | None:
+    for line in _read(directory, name).splitlines():
+        key, _, value = line.partition(" ")
+        if key == member:
+            return int(value)
+    return None
+
+
+def _read(directory: str, name: str) -> str:
+    if not directory:
+        return ""
+    try:
+        return read_optional(directory, name)
+    except OSError:
+        # Removed meanwhile, or not to be read by us.
+        return ""

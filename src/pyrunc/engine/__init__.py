@@ -1,0 +1,1 @@
+"""The warm helper process that makes containers for a program: protocol, keeper, server, client."""

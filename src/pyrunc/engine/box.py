@@ -1,0 +1,173 @@
+"""A container as its engine keeps it: made, never started, with processes executed in it.
+
+Its first process is pyrunc's init, which the kernel kills when the engine ends, and with it all
+the others: what runs in it is never process 1, so signals mean there what they mean elsewhere,
+and orphans are collected.
+"""
+
+from __future__ import annotations
+
+import copy
+import posix
+from typing import TYPE_CHECKING, Any
+
+from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, usage_of
+from pyrunc.container.create import Creation
+from pyrunc.container.create_options import CreateOptions
+from pyrunc.container.delete import remove
+from pyrunc.container.exec_process import ExecOptions
+from pyrunc.container.execute import spawn
+from pyrunc.container.freeze import pause, resume
+from pyrunc.container.update import update
+from pyrunc.engine.process import Running
+from pyrunc.linux import processes as p
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from pyrunc.container.settings import Settings
+    from pyrunc.engine.roots import Layer
+    from pyrunc.spec.types import Process, Spec
+
+
+class Box:
+    """One container, by the id that the program knows it by."""
+
+    def __init__(
+        self, settings: Settings, box_id: str, spec: Spec, layer: Layer | None, cgroup: str
+    ) -> None:
+        self.settings = settings
+        self.id = box_id
+        self.layer = layer
+        self._spec = spec
+        spec.setdefault("linux", {})["cgroupsPath"] = f"{cgroup}/{box_id}"
+        self._creation: Creation | None = None
+        self._killed = False
+        self.processes: list[Running] = []
+        #: Limits that this host cannot set: name, and why.
+        self.not_enforced: list[tuple[str, str]] = []
+        #: The line of who made it, for as long as it is to live; None for a single run's.
+        self.line: socket.socket | None = None
+
+    def ensure(self) -> Creation:
+        """Make the container, or make it anew when its init has ended.
+
+        :raises Error: when it cannot be made.
+        """
+        if self._creation is not None:
+            if not self._killed and not p.poll((self._creation.pidfd,), 0):
+                return self._creation
+            self.end()
+        options = CreateOptions("/", spec=copy.copy(self._spec), held=True, no_new_keyring=True)
+        creation = Creation(self.settings, self.id, options)
+        creation.load()
+        creation.carry_out()
+        creation.entry.unlock()
+        self._creation = creation
+        forget_peak(*self._cgroup())
+        return creation
+
+    @property
+    def init(self) -> int:
+        """The pid of its first process."""
+        return self.ensure().pid
+
+    def start(self, process: Process, line: socket.socket, limits: dict[str, Any]) -> Running:
+        """Execute a process in it, with this process's standard streams.
+
+        :param limits: of the process: ``timeout`` and ``cpu_time`` in seconds; ``pids`` is the
+            container's limit from now on, when that is too small for executing anything.
+        :raises Error: when it cannot be executed.
+        """
+        creation = self.ensure()
+        before = self.usage()
+        pid, pidfd = spawn(self.settings, self.id, ExecOptions(process=process))
+        if (pids := limits.get("pids")) is not None:
+            creation.driver.apply({"pids": {"limit": pids}})
+        running = Running(self, pid, pidfd, line, limits, before)
+        self.processes.append(running)
+        return running
+
+    def usage(self) -> Usage:
+        """Return what it has used so far."""
+        return usage_of(*self._cgroup()) if self._creation else Usage()
+
+    def cpu_time(self) -> float | None:
+        """Return the processor time that it has used so far, in seconds."""
+        return cpu_time_of(*self._cgroup()) if self._creation else None
+
+    def _cgroup(self) -> tuple[dict[str, str], int]:
+        assert self._creation is not None
+        saved = self._creation.record["cgroup"]
+        return saved["paths"], saved["version"]
+
+    def kill(self) -> None:
+        """Kill everything that runs in it; when this returns, nothing does.
+
+        What it has used can still be asked for, until :meth:`end`.
+        """
+        creation = self._creation
+        if creation is None or self._killed:
+            return
+        self._killed = True
+        p.pidfd_send_signal(creation.pidfd, p.SIGKILL)
+        if creation.driver.frozen():
+            # Frozen by cgroup v1, a process takes no signal.
+            creation.driver.thaw()
+        # Ours by birth: init does not end before they are collected (zap_pid_ns_processes() of
+        # kernel/pid_namespace.c waits for them).
+        for running in self.processes:
+            running.reap()
+        posix.waitpid(creation.pid, 0)
+
+    def end(self) -> None:
+        """Kill everything and take the container away; :meth:`ensure` makes it anew."""
+        creation = self._creation
+        if creation is None:
+            return
+        try:
+            self.kill()
+            if not creation.entry.locked:
+                creation.entry.lock()
+            remove(self.settings, creation.entry, creation.record)
+        finally:
+            self._creation = None
+            self._killed = False
+            creation.close()
+
+    def close(self) -> None:
+        """Take it away, and its layer."""
+        try:
+            self.end()
+        finally:
+            if self.layer is not None:
+                self.layer.remove()
+
+    def pause(self) -> None:
+        """Freeze it."""
+        self.ensure()
+        pause(self.settings, self.id)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.ensure()
+        resume(self.settings, self.id)
+
+    def update(self, resources: dict[str, Any]) -> None:
+        """Change its limits, also for when it has to be made anew."""
+        self.ensure()
+        update(self.settings, self.id, resources)
+        kept: dict[str, Any] = self._spec["linux"].setdefault("resources", {})  # type: ignore[assignment]
+        for name, value in resources.items():
+            kept[name] = {**(kept.get(name) or {}), **value}
+
+    def open_root(self) -> int:
+        """Return a descriptor of the root that its processes see, with all that is mounted."""
+        flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+        return posix.open(f"/proc/{self.init}/root", flags)
+
+    def pids(self) -> Sequence[int]:
+        """Return the pids of its processes but for init's."""
+        creation = self.ensure()
+        return [pid for pid in creation.driver.processes() if pid != creation.pid]

@@ -1,0 +1,58 @@
+"""Errors on their way from the engine to the program: as values, and as exceptions again."""
+
+from __future__ import annotations
+
+import errno as numbers
+from typing import Any
+
+from pyrunc.errors import Error, ExecFailed, reason
+
+_PREFIXES = ("exec failed: ", "unable to start container process: ")
+
+
+class CannotEnforce(Error):
+    """A limit that was asked for cannot be set here."""
+
+    code = "not-enforced"
+
+    def __init__(self, limit: str, why: str, hint: str) -> None:
+        self.limit = limit
+        self.why = why
+        self.hint = hint
+        super().__init__(f"the limit {limit} cannot be enforced: {why}")
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    """Return what there is to be said about an error, of what marshal knows."""
+    text = str(error) if isinstance(error, Error) else _of_ours(error)
+    told: dict[str, Any] = {"code": getattr(error, "code", "internal"), "text": text}
+    for name in ("operation", "step", "path", "errno", "hint", "limit", "why"):
+        if value := getattr(error, name, None):
+            told[name] = value
+    if isinstance(error, ExecFailed) or "exec: " in text:
+        told |= _of_program(text)
+    return told
+
+
+def _of_ours(error: BaseException) -> str:
+    """Name an error that no code of ours expected: an OSError, or a bug."""
+    if isinstance(error, OSError):
+        about = f": {error.filename}" if error.filename else ""
+        return f"{reason(error)}{about}"
+    import traceback
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{last.filename.rpartition('/pyrunc/')[2]}:{last.lineno}"
+    return f"internal error: {type(error).__name__}: {error} ({where}): please report"
+
+
+def _of_program(text: str) -> dict[str, Any]:
+    """Return code and errno for a program that could not be executed."""
+    for prefix in _PREFIXES:
+        text = text.removeprefix(prefix)
+    told: dict[str, Any] = {"code": "exec-failed", "text": text}
+    if "not found" in text or "no such file" in text:
+        told["errno"] = numbers.ENOENT
+    elif "permission denied" in text:
+        told["errno"] = numbers.EACCES
+    return told

@@ -1,0 +1,80 @@
+"""What an engine is when it starts: three processes, of which two stay.
+
+    the program
+      └─ this module, executed: forks the keeper and ends, so that the program has no child more
+           └─ keeper: waits for the end of the program and of the engine, then removes what is left
+                └─ engine: makes the containers, one at a time
+                     └─ containers, which the kernel kills when the engine ends
+
+The keeper is the reaper of everything below it (PR_SET_CHILD_SUBREAPER). Nothing of this looks
+at the program again but through a descriptor: a pidfd, and the socket that requests come through.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from pyrunc.engine import keeper, messages, places
+from pyrunc.engine.log import Collected
+from pyrunc.engine.server import Server
+from pyrunc.linux import processes as p
+
+
+def main(control: int, program: int, program_pid: int) -> None:
+    """Become an engine.
+
+    :param control: the socket of the requests.
+    :param program: a pidfd of the program, whose number is ``program_pid``.
+    """
+    _forget_the_program()
+    if os.fork():
+        # The program waits for this process only.
+        os._exit(0)
+    os.setsid()
+    p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
+    base = places.base_directory()
+    name, lock = places.make_directory(base, program_pid)
+    keeper.note_cgroups(f"{base}/{name}", name)
+    keeper_pid = os.getpid()
+    engine = os.fork()
+    if engine == 0:
+        os.close(lock)
+        os.close(program)
+        _serve(keeper_pid, control, f"{base}/{name}", name)
+    os.close(control)
+    keeper.keep(engine, program, base, name, lock)
+    os._exit(0)
+
+
+def _forget_the_program() -> None:
+    """Undo what a process inherits: signals, directory, umask, a small limit of descriptors."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir("/")
+    os.umask(0o022)
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _serve(keeper_pid: int, control: int, directory: str, name: str) -> None:
+    """Be the engine proper, until the program has closed its end."""
+    p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
+    if os.getppid() != keeper_pid:
+        os._exit(1)
+    requests = socket.socket(fileno=control)
+    try:
+        Server(requests, directory, name, Collected()).serve()
+    except BaseException as error:
+        import traceback
+
+        # Last words: what the program finds when it sees that the engine is lost.
+        messages.send(requests, "".join(traceback.format_exception(error)))
+        os._exit(1)
+    os._exit(0)

@@ -1,0 +1,352 @@
+"""The engine proper: one loop, one thread, that makes containers and hears of their ends.
+
+Every request comes through the control socket and brings the socket that its answer goes to. That
+of a container (`open`) or of a process (`run`, `start`) is its line: it stays open for as long as
+that lives, and when the program's end of it closes, so does the life of what it stands for.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from pyrunc.cgroups import host
+from pyrunc.cgroups.paths import paths_for
+from pyrunc.container.settings import Settings
+from pyrunc.container.statistics import statistics
+from pyrunc.engine import enforcement, failures, messages, roots
+from pyrunc.engine.box import Box
+from pyrunc.engine.changes import changes
+from pyrunc.engine.keeper import cgroup_of
+from pyrunc.engine.prepared import checked_process, checked_spec
+from pyrunc.engine.streams import StandardStreams
+from pyrunc.errors import WrongStatus
+from pyrunc.linux import mounts as m
+from pyrunc.linux import processes as p
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from pyrunc.engine.log import Collected
+    from pyrunc.engine.process import Running
+
+    Request: TypeAlias = dict[str, Any]
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+class Server:
+    """Serves one program until its end of ``control`` closes."""
+
+    def __init__(self, control: socket.socket, directory: str, name: str, log: Collected) -> None:
+        self._control = control
+        self._directory = directory
+        self._log = log
+        self._settings = Settings(directory, log, rootless=os.geteuid() != 0)
+        self._cgroup = cgroup_of(name)
+        self._streams = StandardStreams()
+        self._boxes: dict[str, Box] = {}
+        self._count = 0
+        self._unenforceable: dict[str, tuple[str, str]] | None = None
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+
+    def serve(self) -> None:
+        """Do what is asked for until there is nobody to ask."""
+        _part_from_the_host()
+        self._control.setblocking(False)
+        self._watch(self._control.fileno(), self._take_requests)
+        while self._handlers:
+            for descriptor, _ in self._poll.poll(self._pause()):
+                # An earlier one of the same round may have ended this one.
+                if handler := self._handlers.get(descriptor):
+                    handler()
+            self._judge()
+
+    def _watch(self, descriptor: int, handler: Callable[[], None]) -> None:
+        self._handlers[descriptor] = handler
+        self._poll.register(descriptor, select.POLLIN)
+
+    def _forget(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None):
+            self._poll.unregister(descriptor)
+
+    def _pause(self) -> float | None:
+        """Return how long nothing has to be judged, in milliseconds."""
+        times = [due for running in self._running() if (due := running.due()) is not None]
+        # A millisecond more than too little: poll(2) counts in whole ones.
+        return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
+
+    def _running(self) -> list[Running]:
+        return [running for box in self._boxes.values() for running in box.processes]
+
+    def _judge(self) -> None:
+        now = time.monotonic()
+        for running in self._running():
+            if not running.why and (why := running.judge(now)):
+                self._stop(running, why)
+
+    def _take_requests(self) -> None:
+        try:
+            received = messages.receive(self._control)
+        except BlockingIOError:
+            return
+        if received is None:
+            # The keeper takes away all that we have made.
+            os._exit(0)
+        (name, request), descriptors = received
+        line = socket.socket(fileno=descriptors[0])
+        line.setblocking(False)
+        failure = None
+        try:
+            self._operations[name](self, request, line, descriptors[1:])
+        except Exception as error:
+            failure = failures.described(error)
+        for descriptor in descriptors[1:]:
+            os.close(descriptor)
+        if failure:
+            _answer(line, "error", {**failure, "warnings": self._log.take()})
+            line.close()
+
+    # Operations that begin a life.
+
+    def _run(self, request: Request, line: socket.socket, streams: list[int]) -> None:
+        """Run one process in a container of its own, which ends with it."""
+        box = self._make_box(request["box"])
+        try:
+            self._begin(box, request["process"], line, streams)
+        except BaseException:
+            self._close(box)
+            raise
+
+    def _open(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        """Make a container that lives until its line is closed."""
+        box = self._make_box(request["box"])
+        try:
+            box.ensure()
+        except BaseException:
+            self._close(box)
+            raise
+        box.line = line
+        self._watch(line.fileno(), lambda: self._close(box))
+        told = {"id": box.id, "not_enforced": box.not_enforced, "warnings": self._log.take()}
+        _answer(line, "opened", told)
+
+    def _start(self, request: Request, line: socket.socket, streams: list[int]) -> None:
+        """Execute a process in a container that is there."""
+        running = self._begin(self._box(request), request["process"], line, streams)
+        _answer(line, "started", {"pid": running.pid}, (running.pidfd,))
+
+    def _begin(
+        self, box: Box, request: Request, line: socket.socket, streams: list[int]
+    ) -> Running:
+        process = checked_process(request["process"])
+        # Before the streams are lent: its init must not have them.
+        box.ensure()
+        with self._streams.being(streams):
+            running = box.start(process, line, request)
+        self._watch(running.pidfd, lambda: self._collect(running))
+        self._watch(line.fileno(), lambda: self._hear(running))
+        return running
+
+    def _make_box(self, request: Request) -> Box:
+        spec = checked_spec(request["spec"])
+        not_enforced = self._enforce(spec, request)
+        layer = None
+        self._count += 1
+        box_id = str(self._count)
+        if not spec["root"]["path"]:
+            path, mounts = roots.host_root(self._directory)
+            spec["root"]["path"] = path
+            spec["mounts"] = [*mounts, *(spec.get("mounts") or ())]
+        if wanted := request.get("layer"):
+            directory = f"{self._directory}/@layers/{box_id}"
+            layer = roots.Layer(directory, spec["root"]["path"], **wanted)
+            spec["root"]["path"] = layer.root
+        box = Box(self._settings, box_id, spec, layer, self._cgroup)
+        box.not_enforced = not_enforced
+        self._boxes[box_id] = box
+        return box
+
+    def _enforce(self, spec: Any, request: Request) -> list[tuple[str, str]]:
+        """Take out the limits that cannot be set here.
+
+        :raises NotEnforced: when one of them was asked for, and not just at best.
+        """
+        if self._unenforceable is None:
+            layout = host.detect()
+            paths = paths_for(layout, self._cgroup, "")
+            self._unenforceable = enforcement.unenforceable(layout, paths)
+        resources = spec["linux"].get("resources") or {}
+        not_enforced = []
+        for limit, (why, help_) in self._unenforceable.items():
+            if limit not in request["limits"]:
+                continue
+            if limit in request["asked"] and not request["best_effort"]:
+                raise failures.CannotEnforce(limit, why, help_)
+            enforcement.without(resources, limit)
+            not_enforced.append((limit, why))
+        return not_enforced
+
+    # What happens to a process.
+
+    def _hear(self, running: Running) -> None:
+        """Take what the program says about a process."""
+        try:
+            received = messages.receive(running.line)
+        except BlockingIOError:
+            return
+        if received is None:
+            self._forget(running.line.fileno())
+            if running.alone:
+                self._stop(running, "stopped")
+            else:
+                running.kill(p.SIGKILL)
+            return
+        what, value = received[0]
+        if what == "signal":
+            running.kill(value)
+        elif what == "stop":
+            self._stop(running, value)
+
+    def _collect(self, running: Running) -> None:
+        """A process has ended."""
+        if running.status < 0 and not p.poll((running.pidfd,), 0):
+            return
+        if running.alone:
+            self._end_all(running.box)
+            return
+        self._forget(running.pidfd)
+        running.reap()
+        self._part(running)
+
+    def _stop(self, running: Running, why: str) -> None:
+        """End a process, with everything that runs in its container."""
+        running.why = why
+        self._end_all(running.box)
+
+    def _end_all(self, box: Box) -> None:
+        """End the container and tell of each of its processes how it ended."""
+        processes = list(box.processes)
+        for running in processes:
+            self._forget(running.pidfd)
+        box.kill()
+        reports = [running.report() for running in processes]
+        for running in processes:
+            self._forget(running.line.fileno())
+        box.processes.clear()
+        if box.line is None:
+            self._close(box)
+        else:
+            box.end()
+        for running, report in zip(processes, reports, strict=True):
+            self._tell_end(running, report)
+
+    def _part(self, running: Running) -> None:
+        self._forget(running.line.fileno())
+        running.box.processes.remove(running)
+        self._tell_end(running, running.report())
+
+    def _tell_end(self, running: Running, report: dict[str, Any]) -> None:
+        told = {"not_enforced": running.box.not_enforced, "warnings": self._log.take()}
+        _answer(running.line, "ended", {**report, **told})
+        running.line.close()
+
+    # Operations on a container.
+
+    def _call(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        """Do something with a container and answer at once."""
+        box = self._box(request)
+        descriptors: tuple[int, ...] = ()
+        value: Any = None
+        match request["what"]:
+            case "pause":
+                box.pause()
+            case "resume":
+                box.resume()
+            case "update":
+                self._update(box, request)
+            case "stats":
+                box.ensure()
+                value = statistics(self._settings, box.id)
+            case "pids":
+                value = box.pids()
+            case "root":
+                descriptors = (box.open_root(),)
+            case "changes":
+                value = changes(_layer(box))
+            case "reset":
+                self._end_all(box)
+                _layer(box).reset()
+                box.ensure()
+            case "close":
+                self._close(box)
+        try:
+            _answer(line, "done", value, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            line.close()
+
+    def _update(self, box: Box, request: Request) -> None:
+        assert self._unenforceable is not None
+        for limit in request["limits"]:
+            if limit in self._unenforceable:
+                raise failures.CannotEnforce(limit, *self._unenforceable[limit])
+        box.update(request["resources"])
+
+    def _box(self, request: Request) -> Box:
+        try:
+            return self._boxes[request["id"]]
+        except KeyError:
+            raise WrongStatus("the sandbox is closed") from None
+
+    def _close(self, box: Box) -> None:
+        if self._boxes.get(box.id) is not box:
+            return
+        line, box.line = box.line, None
+        if line is not None:
+            self._forget(line.fileno())
+            line.close()
+        if box.processes:
+            # Comes back here without any.
+            self._end_all(box)
+            return
+        del self._boxes[box.id]
+        box.close()
+
+    _operations = {"run": _run, "open": _open, "start": _start, "call": _call}  # noqa: RUF012
+
+
+def _layer(box: Box) -> roots.Layer:
+    if box.layer is None:
+        raise WrongStatus("the sandbox has no layer of its own: it was made with writable=False")
+    return box.layer
+
+
+def _answer(line: socket.socket, kind: str, value: Any, descriptors: tuple[int, ...] = ()) -> None:
+    try:
+        messages.send(line, (kind, value), descriptors)
+    except OSError:
+        # Nobody wants to know any more.
+        return
+
+
+def _part_from_the_host() -> None:
+    """Have mounts and a session keyring of our own.
+
+    The containers then need no keyring each, of which a user may only have 200 (keyrings(7)).
+    """
+    try:
+        syscall(SYS["keyctl"], _KEYCTL_JOIN_SESSION_KEYRING, 0)
+    except OSError:
+        # A kernel without keys, or a sandbox around us.
+        pass
+    p.unshare(p.CLONE_NEWNS)
+    m.set_root_propagation(m.MS_SLAVE | m.MS_REC)

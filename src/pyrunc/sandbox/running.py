@@ -1,0 +1,113 @@
+"""`run`: the whole of it but for how it waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pyrunc.sandbox.communicating import Communication, run_alone
+from pyrunc.sandbox.errors import InvalidArgument
+from pyrunc.sandbox.options import (
+    DEFAULT_OUTPUT,
+    DEFAULT_TIMEOUT,
+    arguments_of,
+    sandbox_options,
+)
+from pyrunc.sandbox.profile import LEAST_PIDS, box_request, pids_limit, process
+from pyrunc.sandbox.rootfs import root_filesystem
+from pyrunc.sandbox.sizes import optional_size, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypedDict, Unpack
+
+    from pyrunc.sandbox.options import SandboxArguments
+    from pyrunc.sandbox.result import Result
+
+    class ProgramArguments(TypedDict, total=False):
+        """The keyword arguments of a run that are about the program, for annotations."""
+
+        input: bytes | str | None
+        timeout: float | None
+        cpu_time: float | None
+        output: int | str | None
+        stop_on_output: bool
+        check: bool
+        text: bool
+
+    class RunArguments(SandboxArguments, ProgramArguments, total=False):
+        """The keyword arguments of :func:`pyrunc.run`, for annotations."""
+
+
+PROGRAM_ARGUMENTS = frozenset(
+    ("input", "timeout", "cpu_time", "output", "stop_on_output", "check", "text")
+)
+
+
+class Program:
+    """What a run was told about its program."""
+
+    def __init__(self, argv: Sequence[str], arguments: ProgramArguments) -> None:
+        self.args = arguments_of(argv)
+        self.timeout = seconds(arguments.get("timeout", DEFAULT_TIMEOUT), "timeout")
+        self.cpu_time = seconds(arguments.get("cpu_time"), "cpu_time")
+        self._output = optional_size(arguments.get("output", DEFAULT_OUTPUT), "output")
+        self._stop_on_output = bool(arguments.get("stop_on_output", False))
+        self._check = bool(arguments.get("check", False))
+        self._text = bool(arguments.get("text", False))
+        self._input = _bytes(arguments.get("input"), text=self._text)
+
+    def communication(self) -> Communication:
+        """Open what is to be the program's standard streams."""
+        return Communication(
+            self.args, self._input, self._output, stop_on_output=self._stop_on_output
+        )
+
+    def limits(self) -> dict[str, Any]:
+        """Return the limits that its engine watches over."""
+        return {"timeout": self.timeout, "cpu_time": self.cpu_time}
+
+    def result(self, result: Result[bytes]) -> Result[Any]:
+        """Return the result as it was asked for.
+
+        :raises ProgramFailed: with ``check``.
+        """
+        wanted: Result[Any] = result
+        if self._text:
+            stdout, stderr = (x.decode("utf-8", "replace") for x in (result.stdout, result.stderr))
+            wanted = replace(wanted, stdout=stdout, stderr=stderr)
+        if self._check:
+            wanted.check()
+        return wanted
+
+
+def _bytes(given: bytes | str | None, *, text: bool) -> bytes | None:
+    if isinstance(given, str):
+        if not text:
+            raise InvalidArgument("input is a text: give bytes, or say text=True")
+        return given.encode()
+    if given is None or isinstance(given, bytes | bytearray | memoryview):
+        return None if given is None else bytes(given)
+    raise InvalidArgument(f"input must be bytes, not {type(given).__name__}")
+
+
+async def run(argv: Sequence[str], **arguments: Unpack[RunArguments]) -> Result[Any]:
+    """Run a program in a container of its own; see :func:`pyrunc.run`."""
+    about_program = {k: v for k, v in arguments.items() if k in PROGRAM_ARGUMENTS}
+    about_box = {k: v for k, v in arguments.items() if k not in PROGRAM_ARGUMENTS}
+    program = Program(argv, about_program)  # type: ignore[arg-type]
+    options = sandbox_options(about_box)  # type: ignore[arg-type]
+    root = root_filesystem(options.rootfs)
+    limits = ("cpu_time",) if program.cpu_time is not None else ()
+    request: dict[str, Any] = {
+        "box": box_request(options, root, limits, writable=False),
+        "process": {
+            "process": process(options, root, program.args),
+            "alone": True,
+            **program.limits(),
+        },
+    }
+    if options.pids is not None and pids_limit(options.pids) < LEAST_PIDS:
+        # Set once the program runs.
+        request["process"]["pids"] = pids_limit(options.pids)
+    return program.result(await run_alone(program.communication(), request))

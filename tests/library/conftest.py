@@ -1,0 +1,101 @@
+"""Fixtures of the library's tests: the library of the sources, and proof that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyrunc.engine import client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+#: What a program of a test begins with, so that it uses the library under test.
+PREAMBLE = f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nimport pyrunc\n"
+
+
+def missing() -> str:
+    """Say what this machine lacks to run the library's tests."""
+    return "" if os.geteuid() == 0 else "root"
+
+
+@pytest.fixture(autouse=True)
+def needs_containers() -> None:
+    if lacking := missing():
+        pytest.skip(f"real containers need {lacking}")
+
+
+def engine_processes(program: int | None = None) -> list[int]:
+    """Return the pids of the engines and keepers of ``program`` (default: this process)."""
+    wanted = str(program or os.getpid())
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if (
+                any(b"pyrunc.engine.main" in word for word in words)
+                and words[-2] == wanted.encode()
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def keeper_and_engine() -> tuple[int, int]:
+    """Return the pids of this process's only keeper and engine, once they are up."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        pids = engine_processes()
+        for pid in pids:
+            below = set(children_of(pid)) & set(pids)
+            if below and not set(children_of(*below)) & set(pids):
+                return pid, below.pop()
+        time.sleep(0.01)
+    raise AssertionError(f"no engine: {engine_processes()}")
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def remains(program: int | None = None) -> list[str]:
+    """Return what is left of a program's engines: processes, directories, cgroups."""
+    name = str(program or os.getpid())
+    found = [f"process {pid}" for pid in engine_processes(program)]
+    found += [str(path) for path in Path("/run/pyrunc-library").glob(f"{name}-*")]
+    for directory, below, _ in os.walk("/sys/fs/cgroup"):
+        found += [f"{directory}/{x}" for x in below if x.startswith(f"pyrunc-{name}-")]
+    return found
+
+
+def wait_until_gone(program: int | None = None, seconds: float = 20) -> None:
+    """Wait until nothing is left of a program's engines."""
+    end = time.monotonic() + seconds
+    while left := remains(program):
+        assert time.monotonic() < end, left
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def no_remains() -> Iterator[None]:
+    """End this process's engines after the test, and see that nothing is left of them."""
+    yield
+    client.engines().close()
+    wait_until_gone()
+
+
+@pytest.fixture
+def python() -> str:
+    """A Python to run programs with that use the library."""
+    return sys.executable
