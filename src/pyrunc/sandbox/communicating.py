@@ -135,7 +135,7 @@ class Communication:
             stdin.close()
 
     def _read_rest(self) -> None:
-        """Read what was printed before the end; orphans that still have the pipe are not waited for."""
+        """Read what was printed before the end; orphans that have the pipe are not waited for."""
         for name, pipe in self._outputs.items():
             while pipe.ours >= 0 and self._read(name, pipe):
                 pass

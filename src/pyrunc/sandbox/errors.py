@@ -80,7 +80,7 @@ class SandboxClosed(Error):
 
 
 class EngineLost(Error, ConnectionError):
-    """The engine has ended, and everything that it had in hand with it; the next call starts one."""
+    """The engine has ended, and its containers with it; the next call starts one."""
 
     code = "engine-lost"
 

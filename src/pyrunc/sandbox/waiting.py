@@ -2,9 +2,9 @@
 
 Such a coroutine awaits nothing but :class:`Wait`: until a descriptor is ready, or time has passed.
 :func:`drive` carries it out with poll(2), for the synchronous face; the asyncio face
-(:mod:`pyrunc.aio`) with an event loop. An exception that comes while one waits (a KeyboardInterrupt,
-a cancellation) is raised in the coroutine, where it waits, so that it can clean up: by waiting
-again, if need be.
+(:mod:`pyrunc.aio`) with an event loop. An exception that comes while one waits (an interrupt from
+the keyboard, a cancellation) is raised in the coroutine, where it waits, so that it can clean up:
+by waiting again, if need be.
 """
 
 from __future__ import annotations
