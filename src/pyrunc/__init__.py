@@ -13,39 +13,68 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc import aio as aio
+    from pyrunc.errors import AlreadyExists as AlreadyExists
     from pyrunc.errors import Error as Error
+    from pyrunc.errors import InvalidConfig as InvalidConfig
+    from pyrunc.errors import NotFound as NotFound
+    from pyrunc.errors import WrongStatus as WrongStatus
+    from pyrunc.sandbox.errors import ArchiveInvalid as ArchiveInvalid
     from pyrunc.sandbox.errors import EngineLost as EngineLost
+    from pyrunc.sandbox.errors import FileDenied as FileDenied
+    from pyrunc.sandbox.errors import FileFailed as FileFailed
+    from pyrunc.sandbox.errors import FileMissing as FileMissing
     from pyrunc.sandbox.errors import InvalidArgument as InvalidArgument
     from pyrunc.sandbox.errors import NotEnforced as NotEnforced
+    from pyrunc.sandbox.errors import ProcessGone as ProcessGone
     from pyrunc.sandbox.errors import ProgramFailed as ProgramFailed
     from pyrunc.sandbox.errors import ProgramNotExecutable as ProgramNotExecutable
     from pyrunc.sandbox.errors import ProgramNotFound as ProgramNotFound
+    from pyrunc.sandbox.errors import SandboxClosed as SandboxClosed
     from pyrunc.sandbox.errors import TimeoutExpired as TimeoutExpired
+    from pyrunc.sandbox.result import Change as Change
     from pyrunc.sandbox.result import Result as Result
+    from pyrunc.sandbox.result import Status as Status
+    from pyrunc.sandbox.sync import DEVNULL as DEVNULL
+    from pyrunc.sandbox.sync import PIPE as PIPE
+    from pyrunc.sandbox.sync import STDOUT as STDOUT
+    from pyrunc.sandbox.sync import Process as Process
+    from pyrunc.sandbox.sync import Sandbox as Sandbox
     from pyrunc.sandbox.sync import run as run
 
-#: Name -> module that it is in.
-_NAMES = {
-    "Error": "errors",
-    "Result": "sandbox.result",
-    "run": "sandbox.sync",
-    **dict.fromkeys(
-        (
-            *("EngineLost", "InvalidArgument", "NotEnforced", "ProgramFailed"),
-            *("ProgramNotExecutable", "ProgramNotFound", "TimeoutExpired"),
-        ),
-        "sandbox.errors",
+#: Module -> the names that are loaded from it, when they are first used.
+_MODULES = {
+    "errors": ("Error", "AlreadyExists", "InvalidConfig", "NotFound", "WrongStatus"),
+    "sandbox.errors": (
+        "ArchiveInvalid",
+        "EngineLost",
+        "FileDenied",
+        "FileFailed",
+        "FileMissing",
+        "InvalidArgument",
+        "NotEnforced",
+        "ProcessGone",
+        "ProgramFailed",
+        "ProgramNotExecutable",
+        "ProgramNotFound",
+        "SandboxClosed",
+        "TimeoutExpired",
     ),
+    "sandbox.result": ("Change", "Result", "Status"),
+    "sandbox.sync": ("DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"),
 }
+_NAMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["__version__", *_NAMES]  # noqa: PLE0604
+__all__ = ["__version__", "aio", *_NAMES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> object:
-    if name not in _NAMES:
-        raise AttributeError(f"module 'pyrunc' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "aio":
+        return import_module("pyrunc.aio")
+    if name not in _NAMES:
+        raise AttributeError(f"module 'pyrunc' has no attribute {name!r}")
     value: object = getattr(import_module(f"pyrunc.{_NAMES[name]}"), name)
     globals()[name] = value
     return value

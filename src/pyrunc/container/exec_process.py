@@ -7,7 +7,7 @@ from pyrunc.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyrunc.spec.types import Process, Spec
 
@@ -52,6 +52,7 @@ class ExecOptions:
         ignore_paused: bool = False,
         console_socket: str = "",
         pidfd_socket: str = "",
+        take_terminal: Callable[[int], None] | None = None,
     ) -> None:
         self.args = list(args)
         #: A whole process that was checked already, in place of all the flags about it.
@@ -76,6 +77,8 @@ class ExecOptions:
         self.ignore_paused = ignore_paused
         self.console_socket = console_socket
         self.pidfd_socket = pidfd_socket
+        #: Gets the terminal's master, and closes it.
+        self.take_terminal = take_terminal
 
 
 def process_of(spec: Spec, options: ExecOptions) -> Process:

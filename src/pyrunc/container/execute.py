@@ -416,6 +416,9 @@ class _Execution:
     def _hand_over_terminal(self, master: int, relay: Relay) -> None:
         """Send the terminal to whoever asked for it, or show it to our own caller."""
         path = self.options.console_socket
+        if self.options.take_terminal is not None:
+            self.options.take_terminal(master)
+            return
         if not path:
             relay.show(self._keep(master))
             return

@@ -50,13 +50,19 @@ class Box:
         #: The line of who made it, for as long as it is to live; None for a single run's.
         self.line: socket.socket | None = None
 
+    @property
+    def lives(self) -> bool:
+        """Whether it is there, and its init has not ended."""
+        creation = self._creation
+        return creation is not None and not self._killed and not p.poll((creation.pidfd,), 0)
+
     def ensure(self) -> Creation:
         """Make the container, or make it anew when its init has ended.
 
         :raises Error: when it cannot be made.
         """
         if self._creation is not None:
-            if not self._killed and not p.poll((self._creation.pidfd,), 0):
+            if self.lives:
                 return self._creation
             self.end()
         options = CreateOptions("/", spec=copy.copy(self._spec), held=True, no_new_keyring=True)
@@ -82,10 +88,18 @@ class Box:
         """
         creation = self.ensure()
         before = self.usage()
-        pid, pidfd = spawn(self.settings, self.id, ExecOptions(process=process))
+        masters: list[int] = []
+        options = ExecOptions(process=process, take_terminal=masters.append)
+        try:
+            pid, pidfd = spawn(self.settings, self.id, options)
+        except BaseException:
+            for master in masters:
+                posix.close(master)
+            raise
         if (pids := limits.get("pids")) is not None:
             creation.driver.apply({"pids": {"limit": pids}})
         running = Running(self, pid, pidfd, line, limits, before)
+        running.terminal = masters[0] if masters else -1
         self.processes.append(running)
         return running
 

@@ -48,6 +48,8 @@ class Running:
         #: Why it was ended by the engine: "timeout", "cpu", "stopped", "output".
         self.why = ""
         self.status = -1
+        #: The master of its terminal, until that is handed over; -1 for none.
+        self.terminal = -1
 
     def due(self) -> float | None:
         """Return when :meth:`judge` wants to be called (time.monotonic()); None is never."""

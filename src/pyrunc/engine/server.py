@@ -21,6 +21,7 @@ from pyrunc.engine import enforcement, failures, messages, roots
 from pyrunc.engine.box import Box
 from pyrunc.engine.changes import changes
 from pyrunc.engine.keeper import cgroup_of
+from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.errors import WrongStatus
@@ -30,7 +31,7 @@ from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from pyrunc.engine.log import Collected
@@ -52,6 +53,7 @@ class Server:
         self._cgroup = cgroup_of(name)
         self._streams = StandardStreams()
         self._boxes: dict[str, Box] = {}
+        self._pool = Pool(self._make_box)
         self._count = 0
         self._unenforceable: dict[str, tuple[str, str]] | None = None
         self._poll = select.poll()
@@ -63,7 +65,11 @@ class Server:
         self._control.setblocking(False)
         self._watch(self._control.fileno(), self._take_requests)
         while self._handlers:
-            for descriptor, _ in self._poll.poll(self._pause()):
+            ready = self._poll.poll(0 if self._pool.wants_more else self._pause())
+            if not ready:
+                # Nobody waits for anything: time to get something ready.
+                self._pool.add_one()
+            for descriptor, _ in ready:
                 # An earlier one of the same round may have ended this one.
                 if handler := self._handlers.get(descriptor):
                     handler()
@@ -118,7 +124,11 @@ class Server:
 
     def _run(self, request: Request, line: socket.socket, streams: list[int]) -> None:
         """Run one process in a container of its own, which ends with it."""
-        box = self._make_box(request["box"])
+        most = request.get("pool") or 0
+        box = self._pool.take(request["box"], most) if most else None
+        if box is None:
+            box = self._make_box(request["box"])
+        self._boxes[box.id] = box
         try:
             self._begin(box, request["process"], line, streams)
         except BaseException:
@@ -128,6 +138,7 @@ class Server:
     def _open(self, request: Request, line: socket.socket, _: list[int]) -> None:
         """Make a container that lives until its line is closed."""
         box = self._make_box(request["box"])
+        self._boxes[box.id] = box
         try:
             box.ensure()
         except BaseException:
@@ -141,7 +152,12 @@ class Server:
     def _start(self, request: Request, line: socket.socket, streams: list[int]) -> None:
         """Execute a process in a container that is there."""
         running = self._begin(self._box(request), request["process"], line, streams)
-        _answer(line, "started", {"pid": running.pid}, (running.pidfd,))
+        passed = [running.pidfd]
+        if running.terminal >= 0:
+            passed.append(running.terminal)
+        _answer(line, "started", {"pid": running.pid}, passed)
+        if running.terminal >= 0:
+            os.close(running.terminal)
 
     def _begin(
         self, box: Box, request: Request, line: socket.socket, streams: list[int]
@@ -171,7 +187,6 @@ class Server:
             spec["root"]["path"] = layer.root
         box = Box(self._settings, box_id, spec, layer, self._cgroup)
         box.not_enforced = not_enforced
-        self._boxes[box_id] = box
         return box
 
     def _enforce(self, spec: Any, request: Request) -> list[tuple[str, str]]:
@@ -330,7 +345,7 @@ def _layer(box: Box) -> roots.Layer:
     return box.layer
 
 
-def _answer(line: socket.socket, kind: str, value: Any, descriptors: tuple[int, ...] = ()) -> None:
+def _answer(line: socket.socket, kind: str, value: Any, descriptors: Sequence[int] = ()) -> None:
     try:
         messages.send(line, (kind, value), descriptors)
     except OSError:

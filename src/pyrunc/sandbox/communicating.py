@@ -12,7 +12,7 @@ from pyrunc.sandbox.errors import EngineLost, from_engine
 from pyrunc.sandbox.requests import Line, Pipe, ask, ask_any
 from pyrunc.sandbox.result import Result, lost_result, result_of
 from pyrunc.sandbox.tail import Tail
-from pyrunc.sandbox.waiting import READABLE, WRITABLE, Wait
+from pyrunc.sandbox.waiting import READABLE, WRITABLE, Insisted, Wait
 
 if TYPE_CHECKING:
     from pyrunc.engine.client import Engine
@@ -61,6 +61,9 @@ class Communication:
         except Error:
             # The engine's answer, after which there is nothing to stop.
             raise
+        except GeneratorExit:
+            # No more waiting: the end of the line is the end of the container.
+            raise
         except BaseException:
             line.tell("stop", "stopped")
             await self._until_gone(line)
@@ -87,9 +90,11 @@ class Communication:
                 return result_of(self.args, value, self._values(), self._truncated)
 
     async def _until_gone(self, line: Line) -> None:
+        """Wait until the engine says that it is over, however often one is interrupted."""
+        insisted = Insisted()
         try:
             while (received := line.take()) is None or received[0][0] == "started":
-                await Wait({line.fileno(): READABLE})
+                await insisted.wait(Wait({line.fileno(): READABLE}))
         except EngineLost:
             return
 

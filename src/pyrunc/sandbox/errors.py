@@ -136,7 +136,9 @@ def from_engine(told: dict[str, Any], operation: str) -> Error:
 
 
 def of_file(error: OSError, path: str, doing: str) -> Error:
-    """Return the exception for a file operation that the kernel refused."""
+    """Return the exception for a file operation that the kernel refused, or we ourselves."""
+    if isinstance(error, Error):
+        return error
     kinds = {
         errno.ENOENT: FileMissing,
         errno.ENOTDIR: FileMissing,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.engine import client, messages
 from pyrunc.sandbox.errors import EngineLost, from_engine
-from pyrunc.sandbox.waiting import READABLE, WRITABLE, Wait
+from pyrunc.sandbox.waiting import READABLE, WRITABLE, Insisted, Wait
 
 if TYPE_CHECKING:
     import socket
@@ -40,13 +40,17 @@ class Line:
             raise lost(self.engine)
         return received
 
-    async def answer(self, operation: str) -> tuple[Any, list[int]]:
+    async def answer(self, operation: str, *, insist: bool = False) -> tuple[Any, list[int]]:
         """Wait for the next message; return its value and descriptors.
 
+        :param insist: go on waiting when interrupted, and give way to that only afterwards.
         :raises Error: when the engine says that it could not do what it was asked for.
         """
+        insisted = Insisted()
         while (received := self.take()) is None:
-            await Wait({self.fileno(): READABLE})
+            wait = Wait({self.fileno(): READABLE})
+            await (insisted.wait(wait) if insist else wait)
+        insisted.give_way()
         (kind, value), descriptors = received
         if kind == "error":
             raise from_engine(value, operation)
@@ -112,11 +116,16 @@ async def ask_any(name: str, request: dict[str, Any], passed: Sequence[int] = ()
             raise
 
 
-async def call(engine: Engine, box: str, what: str, **request: Any) -> tuple[Any, list[int]]:
-    """Have something done with a container; return the answer and its descriptors."""
+async def call(
+    engine: Engine, box: str, what: str, *, insist: bool = False, **request: Any
+) -> tuple[Any, list[int]]:
+    """Have something done with a container; return the answer and its descriptors.
+
+    :param insist: as for :meth:`Line.answer`.
+    """
     line = await ask(engine, "call", {"id": box, "what": what, **request})
     try:
-        return await line.answer(what)
+        return await line.answer(what, insist=insist)
     finally:
         line.close()
 

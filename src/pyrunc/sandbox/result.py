@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pyrunc.sandbox.errors import ProgramFailed, TimeoutExpired
 
@@ -76,6 +76,15 @@ class Result(Generic[Output]):
             "lost": "was lost with its engine",
         }[self.status]
         raise ProgramFailed(f"{name} {how}", self)
+
+
+class Change(NamedTuple):
+    """Something that differs from a sandbox's root, in its throw-away layer."""
+
+    #: The absolute path in the sandbox.
+    path: str
+    #: "added", "changed" or "deleted".
+    kind: str
 
 
 def result_of(

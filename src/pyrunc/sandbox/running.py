@@ -16,10 +16,11 @@ from pyrunc.sandbox.options import (
 from pyrunc.sandbox.profile import LEAST_PIDS, box_request, pids_limit, process
 from pyrunc.sandbox.rootfs import root_filesystem
 from pyrunc.sandbox.sizes import optional_size, seconds
+from pyrunc.sandbox.waiting import InThread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypedDict, Unpack
+    from typing import TypedDict
 
     from pyrunc.sandbox.options import SandboxArguments
     from pyrunc.sandbox.result import Result
@@ -33,28 +34,30 @@ if TYPE_CHECKING:
         output: int | str | None
         stop_on_output: bool
         check: bool
-        text: bool
 
     class RunArguments(SandboxArguments, ProgramArguments, total=False):
         """The keyword arguments of :func:`pyrunc.run`, for annotations."""
 
+        pool: int
 
-PROGRAM_ARGUMENTS = frozenset(
-    ("input", "timeout", "cpu_time", "output", "stop_on_output", "check", "text")
-)
+
+PROGRAM_ARGUMENTS = frozenset(("input", "timeout", "cpu_time", "output", "stop_on_output", "check"))
 
 
 class Program:
     """What a run was told about its program."""
 
-    def __init__(self, argv: Sequence[str], arguments: ProgramArguments) -> None:
+    def __init__(self, argv: Sequence[str], arguments: ProgramArguments, *, text: bool) -> None:
+        unknown = arguments.keys() - PROGRAM_ARGUMENTS
+        if unknown:
+            raise InvalidArgument(f"unknown argument {min(unknown)!r}")
         self.args = arguments_of(argv)
         self.timeout = seconds(arguments.get("timeout", DEFAULT_TIMEOUT), "timeout")
         self.cpu_time = seconds(arguments.get("cpu_time"), "cpu_time")
         self._output = optional_size(arguments.get("output", DEFAULT_OUTPUT), "output")
         self._stop_on_output = bool(arguments.get("stop_on_output", False))
         self._check = bool(arguments.get("check", False))
-        self._text = bool(arguments.get("text", False))
+        self._text = text
         self._input = _bytes(arguments.get("input"), text=self._text)
 
     def communication(self) -> Communication:
@@ -91,16 +94,18 @@ def _bytes(given: bytes | str | None, *, text: bool) -> bytes | None:
     raise InvalidArgument(f"input must be bytes, not {type(given).__name__}")
 
 
-async def run(argv: Sequence[str], **arguments: Unpack[RunArguments]) -> Result[Any]:
+async def run(argv: Sequence[str], arguments: RunArguments, *, text: bool) -> Result[Any]:
     """Run a program in a container of its own; see :func:`pyrunc.run`."""
+    pool = arguments.pop("pool", 0)
     about_program = {k: v for k, v in arguments.items() if k in PROGRAM_ARGUMENTS}
     about_box = {k: v for k, v in arguments.items() if k not in PROGRAM_ARGUMENTS}
-    program = Program(argv, about_program)  # type: ignore[arg-type]
+    program = Program(argv, about_program, text=text)  # type: ignore[arg-type]
     options = sandbox_options(about_box)  # type: ignore[arg-type]
-    root = root_filesystem(options.rootfs)
+    root = await InThread(root_filesystem, options.rootfs)
     limits = ("cpu_time",) if program.cpu_time is not None else ()
     request: dict[str, Any] = {
         "box": box_request(options, root, limits, writable=False),
+        "pool": pool,
         "process": {
             "process": process(options, root, program.args),
             "alone": True,

@@ -1,20 +1,399 @@
-"""The synchronous face."""
+"""The synchronous face of the library; :mod:`pyrunc.aio` has the same names for asyncio."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from pyrunc.sandbox import running
+from pyrunc.sandbox.logic import SandboxLogic
+from pyrunc.sandbox.process import DEVNULL, PIPE, STDOUT, ProcessLogic, Streams
 from pyrunc.sandbox.waiting import drive
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Unpack
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Self, Unpack
 
-    from pyrunc.sandbox.result import Result
-    from pyrunc.sandbox.running import RunArguments
+    from pyrunc.sandbox.options import SandboxArguments
+    from pyrunc.sandbox.result import Change, Result
+    from pyrunc.sandbox.running import ProgramArguments, RunArguments
+
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"]
 
 
-def run(argv: Sequence[str], **arguments: Unpack[RunArguments]) -> Result[Any]:
-    """Run a program in a container of its own and wait for its end."""
-    return drive(running.run(argv, **arguments))
+@overload
+def run(
+    argv: Sequence[str], *, text: Literal[True], **arguments: Unpack[RunArguments]
+) -> Result[str]: ...
+@overload
+def run(
+    argv: Sequence[str], *, text: Literal[False] = False, **arguments: Unpack[RunArguments]
+) -> Result[bytes]: ...
+def run(
+    argv: Sequence[str], *, text: bool = False, **arguments: Unpack[RunArguments]
+) -> Result[Any]:
+    """Run a program in a container of its own and wait for its end.
+
+    >>> pyrunc.run(["sh", "-c", "echo hello; exit 3"], timeout=5, memory="64M").returncode
+    3
+
+    It has no network, a root that it cannot change, an empty /tmp, no capabilities, a seccomp
+    filter, 256 MiB and no swap, 64 processes, 10 seconds. A program that fails is a result, not an
+    exception. When this returns, or raises, nothing of the container is left.
+
+    :param argv: the program and its arguments, a list: no shell is involved.
+    :param text: ``input``, ``stdout`` and ``stderr`` are texts in UTF-8, not bytes.
+    :param input: what the program reads; nothing (/dev/null) when it is left out.
+    :param timeout: seconds until everything in the container is killed; None for no limit. What
+        was printed so far is in the result, whose status is "timeout".
+    :param cpu_time: the seconds of processor time that everything in the container may use.
+    :param output: how many bytes of stdout, and of stderr, are kept: the last ones, and
+        ``truncated`` is true when there were more. None keeps all.
+    :param stop_on_output: end the program when it prints more than ``output``.
+    :param check: raise when the program does not exit with 0.
+    :param pool: keep as many containers of this kind ready, for this and other runs with the same
+        arguments, until the program ends.
+
+    All others are those of :class:`Sandbox`.
+
+    :raises ProgramNotFound: when there is no such program in the container.
+    :raises ProgramNotExecutable: when it cannot be executed.
+    :raises ProgramFailed: with ``check``; :raises TimeoutExpired: when its time was over.
+    :raises NotEnforced: when a limit that was given cannot be enforced.
+    :raises InvalidArgument: when an argument makes no sense.
+    """
+    return drive(running.run(argv, arguments, text=text))
+
+
+class Sandbox:
+    """A container that programs are run in, with a layer for files that is thrown away at its end.
+
+    >>> with pyrunc.Sandbox(memory="128M") as box:
+    ...     box.write_file("/work/hello.py", "print('hello')")
+    ...     print(box.run(["python3", "/work/hello.py"], text=True).stdout)
+    hello
+
+    Use it in a ``with`` block, or call :meth:`open` and :meth:`close`. Several threads may use one.
+
+    :param rootfs: the root file system: a directory, which is not changed; an archive of an image
+        (`docker save`, `podman save`) or of files (tar), or a directory in the OCI image layout,
+        unpacked once. None: the host's /usr, of which all is read-only.
+    :param memory: bytes, or a text such as "64M"; all of the container's processes, and the files
+        in its layer, share it. None for no limit, here and below.
+    :param swap: bytes of swap in addition; 0 by default.
+    :param pids: how many processes and threads there may be at a time.
+    :param cpu: how many processors' worth of time may be used, 0.5 for the half of one.
+    :param disk: bytes that may be written to the layer (of `run`: to /tmp), and to /dev/shm.
+    :param files: how many files there may be in it.
+    :param network: the host's network; else there is but a loopback interface of the container's.
+    :param binds: path in the container -> file or directory of the host, read-only, or to be
+        written to when the path in the container ends with ":rw".
+    :param env: variables of the environment, beside PATH, HOME and those of the image.
+    :param cwd: the working directory; the image's, or /tmp.
+    :param user: a uid, or ``(uid, gid)``; the image's, or nobody's (65534), or without root 0,
+        which is then the caller's own id outside.
+    :param hostname: the host's name inside.
+    :param best_effort: do without limits that this host or user cannot enforce, and list them in
+        ``not_enforced``, instead of raising :class:`NotEnforced`. Limits that were not given, but
+        are there by default, always behave so.
+    """
+
+    def __init__(self, **arguments: Unpack[SandboxArguments]) -> None:
+        self._logic = SandboxLogic(arguments, writable=True)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def not_enforced(self) -> Mapping[str, str]:
+        """The limits that this host or user cannot enforce, by name, and why."""
+        return self._logic.not_enforced
+
+    def open(self) -> Self:
+        """Make the container, if it is not there; return the sandbox itself.
+
+        :raises Error: when it cannot be made.
+        """
+        drive(self._logic.open())
+        return self
+
+    def close(self) -> None:
+        """End all that runs in it, and take it away with its files. A second time does nothing."""
+        drive(self._logic.close())
+
+    @overload
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        text: Literal[True],
+        **arguments: Unpack[ProgramArguments],
+    ) -> Result[str]: ...
+    @overload
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        text: Literal[False] = False,
+        **arguments: Unpack[ProgramArguments],
+    ) -> Result[bytes]: ...
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        text: bool = False,
+        **arguments: Unpack[ProgramArguments],
+    ) -> Result[Any]:
+        """Run a program to its end: as :func:`pyrunc.run`, but here.
+
+        When a limit of its own (``timeout``, ``cpu_time``, ``output``) ends it, or an exception
+        does, everything else that runs in the sandbox ends with it; files stay.
+
+        ``memory_peak`` and ``pids_peak`` of the result are the sandbox's since it was opened.
+        """
+        return drive(self._logic.run(argv, env, cwd, arguments, text=text))
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int = DEVNULL,
+        stdout: int = DEVNULL,
+        stderr: int = DEVNULL,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        terminal: bool = False,
+        timeout: float | None = None,
+        cpu_time: float | None = None,
+    ) -> Process:
+        """Start a program and go on.
+
+        >>> with pyrunc.Sandbox() as box:
+        ...     process = box.start(["cat"], stdin=pyrunc.PIPE, stdout=pyrunc.PIPE)
+        ...     print(process.communicate(b"through the sandbox")[0])
+        b'through the sandbox'
+
+        :param stdin: ``pyrunc.PIPE`` or ``pyrunc.DEVNULL``; so ``stdout`` and ``stderr``, which
+            may be ``pyrunc.STDOUT`` as well.
+        :param terminal: give it a terminal of its own as all three: ``process.terminal``.
+        :param timeout: seconds, as for :meth:`run`; as ``cpu_time`` there.
+        :raises ProgramNotFound: when there is no such program; else as :meth:`run`.
+        """
+        streams = (stdin, stdout, stderr)
+        logic, pipes = drive(
+            self._logic.start(
+                argv, streams, env, cwd, terminal=terminal, timeout=timeout, cpu_time=cpu_time
+            )
+        )
+        return Process(logic, pipes)
+
+    def read_file(self, path: str, *, limit: int | str | None = None) -> bytes:
+        """Return the content of a regular file, at most ``limit`` bytes.
+
+        :param path: absolute; links on the way are followed as a program inside would.
+        :raises FileMissing: or :class:`FileDenied`, or :class:`FileFailed`.
+        """
+        return drive(self._logic.read_file(path, limit))
+
+    def write_file(self, path: str, content: bytes | str, *, mode: int = 0o644) -> None:
+        """Make a regular file, or replace its content; missing directories are made.
+
+        What is made belongs to the user that programs in the sandbox run as.
+
+        :raises FileDenied: or :class:`FileFailed` (no space, a read-only place).
+        """
+        drive(self._logic.write_file(path, content, mode))
+
+    def put(self, source: str | os.PathLike[str], path: str) -> None:
+        """Copy a file of the host, or a directory with all below it, to ``path`` in the sandbox.
+
+        Links are copied, not followed.
+        """
+        drive(self._logic.put(source, path))
+
+    def get(self, path: str, target: str | os.PathLike[str]) -> None:
+        """Copy a file of the sandbox, or a directory with all below it, to ``target`` outside.
+
+        Nothing of the host is overwritten, but directories are added to. Links are copied as they
+        are, and may lead anywhere: don't follow them on the host.
+        """
+        drive(self._logic.get(path, target))
+
+    def changes(self) -> list[Change]:
+        """Return what differs from the root file system: ``(path, kind)``, sorted by path.
+
+        Kinds are "added", "changed" and "deleted". Temporary file systems (/dev/shm) are not
+        looked at.
+        """
+        return drive(self._logic.changes())
+
+    def reset(self) -> None:
+        """End all that runs in it, and forget all changes."""
+        drive(self._logic.call("reset"))
+
+    def stats(self) -> dict[str, Any]:
+        """Return what it uses right now, as `pyrunc events --stats` has it under "data"."""
+        return drive(self._logic.call("stats"))
+
+    def pids(self) -> list[int]:
+        """Return the pids of its processes, as the host numbers them."""
+        return drive(self._logic.call("pids"))
+
+    def pause(self) -> None:
+        """Stop all its processes where they are."""
+        drive(self._logic.call("pause"))
+
+    def resume(self) -> None:
+        """Let them go on."""
+        drive(self._logic.call("resume"))
+
+    def update(
+        self,
+        *,
+        memory: int | str | None = None,
+        swap: int | str | None = None,
+        pids: int | None = None,
+        cpu: float | None = None,
+    ) -> None:
+        """Change its limits; what is not given stays.
+
+        :raises NotEnforced: when a limit cannot be enforced.
+        :raises Error: when the kernel refuses: less memory than is used, say.
+        """
+        drive(self._logic.update(memory, swap, pids, cpu))
+
+
+class Process:
+    """A program that was started in a sandbox; the shape is that of :class:`subprocess.Popen`."""
+
+    def __init__(self, logic: ProcessLogic, streams: Streams) -> None:
+        self._logic = logic
+        #: The file to write its input to, or None.
+        self.stdin = _file(streams.take("stdin"), "wb")
+        #: The files to read its output from, or None.
+        self.stdout = _file(streams.take("stdout"), "rb")
+        self.stderr = _file(streams.take("stderr"), "rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_logic"):
+            self._logic.close()
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """What was executed."""
+        return self._logic.args
+
+    @property
+    def pid(self) -> int:
+        """Its pid, as the host numbers it."""
+        return self._logic.pid
+
+    @property
+    def pidfd(self) -> int:
+        """A descriptor that can be waited for with poll(2), until the process is closed."""
+        return self._logic.pidfd
+
+    @property
+    def terminal(self) -> int:
+        """The descriptor of its terminal's master, to be read and written; -1 for none."""
+        return self._logic.terminal
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or minus the number of a signal; None while it runs."""
+        return self.poll()
+
+    @property
+    def result(self) -> Result[bytes] | None:
+        """How it ended and what it used, but not what it printed; None while it runs."""
+        return self._logic.result
+
+    def poll(self) -> int | None:
+        """Return the return code, or None while it runs."""
+        result = self._logic.result
+        return None if result is None else result.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the return code.
+
+        :raises TimeoutExpired: when that takes more than ``timeout`` seconds; it goes on.
+        """
+        return drive(self._logic.wait(timeout))
+
+    def communicate(self, input: bytes | None = None) -> tuple[bytes, bytes]:
+        """Write ``input``, read all output, wait for the end; return stdout and stderr."""
+        from pyrunc.sandbox.pumping import pump
+
+        files = (self.stdin, self.stdout, self.stderr)
+        stdout, stderr = drive(pump(tuple(_number(file) for file in files), input or b""))
+        for file in files:
+            if file is not None:
+                file.close()
+        self.wait()
+        return stdout, stderr
+
+    def send_signal(self, signal: int) -> None:
+        """Send it a signal.
+
+        :raises ProcessGone: when it has ended.
+        """
+        self._logic.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(9)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell its terminal how large it is, in characters."""
+        self._logic.resize(rows, columns)
+
+    def close(self) -> None:
+        """Let go of it, and of its streams; a process that runs is killed."""
+        for file in (self.stdin, self.stdout, self.stderr):
+            if file is not None:
+                try:
+                    file.close()
+                except BrokenPipeError:
+                    continue
+        self._logic.close()
+
+
+def _file(descriptor: int, mode: Literal["rb", "wb"]) -> IO[bytes] | None:
+    if descriptor < 0:
+        return None
+    os.set_blocking(descriptor, True)
+    return open(descriptor, mode, buffering=0 if mode == "wb" else -1)
+
+
+def _number(file: IO[bytes] | None) -> int:
+    return -1 if file is None or file.closed else file.fileno()

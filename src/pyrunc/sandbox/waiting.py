@@ -13,7 +13,7 @@ import select
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Mapping
 
     Ready = dict[int, int]
 
@@ -38,7 +38,48 @@ class Wait:
         return (yield self)
 
 
-def drive(coroutine: Coroutine[Wait, Ready, T]) -> T:
+class Insisted:
+    """Waits that go on when they are interrupted, for what must be seen through.
+
+    >>> insisted = Insisted()
+    >>> while not done():
+    ...     await insisted.wait(Wait(...))
+    >>> insisted.give_way()  # to the interruption, if there was one
+    """
+
+    def __init__(self) -> None:
+        self._interruption: BaseException | None = None
+
+    async def wait(self, wait: Wait) -> None:
+        """Wait; an interruption is kept, and ends this wait only."""
+        try:
+            await wait
+        except GeneratorExit:
+            # Nobody carries the coroutine out any more.
+            raise
+        except BaseException as interruption:
+            self._interruption = interruption
+
+    def give_way(self) -> None:
+        """Raise the last interruption, if there was one."""
+        if self._interruption is not None:
+            raise self._interruption
+
+
+class InThread:
+    """The result of a function that takes its time, called where that holds up nobody else."""
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def __await__(self) -> Generator[InThread, Any, Any]:
+        return (yield self)
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     """Carry a coroutine out in this thread, and return what it returns."""
     ready: Any = None
     error: BaseException | None = None
@@ -49,7 +90,7 @@ def drive(coroutine: Coroutine[Wait, Ready, T]) -> T:
             return end.value  # type: ignore[no-any-return]
         ready, error = None, None
         try:
-            ready = _poll(wait)
+            ready = _poll(wait) if isinstance(wait, Wait) else wait.function(*wait.arguments)
         except BaseException as interrupted:
             error = interrupted
 

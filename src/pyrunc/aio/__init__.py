@@ -1,0 +1,18 @@
+"""The library for asyncio: the names of :mod:`pyrunc`, to be awaited.
+
+>>> async def main():
+...     async with pyrunc.aio.Sandbox(memory="256M") as box:
+...         result = await box.run(["echo", "hello"], text=True)
+...         return result.stdout
+>>> asyncio.run(main())
+'hello\\n'
+
+A task that is cancelled while it waits for a run ends that run first: when the cancellation comes
+out of ``run``, nothing of the container is left.
+"""
+
+from __future__ import annotations
+
+from pyrunc.aio.faces import DEVNULL, PIPE, STDOUT, Process, Sandbox, run
+
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"]

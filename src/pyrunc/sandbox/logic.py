@@ -1,0 +1,199 @@
+"""A sandbox: the whole of it but for how it waits."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pyrunc.engine import client
+from pyrunc.sandbox import files
+from pyrunc.sandbox.communicating import run_in
+from pyrunc.sandbox.errors import EngineLost, InvalidArgument, SandboxClosed
+from pyrunc.sandbox.options import arguments_of, sandbox_options
+from pyrunc.sandbox.process import ProcessLogic, Streams, start
+from pyrunc.sandbox.profile import box_request, pids_limit, process
+from pyrunc.sandbox.requests import Line, ask_any, call
+from pyrunc.sandbox.result import Change
+from pyrunc.sandbox.rootfs import RootFilesystem, root_filesystem
+from pyrunc.sandbox.running import Program
+from pyrunc.sandbox.sizes import count, optional_size, seconds
+from pyrunc.sandbox.waiting import InThread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pyrunc.sandbox.options import SandboxArguments
+    from pyrunc.sandbox.result import Result
+    from pyrunc.sandbox.running import ProgramArguments
+
+
+class SandboxLogic:
+    """A container with a throw-away layer, in which programs are run."""
+
+    def __init__(self, arguments: SandboxArguments, *, writable: bool) -> None:
+        self._options = sandbox_options(arguments)
+        self._writable = writable
+        self._line: Line | None = None
+        self._root: RootFilesystem | None = None
+        self._id = ""
+        self.not_enforced: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Make it, unless it is there.
+
+        :raises Error: when it cannot be made.
+        """
+        if self._line is not None:
+            return
+        self._root = await InThread(root_filesystem, self._options.rootfs)
+        request = box_request(self._options, self._root, (), writable=self._writable)
+        line = await ask_any("open", {"box": request})
+        try:
+            value, _ = await line.answer("open")
+        except BaseException:
+            line.close()
+            client.engines().give_back(line.engine)
+            raise
+        self._line = line
+        self._id = value["id"]
+        self.not_enforced = dict(value["not_enforced"])
+
+    async def close(self) -> None:
+        """End everything in it and take it away; what is closed already stays so."""
+        line, self._line = self._line, None
+        if line is None:
+            return
+        try:
+            await call(line.engine, self._id, "close", insist=True)
+        except EngineLost:
+            # Then its keeper takes it away.
+            return
+        finally:
+            line.close()
+            client.engines().give_back(line.engine)
+
+    def _opened(self) -> tuple[Line, RootFilesystem]:
+        if self._line is None or self._root is None:
+            raise SandboxClosed("the sandbox is not open: use it in a with block, or call open()")
+        return self._line, self._root
+
+    def _process_request(
+        self, words: Sequence[str], env: Mapping[str, str] | None, cwd: str | None, **more: Any
+    ) -> dict[str, Any]:
+        _, root = self._opened()
+        terminal = more.pop("terminal", False)
+        made = process(self._options, root, words, env=env, cwd=cwd, terminal=terminal)
+        return {"id": self._id, "process": {"process": made, **more}}
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        arguments: ProgramArguments,
+        *,
+        text: bool,
+    ) -> Result[Any]:
+        """Run a program to its end."""
+        program = Program(argv, arguments, text=text)
+        line, _ = self._opened()
+        request = self._process_request(program.args, env, cwd, **program.limits())
+        return program.result(await run_in(line.engine, program.communication(), request))
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        streams: tuple[int, int, int],
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        *,
+        terminal: bool,
+        timeout: float | None,
+        cpu_time: float | None,
+    ) -> tuple[ProcessLogic, Streams]:
+        """Start a program and go on."""
+        args = arguments_of(argv)
+        limits = {
+            "timeout": seconds(timeout, "timeout"),
+            "cpu_time": seconds(cpu_time, "cpu_time"),
+        }
+        line, _ = self._opened()
+        request = self._process_request(args, env, cwd, terminal=terminal, **limits)
+        pipes = Streams(*streams)
+        return await start(line.engine, args, pipes, request), pipes
+
+    async def call(self, what: str, **request: Any) -> Any:
+        """Have the engine do something with the container."""
+        line, _ = self._opened()
+        value, _ = await call(line.engine, self._id, what, **request)
+        return value
+
+    async def changes(self) -> list[Change]:
+        """Return what was changed in the layer."""
+        return [Change(path, kind) for path, kind in await self.call("changes")]
+
+    async def update(
+        self,
+        memory: int | str | None,
+        swap: int | str | None,
+        pids: int | None,
+        cpu: float | None,
+    ) -> None:
+        """Change limits."""
+        resources: dict[str, Any] = {}
+        limits = []
+        if (limit := optional_size(memory, "memory")) is not None:
+            resources["memory"] = {
+                "limit": limit,
+                "swap": limit + (optional_size(swap, "swap") or 0),
+            }
+            limits.append("memory")
+        elif swap is not None:
+            raise InvalidArgument("swap goes with memory: give both")
+        if (most := count(pids, "pids")) is not None:
+            resources["pids"] = {"limit": pids_limit(most)}
+            limits.append("pids")
+        if (share := seconds(cpu, "cpu")) is not None:
+            resources["cpu"] = {"quota": int(share * 100_000), "period": 100_000}
+            limits.append("cpu")
+        if resources:
+            await self.call("update", resources=resources, limits=limits)
+
+    async def with_root(self, function: Any, *arguments: Any) -> Any:
+        """Call ``function`` with a descriptor of the root that programs see."""
+        line, _ = self._opened()
+        _, (root,) = await call(line.engine, self._id, "root")
+        with _closing(root):
+            return await InThread(function, root, *arguments)
+
+    @property
+    def _owner(self) -> tuple[int, int]:
+        _, root = self._opened()
+        user = process(self._options, root, ("true",))["user"]
+        return user["uid"], user["gid"]
+
+    async def read_file(self, path: str, limit: int | str | None) -> bytes:
+        """Return a file's content."""
+        return await self.with_root(files.read_file, path, optional_size(limit, "limit"))  # type: ignore[no-any-return]
+
+    async def write_file(self, path: str, content: bytes | str, mode: int) -> None:
+        """Make a file, or replace its content."""
+        encoded = content.encode() if isinstance(content, str) else bytes(content)
+        await self.with_root(files.write_file, path, encoded, mode, self._owner)
+
+    async def put(self, source: str | os.PathLike[str], path: str) -> None:
+        """Copy a file or a tree of the host in."""
+        await self.with_root(files.put, os.fspath(source), path, self._owner)
+
+    async def get(self, path: str, target: str | os.PathLike[str]) -> None:
+        """Copy a file or a tree out."""
+        await self.with_root(files.get, path, os.fspath(target))
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
