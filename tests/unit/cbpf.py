@@ -46,6 +46,8 @@ class Program:
                 at += then if accumulator > k else otherwise
             elif code == 0x35:
                 at += then if accumulator >= k else otherwise
+            elif code == 0x45:
+                at += then if accumulator & k else otherwise
             elif code == 0x54:
                 accumulator &= k
             elif code == 0x05:

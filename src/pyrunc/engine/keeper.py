@@ -13,8 +13,8 @@ import shutil
 import signal
 
 from pyrunc.cgroups import host
-from pyrunc.cgroups.cgroupfs import remove_tree
 from pyrunc.cgroups.paths import paths_for
+from pyrunc.cgroups.tree import remove_tree
 from pyrunc.container.delete import delete
 from pyrunc.container.settings import Settings
 from pyrunc.container.store import Store
