@@ -2,8 +2,9 @@
 
 A table of the calls that no container needs and that reach what namespaces do not divide, with
 their numbers. It is a section of config.json (:func:`section`), which any runtime takes, and the
-same in BPF (:func:`assembled`), which adds that calls newer than this table do not exist: a C
-library then falls back on an older one.
+same in BPF (:func:`assembled`), which adds what a section cannot say: that calls newer than this
+table do not exist, so that a C library falls back on an older one, and which of a few values an
+argument may have (personality).
 """
 
 from __future__ import annotations
@@ -113,7 +114,6 @@ _FIRST_ARGUMENT, _SECOND_ARGUMENT = 16, 24  # struct seccomp_data, the lower hal
 def section() -> dict[str, Any]:
     """Return the filter as ``linux.seccomp`` of config.json."""
     equal = "SCMP_CMP_EQ"
-    others = [{"index": 0, "value": value, "op": "SCMP_CMP_NE"} for value in _PERSONALITIES]
     return {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [
@@ -123,7 +123,6 @@ def section() -> dict[str, Any]:
                 _rule(["clone"], {"index": 0, "value": flag, "valueTwo": flag, "op": _MASKED})
                 for flag in (1 << bit for bit in range(32) if _NEW_NAMESPACES >> bit & 1)
             ),
-            _rule(["personality"], *others),
             *(_rule(["ioctl"], {"index": 1, "value": r, "op": equal}) for r in _REQUESTS),
             *(
                 _rule(["socket"], {"index": 0, "value": d, "op": equal}, errno=_EAFNOSUPPORT)
