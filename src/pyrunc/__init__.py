@@ -69,12 +69,13 @@ __all__ = ["__version__", "aio", *_NAMES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> object:
+    # Also asked for the submodules of ``from pyrunc import ids``, before those are imported.
+    if name != "aio" and name not in _NAMES:
+        raise AttributeError(f"module 'pyrunc' has no attribute {name!r}")
     from importlib import import_module
 
     if name == "aio":
         return import_module("pyrunc.aio")
-    if name not in _NAMES:
-        raise AttributeError(f"module 'pyrunc' has no attribute {name!r}")
     value: object = getattr(import_module(f"pyrunc.{_NAMES[name]}"), name)
     globals()[name] = value
     return value
