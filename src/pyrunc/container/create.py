@@ -527,8 +527,20 @@ class Creation:
             self.settings.log.warn(f"cannot remove what was made so far: {reason(error)}")
         if self.pidfd >= 0:
             # runtime.md, "Lifecycle": after a failed hook it goes on at step 12.
-            run_poststop(self.settings, self.spec.get("hooks", {}).get("poststop"), self._stopped())
+            self._run_poststop()
         self.close()
+
+    def _run_poststop(self) -> None:
+        hooks = self.spec.get("hooks", {}).get("poststop")
+        if not hooks:
+            return
+        try:
+            self._interrupts.listen()
+            run_poststop(self.settings, hooks, self._stopped())
+        except Interrupted as interrupted:
+            self.settings.log.warn(f"the poststop hooks were {interrupted}")
+        finally:
+            self._interrupts.ignore()
 
     def _stopped(self) -> bytes:
         return self._state_json(0).replace(b'"status":"creating"', b'"status":"stopped"')

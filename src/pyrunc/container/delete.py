@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
+    from pyrunc.process.guard import Signals
 
 #: How long `delete` waits for a killed init to be gone (its last memory may take a while).
 _LONGEST_DEATH = 10.0
@@ -114,8 +115,13 @@ def _cgroup_by_config(settings: Settings, entry: Entry) -> dict[str, Any]:
         return {}
 
 
-def remove(settings: Settings, entry: Entry, record: Record) -> None:
-    """Undo create: processes, cgroup, directory; then run the poststop hooks."""
+def remove(
+    settings: Settings, entry: Entry, record: Record, signals: Signals | None = None
+) -> None:
+    """Undo create: processes, cgroup, directory; then run the poststop hooks.
+
+    :param signals: as for :func:`pyrunc.container.removal.run_poststop`.
+    """
     _kill_init(record)
     _remove_cgroup(record)
     if record.get("intelRdt"):
@@ -125,7 +131,7 @@ def remove(settings: Settings, entry: Entry, record: Record) -> None:
     entry.remove()
     hooks = (record.get("hooks") or {}).get("poststop")
     if hooks:
-        run_poststop(settings, hooks, states.hook_state(record, states.STOPPED, 0))
+        run_poststop(settings, hooks, states.hook_state(record, states.STOPPED, 0), signals)
 
 
 def _remove_cgroup(record: Record) -> None:

@@ -57,6 +57,11 @@ class Interrupts:
             _signal.signal(signal, _signal.SIG_IGN)
         self.let_through()
 
+    def listen(self) -> None:
+        """Let signals raise again: what comes now may take for ever."""
+        for signal in self._before:
+            _signal.signal(signal, _interrupt)
+
     def end(self) -> None:
         """Give the signals back their meaning."""
         for signal, handler in self._before.items():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyrunc.container.create_options import CreateOptions
     from pyrunc.container.settings import Settings
     from pyrunc.process.notify import Proxy
+    from pyrunc.process.relay import Relay
 
 
 def run(
@@ -47,31 +48,31 @@ def run(
         with Relay(adopt=not no_subreaper) as relay:
             if creation.master >= 0:
                 relay.show(creation.master)
-            notify = _start(settings, creation)
+            notify = _start(settings, creation, relay)
             settings.trace.mark("start")
             settings.trace.collect()
             status = relay.wait(creation.pid, creation.pidfd, notify)
             settings.trace.mark("wait for the container to end")
             # Still shielded: the signals were for the container, and it is gone.
             if not keep:
-                _remove(settings, creation)
+                _remove(settings, creation, relay)
                 settings.trace.mark("delete")
         return status
     finally:
         creation.close()
 
 
-def _start(settings: Settings, creation: Creation) -> Proxy | None:
+def _start(settings: Settings, creation: Creation, relay: Relay | None = None) -> Proxy | None:
     try:
         notify = start_notify(settings, creation.entry)
-        start_entry(settings, creation.entry, creation.record)
+        start_entry(settings, creation.entry, creation.record, relay)
     except Error:
-        _remove(settings, creation)
+        _remove(settings, creation, relay)
         raise
     return notify
 
 
-def _remove(settings: Settings, creation: Creation) -> None:
+def _remove(settings: Settings, creation: Creation, relay: Relay | None = None) -> None:
     entry = creation.entry
     try:
         if not entry.locked:
@@ -79,4 +80,4 @@ def _remove(settings: Settings, creation: Creation) -> None:
     except NotFound:
         # Somebody else deleted it meanwhile.
         return
-    remove(settings, entry, creation.record)
+    remove(settings, entry, creation.record, relay)

@@ -9,6 +9,7 @@ from pyrunc.container import state as states
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, HookFailed, NotFound, WrongStatus, reason
 from pyrunc.linux import files
+from pyrunc.linux import processes as p
 from pyrunc.process.channel import EXECUTING, GO_ON
 from pyrunc.process.failure import START_HOOK, describe_failure, parse_failure
 
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry, Record
+    from pyrunc.process.guard import Signals
     from pyrunc.process.notify import Proxy
 
 
@@ -69,24 +71,30 @@ def start_notify(settings: Settings, entry: Entry) -> Proxy | None:
         return None
 
 
-def start_entry(settings: Settings, entry: Entry, record: Record) -> None:
+def start_entry(
+    settings: Settings, entry: Entry, record: Record, signals: Signals | None = None
+) -> None:
     """Start a created container whose lock is held; it is held no more afterwards.
 
     Neither a slow poststart hook nor a foreground `run` may keep others from the container.
+
+    :param signals: where signals are blocked: what tells of one that wants us to end.
+    :raises Error: also when one does.
     """
-    release(entry)
+    release(entry, signals)
     entry.unlock()
     hooks = (record.get("hooks") or {}).get("poststart")
     if hooks:
         from pyrunc.process.hooks import run_hooks
 
+        state = states.hook_state(record, states.RUNNING, record["pid"])
         try:
-            run_hooks("poststart", hooks, states.hook_state(record, states.RUNNING, record["pid"]))
+            run_hooks("poststart", hooks, state, signals=signals)
         except Error as error:
             raise HookFailed(str(error)) from None
 
 
-def release(entry: Entry) -> None:
+def release(entry: Entry, signals: Signals | None = None) -> None:
     """Open init's fifo, and wait until it has executed the program or says why it could not.
 
     Init holds the writing end of the result fifo close-on-exec, and announces the execution.
@@ -104,6 +112,8 @@ def release(entry: Entry) -> None:
         posix.set_blocking(result, True)
         posix.write(go, GO_ON)
         posix.close(go)
+        if signals is not None:
+            _wait_for_answer(entry, result, signals)
         answer = files.read_all(result)
     except OSError as error:
         raise Error(f"cannot start container {entry.id}: {reason(error)}") from None
@@ -123,6 +133,16 @@ def release(entry: Entry) -> None:
         )
     entry.unlink("exec.fifo")
     entry.unlink("result.fifo")
+
+
+def _wait_for_answer(entry: Entry, result: int, signals: Signals) -> None:
+    """Wait for init's answer: a startContainer hook may take as long as it likes.
+
+    :raises Error: when a signal wants us to end meanwhile.
+    """
+    while result not in p.poll((result, signals.signals)):
+        if signal := signals.interrupted():
+            raise Error(f"starting container {entry.id} was interrupted by signal {signal}")
 
 
 def _destroy(settings: Settings, entry: Entry, record: Record) -> None:

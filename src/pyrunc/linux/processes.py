@@ -200,6 +200,15 @@ def _stat_fields(pid: int) -> list[bytes]:
     return line[line.rindex(b")") + 2 :].split()
 
 
+def status_of_zombie(pid: int) -> int:
+    """Return the wait(2) status of a child that has ended, but that its tracer holds.
+
+    It is field 52 of /proc/PID/stat; 255 as exit status where that cannot be told.
+    """
+    fields = _stat_fields(pid)
+    return int(fields[49]) if len(fields) > 49 and fields[0] in (b"Z", b"X") else 255 << 8
+
+
 def open_process(pid: int, started: int) -> int:
     """Return a pidfd of the process that had this number and start time, or -1 when it is gone."""
     try:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         """Blocked signals that can be asked for (:class:`pyrunc.process.relay.Relay`)."""
 
         signals: int
+        ended_by: int
 
         def interrupted(self) -> int: ...
 

@@ -53,6 +53,10 @@ class Relay:
         self._shown: ShownTerminal | None = None
         self._notify: Proxy | None = None
         self._status: int | None = None
+        #: What came before there was a process to forward it to.
+        self._early: list[int] = []
+        #: The signal that wanted this process to end, or 0.
+        self.ended_by = 0
 
     def __enter__(self) -> Relay:
         return self
@@ -83,6 +87,7 @@ class Relay:
         """
         self._notify = notify
         try:
+            self._forward_signals(pid, pidfd)
             while self._status is None:
                 self._wait_once(pid, pidfd)
             # What it said right before its end is still to be passed on.
@@ -96,10 +101,15 @@ class Relay:
         return p.exit_status(self._status)
 
     def interrupted(self) -> int:
-        """Return the number of a signal that wants this process to end, or 0."""
+        """Return the number of a signal that wants this process to end, or 0.
+
+        All others are kept for :meth:`wait`.
+        """
         while signal := self._next_signal():
             if signal in _ENDING:
+                self.ended_by = signal
                 return signal
+            self._early.append(signal)
         return 0
 
     def _wait_once(self, pid: int, pidfd: int) -> None:
@@ -119,6 +129,9 @@ class Relay:
             shown.move(ready)
         if pidfd in ready:
             self._reap(pid)
+            if self._status is None:
+                # It is traced, and its tracer may never let go of what is left of it.
+                self._status = p.status_of_zombie(pid)
 
     def _finish_output(self, shown: ShownTerminal) -> None:
         """Show what the process printed before it ended, however slowly it is read.
@@ -142,7 +155,8 @@ class Relay:
         return number
 
     def _forward_signals(self, pid: int, pidfd: int) -> None:
-        while signal := self._next_signal():
+        early, self._early = self._early, []
+        while signal := early.pop(0) if early else self._next_signal():
             if signal == p.SIGCHLD:
                 self._reap(pid)
             elif signal == SIGWINCH and self._shown is not None:
