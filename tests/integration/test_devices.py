@@ -138,6 +138,16 @@ def test_config_has_the_say_over_a_default_device(make_bundle, pyrunc):
     assert pyrunc.run(bundle).stdout == "1:3 600\n"
 
 
+@pytest.mark.parametrize("path", ["/dev/fuse", "/dev/null", "/dev/../dev/fuse"])
+def test_of_a_device_that_is_listed_twice_the_last_entry_holds(make_bundle, pyrunc, path):
+    bundle = make_bundle(args=["stat", "-c", "%a %t:%T", path])
+    bundle.linux["devices"] = [
+        device(path.replace("/..", "").replace("/dev/dev", "/dev"), "c", 1, 3, fileMode=0o600),
+        device(path, "c", 1, 5, fileMode=0o640),
+    ]
+    assert pyrunc.run(bundle).stdout == "640 1:5\n"
+
+
 def test_making_a_device_does_not_let_it_be_used(make_bundle, pyrunc):
     """The node is there, but linux.resources denies it (the default rule denies all)."""
     bundle = make_bundle(args=["sh", "-c", "test -c /dev/mem && ! dd if=/dev/mem count=1"])

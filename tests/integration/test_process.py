@@ -248,6 +248,28 @@ def test_io_priority(inside, kind):
         assert done.stdout.split()[-1] == "6"
 
 
+def test_the_idle_class_needs_no_priority(inside):
+    done = inside(["ionice"], {"ioPriority": {"class": "IOPRIO_CLASS_IDLE"}})
+    assert done.stdout.startswith("idle"), done
+
+
+def test_an_ambient_capability_that_cannot_be_raised_is_warned_about(make_bundle, pyrunc):
+    bundle = make_bundle(args=["grep", "CapAmb", "/proc/self/status"])
+    bundle.process["capabilities"]["ambient"] = ["CAP_KILL"]
+    done = pyrunc.run(bundle)
+    assert done.stdout.split() == ["CapAmb:", "0" * 16]
+    assert "level=warning" in done.stderr
+    assert "have no effect: [CAP_KILL]" in done.stderr
+
+
+def test_what_spec_writes_runs_without_a_warning(make_bundle, pyrunc, tmp_path):
+    assert pyrunc("spec", "--bundle", tmp_path).code == 0
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert "ambient" not in written["process"]["capabilities"]
+    done = pyrunc.run(make_bundle(process={"capabilities": written["process"]["capabilities"]}))
+    assert (done.code, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "priority",
     [

@@ -16,6 +16,17 @@ def test_masked_file_is_the_null_device(make_bundle, pyrunc):
     assert (bundle.rootfs / "secret").read_text() == "secret\n"
 
 
+def test_a_path_that_is_listed_twice_is_masked_once(make_bundle, pyrunc):
+    bundle = make_bundle(args=["cat", "/proc/self/mountinfo"])
+    (bundle.rootfs / "secret").write_text("secret\n")
+    (bundle.rootfs / "plain").mkdir()
+    bundle.linux["maskedPaths"] = ["/secret", "/secret"]
+    bundle.linux["readonlyPaths"] = ["/plain", "/plain"]
+    points = [line.split()[4] for line in pyrunc.run(bundle).stdout.splitlines()]
+    assert points.count("/secret") == 1
+    assert points.count("/plain") == 1
+
+
 def test_the_host_s_null_device_is_out_of_reach_behind_a_mask(make_bundle, pyrunc):
     bundle = make_bundle(args=["sh", "-c", "chmod 600 /secret; chown 5 /secret"])
     for names in bundle.process["capabilities"].values():

@@ -233,6 +233,12 @@ def test_every_container_starts_with_nothing_allowed():
     assert len(lines) == 1 + len(ALWAYS_ALLOWED)
 
 
+@pytest.mark.parametrize("access", ["mwr", "rwmrwm", "wwrrmm"])
+def test_the_letters_of_an_access_are_in_the_kernel_s_order_and_once(access):
+    entry = {"allow": True, "type": "c", "major": 1, "minor": 9, "access": access}
+    assert ("devices.allow", "c 1:9 rwm") in v1_writes(rules_for([entry]))
+
+
 def verdict(entries, kind, major, minor, access):
     return run(program(fold(rules_for(entries))), kind, major, minor, access)
 

@@ -517,6 +517,7 @@ GOOD = [
     ("process.scheduler", {"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 3}),
     ("process.scheduler", {"policy": "SCHED_FIFO", "priority": 10, "nice": 0, "runtime": 0}),
     ("process.ioPriority", {"class": "IOPRIO_CLASS_IDLE", "priority": 0}),
+    ("process.ioPriority", {"class": "IOPRIO_CLASS_IDLE"}),
     ("process.execCPUAffinity", {"initial": "0-3, 7", "final": ""}),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_ALLOW", "architectures": [], "syscalls": None}),
     ("linux.seccomp", call(args=None, errnoRet=38, comment="", includes={})),

@@ -64,7 +64,9 @@ def rules_for(entries: Iterable[dict[str, Any]] | None) -> list[Rule]:
 def _rules(entry: dict[str, Any]) -> list[Rule]:
     """Return the rules for one entry: of all kinds but with numbers, there is one for each kind."""
     major, minor = entry.get("major"), entry.get("minor")
-    allow, access = bool(entry.get("allow")), entry.get("access") or "rwm"
+    letters = entry.get("access") or "rwm"
+    # In the kernel's order, each once: v1 reads three letters and no more.
+    allow, access = bool(entry.get("allow")), "".join(x for x in "rwm" if x in letters)
     major = -1 if major is None else major
     minor = -1 if minor is None else minor
     kind = entry.get("type") or "a"

@@ -40,8 +40,6 @@ def prepare(
     sets, warnings = capabilities.wanted(asked, has, last)
     for warning in warnings:
         settings.log.warn(warning)
-    if note := capabilities.ambient_not_raised(asked, sets):
-        settings.log.debug(note)
     last_mile.dropped = capabilities.dropped(sets, has, last)
     last_mile.capability_calls = capabilities.capability_calls(sets)
     linux = spec.get("linux", {})

@@ -244,25 +244,24 @@ def _binds_dev(spec: Spec) -> bool:
 def _devices(spec: Spec, in_user_namespace: bool, may_bind: bool) -> list[Step]:
     how = {"bind": in_user_namespace and may_bind, "may_bind": may_bind}
     bound = _binds_dev(spec)
+    #: By path: the config has the say over a default device, and its last entry over those before.
     wanted: dict[str, Step] = {}
     if not bound:
         for path, major, minor in devices.DEFAULT_DEVICES:
             wanted[path] = devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, **how)
-    steps: list[Step] = []
     for device in spec.get("linux", {}).get("devices", ()):
         path = clean_path(device["path"])
-        # The config has the say over a default device.
         wanted.pop(path, None)
         kind, major, minor = device["type"], device.get("major", 0), device.get("minor", 0)
         if bound and path.startswith("/dev/"):
-            steps.append(devices.FindDevice(path, kind, major, minor))
+            wanted[path] = devices.FindDevice(path, kind, major, minor)
             continue
         mode = device.get("fileMode", 0o666) & 0o7777
         uid, gid = device.get("uid", 0), device.get("gid", 0)
-        steps.append(
-            devices.MakeDevice(path, kind, major, minor, mode, uid, gid, strict=True, **how)
+        wanted[path] = devices.MakeDevice(
+            path, kind, major, minor, mode, uid, gid, strict=True, **how
         )
-    steps = [*wanted.values(), *steps]
+    steps = list(wanted.values())
     if not bound:
         steps.append(devices.MakeDeviceLinks())
     return steps
@@ -295,8 +294,8 @@ def _protection(spec: Spec, spaces: Namespaces) -> list[Step]:
     masked = linux.get("maskedPaths", ())
     if (protected or masked) and not spaces.private("mount"):
         raise Error("maskedPaths and readonlyPaths need a mount namespace")
-    steps: list[Step] = [protect.ProtectPath(path) for path in protected]
+    steps: list[Step] = [protect.ProtectPath(path) for path in dict.fromkeys(protected)]
     label = linux.get("mountLabel", "")
-    steps += [protect.MaskPath(path, label) for path in masked]
+    steps += [protect.MaskPath(path, label) for path in dict.fromkeys(masked)]
     steps += make_read_only(spec)
     return steps

@@ -155,7 +155,7 @@ def _sched_attr(scheduler: Scheduler) -> bytes:
 
 def add_io_priority(program: LaunchProgram, priority: IOPriority) -> None:
     """ioprio_set(2) for ``process.ioPriority``, with IOPRIO_WHO_PROCESS."""
-    value = IO_CLASSES[priority["class"]] << 13 | priority["priority"]
+    value = IO_CLASSES[priority["class"]] << 13 | priority.get("priority", 0)
     program.call(f"set I/O priority {priority['class']}", "ioprio_set", 1, 0, value)
 
 

@@ -161,8 +161,7 @@ def wanted(
     - to the permitted or bounding set, what ``has`` lacks there;
     - to the effective set, what is not permitted;
     - to the inheritable set, what is not in the bounding set;
-    - to the ambient set, what is not both permitted and inheritable; that is left out without
-      a warning (:func:`ambient_not_raised`).
+    - to the ambient set, what is not both permitted and inheritable.
 
     ``has`` are the sets of the process that will make the calls, in the user namespace where it
     makes them: :func:`own`, or :func:`full` where the container has its own user namespace.
@@ -188,27 +187,15 @@ def wanted(
     if ignored:
         listed = " ".join(sorted(ignored))
         warnings.append(f"ignoring unknown or unavailable capabilities: [{listed}]")
+    raised = ambient & permitted & inheritable
+    if left_out := names_of(ambient & ~raised):
+        warnings.append(
+            "ambient capabilities that are not both permitted and inheritable have no effect: "
+            f"[{' '.join(left_out)}]"
+        )
     return (
-        CapabilitySets(
-            bounding, effective, inheritable, permitted, ambient & permitted & inheritable
-        ),
+        CapabilitySets(bounding, effective, inheritable, permitted, raised),
         warnings,
-    )
-
-
-def ambient_not_raised(capabilities: Mapping[str, Any] | None, sets: CapabilitySets) -> str:
-    """Return a line about ambient capabilities that ``sets`` leave out, or nothing.
-
-    No warning: the default config of runc lists some that are not inheritable, and nobody
-    was ever told that they have no effect.
-    """
-    listed = (capabilities or {}).get("ambient") or ()
-    left_out = [n for n in listed if n in NUMBERS and not sets.ambient >> NUMBERS[n] & 1]
-    if not left_out:
-        return ""
-    return (
-        "ambient capabilities that are not both permitted and inheritable have no effect: "
-        f"[{' '.join(left_out)}]"
     )
 
 

@@ -94,7 +94,6 @@ def _spec(mounts: list[Mount], linux: Linux) -> Spec:
                 "bounding": list(_CAPABILITIES),
                 "effective": list(_CAPABILITIES),
                 "permitted": list(_CAPABILITIES),
-                "ambient": list(_CAPABILITIES),
             },
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
             "noNewPrivileges": True,

@@ -132,6 +132,13 @@ def _scheduler_fits_policy(scheduler: dict[str, Any]) -> Mistakes:
     return mistakes
 
 
+def _priority_of_class(io_priority: dict[str, Any]) -> Mistakes:
+    """The idle class has no priorities (ioprio_set(2)), so it needs none."""
+    if io_priority["class"] == "IOPRIO_CLASS_IDLE" or "priority" in io_priority:
+        return FINE
+    return wrong("an integer from 0 to 7", MISSING, "priority")
+
+
 def _console_fits_terminal(process: dict[str, Any]) -> Mistakes:
     """A size is ignored without a terminal; with one it goes into struct winsize."""
     mistakes: list[Mistake] = []
@@ -193,7 +200,8 @@ process = members(
         ),
         "ioPriority": members(
             {"class": one_of(*IO_PRIORITY_CLASSES), "priority": integer(0, 7)},
-            required=("class", "priority"),
+            required=("class",),
+            rules=((("class", "priority"), _priority_of_class),),
         ),
         "execCPUAffinity": members({"initial": _cpus, "final": _cpus}),
     },

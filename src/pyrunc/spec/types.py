@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         deadline: NotRequired[int]
         period: NotRequired[int]
 
-    IOPriority = TypedDict("IOPriority", {"class": str, "priority": int})
+    IOPriority = TypedDict("IOPriority", {"class": str, "priority": NotRequired[int]})
 
     class CPUAffinity(TypedDict, total=False):
         initial: str
