@@ -98,6 +98,7 @@ CREATE = {
     "pyrunc.container.spawn": "the fork",
     "pyrunc.container.timestamps": "when it was created",
     "pyrunc.linux.mounts": "the mount system calls",
+    "pyrunc.linux.own_directory": "where devices may be made",
     "pyrunc.linux.sockets": "the loopback interface",
     "pyrunc.plan": "the room",
     "pyrunc.plan.facts": "what the planner may know of the host",

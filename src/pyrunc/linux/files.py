@@ -108,6 +108,12 @@ def read_in_root(root: int, path: str, limit: int, proc: int | None = None) -> b
         posix.close(descriptor)
 
 
+def are_same(first: int, second: int) -> bool:
+    """Tell whether two descriptors lead to one and the same file."""
+    a, b = posix.stat(first), posix.stat(second)
+    return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+
+
 def clean_path(path: str) -> str:
     """Return the absolute path with ``.``, ``..`` and double slashes resolved by text."""
     kept: list[str] = []

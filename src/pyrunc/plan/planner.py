@@ -241,14 +241,35 @@ def _binds_dev(spec: Spec) -> bool:
     )
 
 
+def _place(spec: Spec, path: str) -> tuple[int, str]:
+    """Return the last of the config's mounts that the directory ``path`` lies on.
+
+    As its number and its destination; -1 and "/" for the root file system.
+    """
+    found = (-1, "/")
+    for index, entry in enumerate(spec.get("mounts", ())):
+        destination = clean_path(entry["destination"])
+        inside = path == destination or path.startswith(f"{destination}/")
+        if (
+            inside
+            and len(destination) >= len(found[1])
+            and "remount" not in entry.get("options", ())
+        ):
+            found = (index, destination)
+    return found
+
+
 def _devices(spec: Spec, in_user_namespace: bool, may_bind: bool) -> list[Step]:
     how = {"bind": in_user_namespace and may_bind, "may_bind": may_bind}
     bound = _binds_dev(spec)
     #: By path: the config has the say over a default device, and its last entry over those before.
     wanted: dict[str, Step] = {}
+    place = _place(spec, "/dev")
     if not bound:
         for path, major, minor in devices.DEFAULT_DEVICES:
-            wanted[path] = devices.MakeDevice(path, "c", major, minor, 0o666, 0, 0, **how)
+            wanted[path] = devices.MakeDevice(
+                path, "c", major, minor, 0o666, 0, 0, place=place, **how
+            )
     for device in spec.get("linux", {}).get("devices", ()):
         path = clean_path(device["path"])
         wanted.pop(path, None)
@@ -258,12 +279,13 @@ def _devices(spec: Spec, in_user_namespace: bool, may_bind: bool) -> list[Step]:
             continue
         mode = device.get("fileMode", 0o666) & 0o7777
         uid, gid = device.get("uid", 0), device.get("gid", 0)
+        lies_on = _place(spec, path.rpartition("/")[0] or "/")
         wanted[path] = devices.MakeDevice(
-            path, kind, major, minor, mode, uid, gid, strict=True, **how
+            path, kind, major, minor, mode, uid, gid, strict=True, place=lies_on, **how
         )
     steps = list(wanted.values())
     if not bound:
-        steps.append(devices.MakeDeviceLinks())
+        steps.append(devices.MakeDeviceLinks(place))
     return steps
 
 
@@ -273,7 +295,7 @@ def _terminal(spec: Spec) -> list[Step]:
         return []
     size: ConsoleSize = process.get("consoleSize") or {"height": 0, "width": 0}
     uid = (process.get("user") or {}).get("uid", 0)
-    return [console.OpenTerminal(size["height"], size["width"], uid)]
+    return [console.OpenTerminal(size["height"], size["width"], uid, _place(spec, "/dev"))]
 
 
 def _hooks(spec: Spec, state: bytes) -> list[Step]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posix
 from _struct import pack
-from errno import ENOENT
+from errno import EEXIST, ENOENT, EROFS
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts, sockets
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
+from pyrunc.linux.own_directory import open_own
 from pyrunc.process.channel import TERMINAL, tell_runtime, with_descriptor
 from pyrunc.process.tty import set_window_size
 from pyrunc.step import Step
@@ -77,6 +78,8 @@ class OpenTerminal(Step):
     height: int
     width: int
     uid: int
+    #: Number and destination of the config's mount that is /dev; -1 for the root file system.
+    place: tuple[int, str] = (-1, "/")
 
     def describe(self) -> str:
         return "open the container's terminal"
@@ -87,23 +90,41 @@ class OpenTerminal(Step):
             set_window_size(master, self.height, self.width)
         if self.uid:
             posix.fchown(slave, self.uid, -1)
-        self._bind_console(build.root, slave)
+        self._bind_console(build, slave)
         tell_runtime(build, with_descriptor(TERMINAL, master))
         posix.close(master)
         build.console_peer = slave
 
-    def _bind_console(self, root: int, slave: int) -> None:
+    def _bind_console(self, build: Build, slave: int) -> None:
         """/dev/console is a plain file of ours that the slave is bound over, by descriptor."""
-        posix.close(files.ensure_file(root, "/dev/console", 0o600))
-        target = files.open_in_root(root, "/dev/console", files.O_PATH | files.O_NOFOLLOW)
+        index, destination = self.place
+        mount = build.mounts[index] if index >= 0 else build.root
+        directory = open_own(build.root, "/dev", mount, destination)
+        try:
+            target = _console_in(directory)
+        finally:
+            posix.close(directory)
         try:
             if posix.stat(target).st_mode & files.S_IFMT == files.S_IFLNK:
                 raise Error("/dev/console is a symbolic link")
-            mount = mounts.clone_tree(slave, "", recursive=False)
-            mounts.attach(mount, target)
-            posix.close(mount)
+            console = mounts.clone_tree(slave, "", recursive=False)
+            mounts.attach(console, target)
+            posix.close(console)
         finally:
             posix.close(target)
+
+
+def _console_in(directory: int) -> int:
+    """Open (O_PATH) what is called console, an empty file if it was missing."""
+    flags = files.O_NOFOLLOW | files.O_CLOEXEC
+    try:
+        made = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | flags
+        posix.close(posix.open("console", made, 0o600, dir_fd=directory))
+    except OSError as error:
+        # EROFS: a bound /dev may be read-only, and have one.
+        if error.errno not in (EEXIST, EROFS):
+            raise
+    return posix.open("console", files.O_PATH | flags, dir_fd=directory)
 
 
 class TakeTerminal(Step):

@@ -7,6 +7,7 @@ from errno import EEXIST, ENOENT, EPERM
 
 from pyrunc.errors import Error
 from pyrunc.linux import files, mounts
+from pyrunc.linux.own_directory import open_on_mount, open_own
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -48,6 +49,8 @@ class MakeDevice(Step):
     strict: bool = False
     #: Without a mount namespace of its own nothing may be mounted: the host would see it.
     may_bind: bool = True
+    #: Number and destination of the config's mount that it lies on; -1 for the root file system.
+    place: tuple[int, str] = (-1, "/")
 
     def describe(self) -> str:
         return f"make device {self.path} ({self.kind} {self.major}:{self.minor})"
@@ -56,7 +59,7 @@ class MakeDevice(Step):
         parent_path, _, name = files.clean_path(self.path).rpartition("/")
         if not name:
             raise Error(f"device path {self.path!r} names no file")
-        parent = files.ensure_directory(build.root, parent_path or "/")
+        parent = _open_own(build, parent_path or "/", self.place)
         try:
             if self.bind and self.kind != "p":
                 self._bind(build, parent, name)
@@ -85,6 +88,8 @@ class MakeDevice(Step):
             return
         node = posix.open(name, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=parent)
         try:
+            if not self._is_it(posix.stat(node)):
+                raise Error("it was replaced while it was made")
             here = f"/proc/self/fd/{node}"
             # The umask took bits from mknod's mode.
             posix.chmod(here, self.mode)
@@ -148,14 +153,24 @@ def _is_device(status: posix.stat_result, kind: str, major: int, minor: int) -> 
     return kind == "p" or status.st_rdev == posix.makedev(major, minor)
 
 
+def _open_own(build: Build, path: str, place: tuple[int, str]) -> int:
+    index, destination = place
+    if index < 0 and not f"{path}/".startswith("/dev/"):
+        return open_on_mount(build.root, path)
+    mount = build.mounts[index] if index >= 0 else build.root
+    return open_own(build.root, path, mount, destination)
+
+
 class MakeDeviceLinks(Step):
     """/dev/fd, /dev/stdin, /dev/stdout, /dev/stderr, /dev/core and /dev/ptmx."""
+
+    place: tuple[int, str] = (-1, "/")
 
     def describe(self) -> str:
         return "make the links of /dev"
 
     def apply(self, build: Build) -> None:
-        device_directory = files.ensure_directory(build.root, "/dev")
+        device_directory = _open_own(build, "/dev", self.place)
         try:
             for name, target in _LINKS:
                 _link(device_directory, name, target)

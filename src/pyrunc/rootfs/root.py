@@ -72,17 +72,12 @@ def _make_mount_private(directory: int) -> None:
             if error.errno != EINVAL:
                 raise
         above = posix.open("..", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC, dir_fd=here)
-        at_top = _same(above, here)
+        at_top = files.are_same(above, here)
         posix.close(here)
         here = above
         if at_top:
             break
     posix.close(here)
-
-
-def _same(first: int, second: int) -> bool:
-    a, b = posix.stat(first), posix.stat(second)
-    return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 
 
 class UseRootInPlace(Step):
