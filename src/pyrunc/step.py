@@ -60,6 +60,24 @@ class Step:
         raise NotImplementedError
 
 
+class Opened:
+    """What the runtime has opened or made for the builder, which could not: descriptors."""
+
+    __slots__ = ("devices", "holders", "sources")
+
+    def __init__(self) -> None:
+        #: Bind sources, mounts attached nowhere, by index of the mount in the config.
+        self.sources: dict[int, int] = {}
+        #: User namespaces with the mapping of a mount whose source the builder opens; same index.
+        self.holders: dict[int, int] = {}
+        #: A tmpfs with nothing but a device in it, attached nowhere, by path of the device.
+        self.devices: dict[str, int] = {}
+
+    def descriptors(self) -> list[int]:
+        """Return all of them."""
+        return [*self.sources.values(), *self.holders.values(), *self.devices.values()]
+
+
 class Build:
     """What the builder knows while it makes a container.
 
@@ -75,7 +93,7 @@ class Build:
         "mounts",
         "namespaces",
         "null",
-        "opened_sources",
+        "opened",
         "proc",
         "root",
         "terminal",
@@ -95,8 +113,8 @@ class Build:
         self.later_cgroups: list[str] = []
         #: Namespaces to join, opened by the runtime, by type.
         self.namespaces: dict[str, int] = {}
-        #: Bind sources that the runtime opened before the builder existed, by destination index.
-        self.opened_sources: dict[int, int] = {}
+        #: What the runtime opened before the builder existed.
+        self.opened = Opened()
         #: Mounts made so far, by index in the config, for steps that come back to them.
         self.mounts: dict[int, int] = {}
         #: Master and slave of the container's terminal.

@@ -264,15 +264,6 @@ def test_devices_are_bound_in_a_user_namespace(make_bundle, pyrunc, tmp_path):
     assert pyrunc.run(bundle).stdout.split() == ["1:3", "a:e5", "1"]
 
 
-def test_device_that_the_host_lacks_is_named_in_a_user_namespace(make_bundle, pyrunc):
-    bundle = make_bundle()
-    bundle.user_namespace()
-    bundle.linux["devices"] = [device("/dev/nowhere", "c", 10, 229)]
-    result = pyrunc.run(bundle)
-    assert result.code == 1
-    assert "cannot make device /dev/nowhere (c 10:229): no such file" in result.stderr
-
-
 @pytest.mark.parametrize("mounts", [20, 40, 60, 90])
 def test_nodes_are_made_however_long_the_device_rules_take(make_bundle, pyrunc, mounts):
     """While v1's rules are written, nothing may be made: no builder may be in the cgroup yet."""

@@ -21,7 +21,7 @@ from pyrunc.process.hooks import with_pid
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.program import find_program, with_home
 from pyrunc.process.seal import execute_init, launch_fd
-from pyrunc.step import Build
+from pyrunc.step import Build, Opened
 from pyrunc.trace import BUILDER, OFF
 
 TYPE_CHECKING = False
@@ -47,11 +47,11 @@ class Handover:
         "last_mile",
         "namespaces",
         "of_runtime",
+        "opened",
         "plan",
         "preserved",
         "proc",
         "result_fifo",
-        "sources",
         "start_fifo",
         "state",
         "trace",
@@ -76,7 +76,7 @@ class Handover:
         self.result_fifo = -1
         self.preserved = 0
         self.namespaces: dict[str, int] = {}
-        self.sources: dict[int, int] = {}
+        self.opened = Opened()
         self.state = b""
         self.trace: NoTrace = OFF
 
@@ -110,7 +110,7 @@ def build_container(handover: Handover) -> NoReturn:
         handover.entrance.join()
         build.proc = handover.proc
         build.namespaces = handover.namespaces
-        build.opened_sources = handover.sources
+        build.opened = handover.opened
         posix.umask(0)
         for step in handover.plan.builder:
             doing = ""

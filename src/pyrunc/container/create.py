@@ -17,6 +17,7 @@ from pyrunc.container.create_options import CreateOptions, check_terminal
 from pyrunc.container.interrupts import Interrupted, Interrupts
 from pyrunc.container.prepared_process import prepare
 from pyrunc.container.removal import remove_cgroup, run_poststop
+from pyrunc.container.seen import outside
 from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import RECORD_FORMAT, Store
 from pyrunc.container.timestamps import now
@@ -32,6 +33,7 @@ from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import run_hooks, with_pid
 from pyrunc.process.last_mile import LastMile
+from pyrunc.process.program import give_stdio
 from pyrunc.process.seal import sealed_init
 from pyrunc.spec import json_text
 from pyrunc.spec.load import load
@@ -246,7 +248,7 @@ class Creation:
         handover.entrance = self._entrance
         builders = [handover.up, handover.down, handover.init]
         builders += [handover.proc, handover.start_fifo, handover.result_fifo]
-        builders += handover.sources.values()
+        builders += handover.opened.descriptors()
 
         def mappings(pid: int) -> None:
             from pyrunc.container.idmap import write_mappings
@@ -335,12 +337,25 @@ class Creation:
         handover.start_fifo = posix.open("exec.fifo", flags, dir_fd=self.entry.directory)
         handover.result_fifo = posix.open("result.fifo", flags, dir_fd=self.entry.directory)
         handover.namespaces = self._joined
-        for step in self.plan.opened_by_runtime:
-            user_namespace = handover.namespaces.get("user", -1)
-            from pyrunc.container.idmap import open_source
-
-            handover.sources[step.index] = open_source(step, spec, user_namespace)
+        if self.plan.namespaces.private("user") or self.plan.opened_by_runtime:
+            self._do_as_host(handover)
         return handover
+
+    def _do_as_host(self, handover: Handover) -> None:
+        """Do what root of the container's user namespace has no right to."""
+        from pyrunc.container.idmap import ids_of
+
+        user_namespace = handover.namespaces.get("user", -1)
+        path = self.plan.namespaces.joined.get("user", "")
+        ids = ids_of(self.spec, user_namespace, path)
+        if self.plan.opened_by_runtime or self.plan.devices_of_runtime:
+            from pyrunc.container.opened import open_for_builder
+
+            root = root_path(self.spec, self.bundle)
+            open_for_builder(handover.opened, self.plan, self.spec, root, user_namespace, ids)
+        process = self.spec.get("process")
+        if process and not process.get("terminal") and self.plan.namespaces.private("user"):
+            give_stdio(outside(ids.uids, (process.get("user") or {}).get("uid", 0)))
 
     def _last_mile(self, process: Process) -> LastMile:
         spec = self.spec

@@ -30,7 +30,7 @@ from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.namespaces import FLAGS
-from pyrunc.process.program import can_enter, find_program, stdio_to_give, with_home
+from pyrunc.process.program import can_enter, find_program, give_stdio, with_home
 from pyrunc.process.seal import launch_fd, sealed_init
 from pyrunc.security import capabilities
 
@@ -388,7 +388,7 @@ class _Execution:
         # What was asked for before the transition holds after it, too (config.md, "final").
         last_mile.cpu_affinity = affinity.get("final") or (None if affinity.get("initial") else "")
         if not process.get("terminal"):
-            last_mile.give_stdio = stdio_to_give(outside(self.uid_map, uid))
+            last_mile.give_stdio = give_stdio(outside(self.uid_map, uid))
         # With CAP_SYS_PTRACE the container could seize a process that shows itself without
         # its filter, and be rid of the filter: it is loaded before that.
         last_mile.filter_early = bool(sets.bounding & capabilities.SYS_PTRACE)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import posix
-from errno import EINVAL, ENOENT, EPERM
+from errno import ENOENT, EPERM
 
+from pyrunc.container.seen import id_mapping
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files, mounts
+from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process.descriptors import close_all_but
 from pyrunc.process.guard import Failed, Program, run_in_turn
-from pyrunc.rootfs.mount import open_bind_source
 from pyrunc.spec.id_mappings import MOST_BYTES, map_lines
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from pyrunc.rootfs.mount import BindMount
     from pyrunc.spec.types import IDMapping, Spec
 
 _HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
@@ -96,65 +95,97 @@ def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
     raise Error(f"mapping more than one id without root needs {helper} (package uidmap)")
 
 
-def open_source(step: BindMount, spec: Spec, user_namespace: int) -> int:
-    """Open the source of a bind mount for the builder, id-mapped if the config wants that.
+class Ids:
+    """How the ids of a container's user namespace are called here: ``(inside, outside, count)``."""
 
-    :param user_namespace: descriptor of the user namespace that the container joins, or -1.
-    :raises Error: naming the source.
+    __slots__ = ("gids", "uids")
+
+    def __init__(self, uids: list[tuple[int, int, int]], gids: list[tuple[int, int, int]]) -> None:
+        self.uids = uids
+        self.gids = gids
+
+
+def ids_of(spec: Spec, user_namespace: int, path: str) -> Ids:
+    """Return the mapping of the container's user namespace: the config's, or the joined one's.
+
+    :param user_namespace: the one that is joined, at ``path``, or -1.
+    :raises Error: when the config tells of another mapping than the joined one has. Files and
+        devices would be given to users that are not the container's.
     """
-    try:
-        tree = open_bind_source(step.source, step.options)
-    except OSError as error:
-        raise Error(f"cannot bind {step.source}: {reason(error)}") from None
-    if step.mapping:
-        holder = _mapping_holder(dict(step.mapping), spec, user_namespace)
-        try:
-            mounts.set_attributes(
-                tree,
-                enable=mounts.MOUNT_ATTR_IDMAP,
-                user_namespace=holder,
-                recursive=step.options.recursive_idmap,
-            )
-        except OSError as error:
-            why = f"{reason(error)}{_why_not_mapped(step.source, error)}"
-            raise Error(f"cannot bind {step.source} with an id mapping: {why}") from None
-        if holder != user_namespace:
-            posix.close(holder)
-    return tree
-
-
-def _why_not_mapped(source: str, error: OSError) -> str:
-    """Say what mount_setattr(2) means by its errno for an id mapping."""
-    if error.errno == EPERM:
-        return "; it has an id mapping already, or its file system is not this user's to map"
-    if error.errno != EINVAL:
-        return ""
-    place = posix.open(source, files.O_PATH | files.O_CLOEXEC)
-    mount_id = ""
-    for line in files.read_file(f"/proc/self/fdinfo/{place}").decode().splitlines():
-        if line.startswith("mnt_id:"):
-            mount_id = line.split()[1]
-    posix.close(place)
-    kind = ""
-    for line in files.read_file("/proc/self/mountinfo").decode("utf-8", "replace").splitlines():
-        if line.split(" ", 1)[0] == mount_id:
-            kind = line.partition(" - ")[2].split(" ")[0] + " "
-    return f"; this kernel has no id mappings for {kind}file systems"
-
-
-def _mapping_holder(mapping: dict[str, str], spec: Spec, user_namespace: int) -> int:
-    """Return a user namespace that has the mapping; the container's own may not exist yet."""
-    if "container" not in mapping:
-        return user_namespace_with(mapping)
-    if user_namespace >= 0:
-        return user_namespace
     linux = spec.get("linux", {})
-    return user_namespace_with(
-        {
-            "uid_map": map_lines(linux.get("uidMappings") or []),
-            "gid_map": map_lines(linux.get("gidMappings") or []),
-        }
-    )
+    told = Ids(_ranges(linux.get("uidMappings")), _ranges(linux.get("gidMappings")))
+    if user_namespace < 0:
+        return told
+    try:
+        found = _ids_of_namespace(user_namespace)
+    except OSError as error:
+        raise Error(f"cannot join user namespace {path}: {reason(error)}") from None
+    for name, asked, has in (
+        ("linux.uidMappings", told.uids, found.uids),
+        ("linux.gidMappings", told.gids, found.gids),
+    ):
+        if asked and _joined(asked) != _joined(has):
+            raise Error(
+                f"{name} is {_text(asked)}, but user namespace {path}, which is joined, has "
+                f"{_text(has)}; leave {name} out, or say the same"
+            )
+    return found
+
+
+def _ranges(mappings: Sequence[IDMapping] | None) -> list[tuple[int, int, int]]:
+    return [(m["containerID"], m["hostID"], m["size"]) for m in mappings or ()]
+
+
+def _joined(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return as few ranges as mean the same, in order."""
+    joined: list[tuple[int, int, int]] = []
+    for inside, out, count in sorted(ranges):
+        if joined:
+            first, first_out, before = joined[-1]
+            if inside - first == before == out - first_out:
+                joined[-1] = (first, first_out, before + count)
+                continue
+        joined.append((inside, out, count))
+    return joined
+
+
+def _text(ranges: list[tuple[int, int, int]]) -> str:
+    return ", ".join(f"{inside}:{out}:{count}" for inside, out, count in ranges) or "none"
+
+
+def _ids_of_namespace(user_namespace: int) -> Ids:
+    """Ask the kernel, through a short-lived child in it: a namespace itself does not tell."""
+    runtime = posix.getpid()
+    ready, inside = posix.pipe2(files.O_CLOEXEC)
+    pid, pidfd = p.clone(0)
+    if pid == 0:
+        _enter(user_namespace, inside, runtime)
+    posix.close(inside)
+    try:
+        if failure := int(posix.read(ready, 8) or EPERM):
+            raise OSError(failure, posix.strerror(failure))
+        return Ids(id_mapping(pid, "uid_map"), id_mapping(pid, "gid_map"))
+    finally:
+        posix.close(ready)
+        p.pidfd_send_signal(pidfd, p.SIGKILL)
+        p.reap(pid, pidfd)
+        posix.close(pidfd)
+
+
+def _enter(user_namespace: int, inside: int, runtime: int) -> NoReturn:
+    """Go there and say so by a 0, or by the errno that says why not; wait to be looked at."""
+    try:
+        close_all_but((user_namespace, inside))
+        p.setns(user_namespace, p.CLONE_NEWUSER)
+        # Only now: with the new capabilities the kernel forgets the order.
+        p.die_with_parent(runtime)
+        posix.write(inside, b"0")
+        while True:
+            p.poll((), 3600)
+    except OSError as error:
+        posix.write(inside, b"%d" % (error.errno or EPERM))
+    finally:
+        posix._exit(1)
 
 
 def user_namespace_with(mapping: dict[str, str]) -> int:

@@ -23,7 +23,7 @@ def differing_namespaces(pid: int) -> tuple[str, ...]:
     return tuple(differing)
 
 
-def id_mapping(pid: int, name: str) -> list[tuple[int, int, int]]:
+def id_mapping(pid: int | str, name: str) -> list[tuple[int, int, int]]:
     """Return the id mapping of the process's user namespace: ``(inside, outside, count)``."""
     numbers = [int(n) for n in files.read_file(f"/proc/{pid}/{name}").split()]
     return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))

@@ -187,6 +187,13 @@ def set_attributes(
         _set_attributes_before_5_12(mount, enable, disable, propagation, recursive)
 
 
+def map_ids(mount: int, user_namespace: int, *, recursive: bool) -> None:
+    """Show the files of a mount that is attached nowhere with the mapping of a user namespace."""
+    set_attributes(
+        mount, enable=MOUNT_ATTR_IDMAP, user_namespace=user_namespace, recursive=recursive
+    )
+
+
 _FLAG_OF_ATTRIBUTE = (
     (MOUNT_ATTR_RDONLY, MS_RDONLY),
     (MOUNT_ATTR_NOSUID, MS_NOSUID),

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.process.namespaces import Namespaces
+    from pyrunc.rootfs.devices import MakeDevice
     from pyrunc.rootfs.mount import BindMount
     from pyrunc.step import Step
 
@@ -17,13 +18,14 @@ class Plan:
     same config, since only there the program can be looked up.
     """
 
-    __slots__ = ("builder", "namespaces", "opened_by_runtime")
+    __slots__ = ("builder", "devices_of_runtime", "namespaces", "opened_by_runtime")
 
     def __init__(
         self,
         namespaces: Namespaces,
         builder: tuple[Step, ...],
         opened_by_runtime: tuple[BindMount, ...],
+        devices_of_runtime: tuple[MakeDevice, ...] = (),
     ) -> None:
         self.namespaces = namespaces
         #: Steps of the builder, inside the new namespaces.
@@ -31,3 +33,6 @@ class Plan:
         #: Bind mounts whose source the runtime opens: the builder, root only of a user
         #: namespace, might not be let through to it, or the mount needs an id mapping.
         self.opened_by_runtime = opened_by_runtime
+        #: Devices that the runtime makes, as the builder, root only of a user namespace, cannot;
+        #: of those that every container has, the ones that the host lacks.
+        self.devices_of_runtime = devices_of_runtime

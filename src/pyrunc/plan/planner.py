@@ -59,7 +59,8 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     steps += _identity(spec, spaces)
     steps += _root(spec, bundle, spaces)
     steps += _after_cgroup(spec, spaces, facts, mount_steps)
-    steps += _devices(spec, in_user_namespace, spaces.private("mount"))
+    device_steps = _devices(spec, in_user_namespace, spaces.private("mount"))
+    steps += device_steps
     steps += _terminal(spec)
     if spec.get("linux", {}).get("netDevices"):
         steps.append(channel.AskForNetDevices())
@@ -76,7 +77,14 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
             steps.append(console.TakeTerminal())
         else:
             steps.append(program.GiveStdio((process.get("user") or {}).get("uid", 0)))
-    return Plan(spaces, tuple(steps), opened)
+    made: tuple[devices.MakeDevice, ...] = ()
+    if in_user_namespace and not facts.rootless:
+        made = tuple(
+            step
+            for step in device_steps
+            if isinstance(step, devices.MakeDevice) and step.bind and step.kind != "p"
+        )
+    return Plan(spaces, tuple(steps), opened, made)
 
 
 def _after_cgroup(
@@ -272,10 +280,14 @@ def _devices(spec: Spec, in_user_namespace: bool, may_bind: bool) -> list[Step]:
             )
     for device in spec.get("linux", {}).get("devices", ()):
         path = clean_path(device["path"])
+        # The config has the say over a default device, and its last word counts.
         wanted.pop(path, None)
         kind, major, minor = device["type"], device.get("major", 0), device.get("minor", 0)
         if bound and path.startswith("/dev/"):
             wanted[path] = devices.FindDevice(path, kind, major, minor)
+            continue
+        if path == devices.MULTIPLEXER:
+            # It is the one of the container's own terminals, a link of every /dev.
             continue
         mode = device.get("fileMode", 0o666) & 0o7777
         uid, gid = device.get("uid", 0), device.get("gid", 0)

@@ -187,11 +187,22 @@ class GiveStdio(Step):
         return f"give stdio to user {self.uid}"
 
     def apply(self, build: Build) -> None:
-        for descriptor in stdio_to_give(self.uid):
-            try:
-                posix.fchown(descriptor, self.uid, -1)
-            except OSError:
-                continue
+        give_stdio(self.uid)
+
+
+def give_stdio(uid: int) -> list[int]:
+    """Make ``uid``, as it is called here, the owner of what of stdin, stdout and stderr can be.
+
+    Where the user namespace of a container is not in charge of them, it is the host's root that
+    must do it. Returns what it could not give away.
+    """
+    left = []
+    for descriptor in stdio_to_give(uid):
+        try:
+            posix.fchown(descriptor, uid, -1)
+        except OSError:
+            left.append(descriptor)
+    return left
 
 
 def stdio_to_give(uid: int) -> list[int]:

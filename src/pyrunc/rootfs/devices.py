@@ -23,6 +23,7 @@ DEFAULT_DEVICES = (
     ("/dev/zero", 1, 5),
     ("/dev/urandom", 1, 9),
 )
+MULTIPLEXER = "/dev/ptmx"
 #: runtime-linux.md, "Dev symbolic links"; /dev/core is what runc adds.
 _LINKS = (
     ("fd", "/proc/self/fd"),
@@ -30,7 +31,13 @@ _LINKS = (
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 )
+#: Who has no name in a user namespace (/proc/sys/kernel/overflowuid).
+_OVERFLOW_ID = 65534
 _KIND = {"c": files.S_IFCHR, "u": files.S_IFCHR, "b": files.S_IFBLK, "p": files.S_IFIFO}
+
+
+#: The name of a device in the tmpfs that the runtime has made for it.
+NODE = "device"
 
 
 class MakeDevice(Step):
@@ -43,7 +50,7 @@ class MakeDevice(Step):
     mode: int
     uid: int
     gid: int
-    #: In a user namespace mknod(2) of a device always fails: do not try.
+    #: In a user namespace mknod(2) of a device always fails: the runtime's is bound, or the host's.
     bind: bool = False
     #: Of a device that the config asks for, an unfitting file there is an error.
     strict: bool = False
@@ -99,32 +106,94 @@ class MakeDevice(Step):
             posix.close(node)
 
     def _bind(self, build: Build, parent: int, name: str) -> None:
-        source = posix.open(self.path, files.O_PATH | files.O_CLOEXEC)
+        made = build.opened.devices.pop(self.path, -1)
+        mount = _take_node(made, parent) if made >= 0 else self._clone_of_host()
+        flags = posix.O_WRONLY | posix.O_CREAT | files.O_NOFOLLOW | files.O_CLOEXEC
         try:
-            if not self._is_it(posix.stat(source)):
-                raise Error(f"the host's {self.path} is not device {self.major}:{self.minor}")
-            flags = posix.O_WRONLY | posix.O_CREAT | files.O_NOFOLLOW | files.O_CLOEXEC
-            try:
-                posix.close(posix.open(name, flags | posix.O_EXCL, 0o644, dir_fd=parent))
-            except OSError as error:
-                if error.errno != EEXIST:
-                    raise
-            target = posix.open(
-                name, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=parent
-            )
-            mount = mounts.clone_tree(source, "", recursive=False)
-            mounts.attach(mount, target)
-            if not self.bind:
-                # Root of the container is root of the host: it may use the host's device, but
-                # not give it another owner or mode. The device itself stays writable.
-                mounts.set_attributes(mount, enable=mounts.MOUNT_ATTR_RDONLY)
-            posix.close(mount)
-            posix.close(target)
+            posix.close(posix.open(name, flags | posix.O_EXCL, 0o644, dir_fd=parent))
+        except OSError as error:
+            if error.errno != EEXIST:
+                raise
+        target = posix.open(name, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=parent)
+        mounts.attach(mount, target)
+        if made < 0 and posix.stat(mount).st_uid != _OVERFLOW_ID:
+            # Its owner has a name in the container, where somebody could give the host's device
+            # another owner or mode. The device itself stays writable.
+            mounts.set_attributes(mount, enable=mounts.MOUNT_ATTR_RDONLY)
+        posix.close(mount)
+        posix.close(target)
+
+    def _clone_of_host(self) -> int:
+        source = open_on_host(self)
+        try:
+            return mounts.clone_tree(source, "", recursive=False)
         finally:
             posix.close(source)
 
     def _is_it(self, status: posix.stat_result) -> bool:
         return _is_device(status, self.kind, self.major, self.minor)
+
+
+def _take_node(holder: int, place: int) -> int:
+    """Return a mount of the device alone that is in the tmpfs ``holder``; that is gone then.
+
+    Until Linux 6.15 only what is attached can be bound: so it is, to the directory ``place``.
+    """
+    mounts.attach(holder, place)
+    try:
+        node = posix.open(NODE, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=holder)
+        try:
+            return mounts.clone_tree(node, "", recursive=False)
+        finally:
+            posix.close(node)
+    finally:
+        mounts.unmount(f"/proc/self/fd/{holder}")
+        posix.close(holder)
+
+
+def mode_of(device: MakeDevice) -> int:
+    """Return type and permissions for mknod(2)."""
+    return _KIND[device.kind] | device.mode
+
+
+def is_on_host(device: MakeDevice) -> bool:
+    """Tell whether the host has the device at the same path."""
+    try:
+        posix.close(_open_at(device.path, device))
+    except (OSError, Error):
+        return False
+    return True
+
+
+def open_on_host(device: MakeDevice) -> int:
+    """Open (O_PATH) the host's device of this number: at the same path, or elsewhere in /dev.
+
+    :raises Error: when there is none.
+    """
+    block = "block" if device.kind == "b" else "char"
+    names = [device.path, f"/dev/{block}/{device.major}:{device.minor}"]
+    for path in names:
+        try:
+            return _open_at(path, device)
+        except (OSError, Error):
+            continue
+    for name in posix.listdir("/dev"):
+        try:
+            return _open_at(f"/dev/{name}", device)
+        except (OSError, Error):
+            continue
+    raise Error(
+        "in a user namespace nobody can make devices, and the host's /dev has none of this number"
+    )
+
+
+def _open_at(path: str, device: MakeDevice) -> int:
+    """:raises OSError: also for a link to what a process has open, such as /dev/stdin."""
+    found = files.openat2(mounts.AT_FDCWD, path, files.O_PATH, files.RESOLVE_NO_MAGICLINKS)
+    if _is_device(posix.stat(found), device.kind, device.major, device.minor):
+        return found
+    posix.close(found)
+    raise Error(f"{path} is another file")
 
 
 class FindDevice(Step):

@@ -147,10 +147,12 @@ class BindMount(Step):
 
     def apply(self, build: Build) -> None:
         options = self.options
-        mount = build.opened_sources.pop(self.index, -1)
+        mount = build.opened.sources.pop(self.index, -1)
         tied_to_host = mount >= 0
         if mount < 0:
             mount = open_bind_source(self.source, options)
+            if (holder := build.opened.holders.pop(self.index, -1)) >= 0:
+                self._map_ids(mount, holder)
         target = self._open_target(build.root, posix.stat(mount).st_mode)
         try:
             is_proc = files.filesystem_magic(mount) == files.PROC_SUPER_MAGIC
@@ -166,6 +168,19 @@ class BindMount(Step):
         set_recursive_attributes(mount, options, read_only=at_once)
         apply_propagation(mount, options)
         build.mounts[self.index] = mount
+
+    def _map_ids(self, mount: int, holder: int) -> None:
+        try:
+            mounts.map_ids(mount, holder, recursive=self.options.recursive_idmap)
+        except OSError as error:
+            if error.errno != EPERM:
+                raise
+            raise Error(
+                "in a user namespace what lies in the container's own root file system cannot be "
+                "id-mapped (mount_setattr: operation not permitted)"
+            ) from None
+        finally:
+            posix.close(holder)
 
     def _open_target(self, root: int, source: int) -> int:
         """Open what to mount on, of the same kind as the mode ``source``; make it if missing."""
