@@ -7,7 +7,7 @@ import time
 
 from pyrunc.container import state as states
 from pyrunc.container.removal import remove_cgroup, run_poststop
-from pyrunc.container.store import Store
+from pyrunc.container.store import UNTIL_CREATED, Store
 from pyrunc.errors import Error, NotFound, WrongStatus, reason
 from pyrunc.linux import processes as p
 
@@ -39,12 +39,11 @@ def delete(settings: Settings, container_id: str, *, force: bool) -> None:
         if force:
             _delete_by_force(settings, entry)
         else:
-            entry.lock()
-            record = entry.load()
-            status = states.status_of(entry, record)
+            record, status = states.take(entry)
             if status not in (states.STOPPED, states.CREATED):
                 raise WrongStatus(
                     f"cannot delete container {container_id} that is not stopped: {status}"
+                    + (f"; {UNTIL_CREATED}" if status == states.CREATING else "")
                 )
             remove(settings, entry, record)
     except NotFound:

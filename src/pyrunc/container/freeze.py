@@ -32,17 +32,15 @@ def _switch(settings: Settings, container_id: str, *, freeze: bool) -> None:
 
     entry = Store(settings.root).open(container_id)
     try:
-        entry.lock()
-        record = entry.load()
-        status = states.status_of(entry, record)
+        record, status = states.take(entry)
         driver = from_state(record["cgroup"])
         if freeze:
             if status not in (states.RUNNING, states.CREATED):
-                raise WrongStatus("container not running")
+                raise WrongStatus(f"container not running{states.but_created(status)}")
             driver.freeze()
         else:
             if status != states.PAUSED:
-                raise WrongStatus("container not paused")
+                raise WrongStatus(f"container not paused{states.but_created(status)}")
             driver.thaw()
     finally:
         entry.close()

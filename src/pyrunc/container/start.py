@@ -6,7 +6,7 @@ import posix
 from errno import ENOENT, ENXIO
 
 from pyrunc.container import state as states
-from pyrunc.container.store import Store
+from pyrunc.container.store import UNTIL_CREATED, Store
 from pyrunc.errors import Error, HookFailed, NotFound, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -32,15 +32,15 @@ def start(settings: Settings, container_id: str) -> None:
     """
     entry = Store(settings.root).open(container_id)
     try:
-        entry.lock()
-        record = entry.load()
-        status = states.status_of(entry, record)
+        record, status = states.take(entry)
         if status == states.RUNNING or (status == states.PAUSED and not entry.awaits_start()):
             raise WrongStatus("cannot start an already running container")
         if status == states.STOPPED:
             raise WrongStatus("cannot start a container that has stopped")
         if status == states.CREATING:
-            raise WrongStatus("cannot start a container that is still being created")
+            raise WrongStatus(
+                f"cannot start a container that is still being created; {UNTIL_CREATED}"
+            )
         if status == states.PAUSED:
             raise WrongStatus("cannot start a paused container: resume it first")
         notify = start_notify(settings, entry)

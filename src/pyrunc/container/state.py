@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups import frozen
-from pyrunc.container.store import Store
+from pyrunc.container.store import UNTIL_CREATED, BeingCreated, Store
 from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes
 from pyrunc.spec import json_text
@@ -38,6 +38,27 @@ def status_of(entry: Entry, record: Record) -> str:
     if is_paused(record):
         return PAUSED
     return CREATED if entry.awaits_start() else RUNNING
+
+
+def take(entry: Entry) -> tuple[Record, str]:
+    """Lock a container for an operation; return its record and status.
+
+    One that is being created is not locked: its status forbids every operation that would lock
+    it, and whoever creates it may be waiting for a hook that asks for one.
+
+    :raises pyrunc.errors.NotFound: when it was deleted meanwhile.
+    """
+    try:
+        entry.lock()
+    except BeingCreated:
+        return entry.load(), CREATING
+    record = entry.load()
+    return record, status_of(entry, record)
+
+
+def but_created(status: str) -> str:
+    """Return what to add to "container not running" for one that is still being created."""
+    return f": it is still being created; {UNTIL_CREATED}" if status == CREATING else ""
 
 
 def is_paused(record: Record) -> bool:

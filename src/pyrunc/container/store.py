@@ -16,7 +16,7 @@ import time
 from errno import EEXIST, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
-from pyrunc.errors import AlreadyExists, Error, NotFound, reason
+from pyrunc.errors import AlreadyExists, Error, NotFound, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.spec import json_text
 
@@ -70,6 +70,9 @@ _OWN_NAMES = frozenset(
 )
 #: How long to wait for a record that another operation is about to write, or to take away.
 _LONGEST_WRITE = 2.0
+#: How long a lock may be held by who only asks for it, and by an operation on a container.
+_LONGEST_QUESTION = 0.05
+_LONGEST_OPERATION = 30.0
 _DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 
 
@@ -87,6 +90,14 @@ def check_id(container_id: str) -> None:
         raise Error(f"invalid container ID format: {container_id!r}")
 
 
+#: What to do with a container whose hooks run, or whose mounts are made.
+UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
+
+
+class BeingCreated(WrongStatus):
+    """The container is not complete yet."""
+
+
 class Entry:
     """One container's directory, open. Close it when done."""
 
@@ -102,18 +113,59 @@ class Entry:
         """Take the container for this operation; returns whether it was had.
 
         :raises NotFound: when it was deleted while we waited.
+        :raises BeingCreated: when `create` has it, which may be waiting for the very hook that
+            called us.
+        :raises Error: when somebody else does not let go of it.
         """
-        how = LOCK_EX | (0 if wait else LOCK_NB)
-        try:
-            flock(self.directory, how)
-        except OSError as error:
-            if error.errno != EWOULDBLOCK:
-                raise
+        if wait:
+            self._wait_for_lock()
+        elif not self._try_lock(LOCK_EX):
             return False
         self.locked = True
         if not self._is_there():
             raise NotFound(f"container does not exist: {self.id}")
         return True
+
+    def _wait_for_lock(self) -> None:
+        begun, pause = time.monotonic(), 0.0005
+        while not self._try_lock(LOCK_EX):
+            waited = time.monotonic() - begun
+            # Others ask whether it is held by holding it themselves, for a moment.
+            if waited > _LONGEST_QUESTION and self._is_being_made():
+                raise BeingCreated(f"container {self.id} is still being created; {UNTIL_CREATED}")
+            if waited > _LONGEST_OPERATION:
+                raise Error(f"container {self.id} is held by another operation that does not end")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.01)
+
+    def _try_lock(self, how: int) -> bool:
+        try:
+            flock(self.directory, how | LOCK_NB)
+        except OSError as error:
+            if error.errno != EWOULDBLOCK:
+                raise
+            return False
+        return True
+
+    def lock_new(self) -> None:
+        """Take a container whose directory was just made.
+
+        :raises NotFound: when somebody was faster, and has deleted it.
+        """
+        flock(self.directory, LOCK_EX)
+        self.locked = True
+        if not self._is_there():
+            raise NotFound(f"container does not exist: {self.id}")
+
+    def _is_being_made(self) -> bool:
+        """Tell whether whoever holds it is still about to make the container."""
+        try:
+            record = self._parse(files.read_file("state.json", self.directory))
+        except FileNotFoundError:
+            return self._is_there()
+        except (OSError, Error):
+            return False
+        return bool(record.get("phase") == "creating")
 
     def unlock(self) -> None:
         """Let others have the container; the directory stays open."""
@@ -124,11 +176,7 @@ class Entry:
         """Tell whether another operation has the container right now."""
         if self.locked:
             return False
-        try:
-            flock(self.directory, LOCK_SH | LOCK_NB)
-        except OSError as error:
-            if error.errno != EWOULDBLOCK:
-                raise
+        if not self._try_lock(LOCK_SH):
             return True
         flock(self.directory, LOCK_UN)
         return False
@@ -356,7 +404,7 @@ class Store:
         except FileNotFoundError:
             raise Error(f"container {container_id} was deleted while it was created") from None
         try:
-            entry.lock()
+            entry.lock_new()
         except NotFound:
             entry.close()
             raise Error(f"container {container_id} was deleted while it was created") from None

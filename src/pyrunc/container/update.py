@@ -33,10 +33,9 @@ def update(
 
     entry = Store(settings.root).open(container_id)
     try:
-        entry.lock()
-        record = entry.load()
-        if states.status_of(entry, record) in (states.STOPPED, states.CREATING):
-            raise WrongStatus("container not running")
+        record, status = states.take(entry)
+        if status in (states.STOPPED, states.CREATING):
+            raise WrongStatus(f"container not running{states.but_created(status)}")
         spec = entry.load_config()
         linux: dict[str, Any] = spec.setdefault("linux", {})  # type: ignore[assignment]
         before: dict[str, Any] = linux.get("resources") or {}
