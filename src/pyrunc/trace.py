@@ -1,8 +1,9 @@
 """``--trace FILE``: where the time of a command goes, for chrome://tracing and ui.perfetto.dev.
 
-The file is a JSON array of complete events (the "Trace Event Format") without
-its closing bracket, which viewers do not need; so runtime and builder, two
-processes, can each append lines. Switched off, a mark costs one empty call.
+The file is a JSON array of complete events (the "Trace Event Format"), to which
+runtime and builder, two processes, each append; the runtime, which ends last, closes
+it. A command that is killed leaves it open: viewers do not need the bracket. Switched
+off, a mark costs one empty call.
 
 init cannot write such lines. Its launch program (process/launch.py) puts the time after each
 of its calls into a memory file, and the runtime makes events of them.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import posix
 import time
+from _json import encode_basestring_ascii
 from _struct import iter_unpack
 
 TYPE_CHECKING = False
@@ -46,6 +48,9 @@ class NoTrace:
     def collect(self) -> None:
         """Do nothing."""
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 OFF = NoTrace()
 
@@ -66,8 +71,8 @@ class Trace(NoTrace):
         self.stamps = posix.memfd_create("trace", posix.MFD_CLOEXEC)
         self._collected = 0
         self._last = time.time_ns()
-        names = "".join(
-            f'{{"name":"thread_name","ph":"M","pid":1,"tid":{number},"args":{{"name":"{track}"}}}},\n'
+        names = ",\n".join(
+            f'{{"name":"thread_name","ph":"M","pid":1,"tid":{number},"args":{{"name":"{track}"}}}}'
             for track, number in _TRACKS.items()
         )
         posix.write(self._descriptor, f"[\n{names}".encode())
@@ -98,10 +103,13 @@ class Trace(NoTrace):
         lines = "\n".join([label.replace("\n", " ") for label in labels])
         posix.pwrite(self.stamps, lines.encode("utf-8", "replace"), _LABELS_AT)
 
+    def close(self) -> None:
+        """End the array: nobody writes any more."""
+        posix.write(self._descriptor, b"\n]\n")
+
     def _write(self, name: str, track: str, start: int, end: int) -> None:
-        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         event = (
-            f'{{"name":"{quoted}","ph":"X","pid":1,"tid":{_TRACKS[track]},'
-            f'"ts":{start / 1000:.1f},"dur":{(end - start) / 1000:.1f}}},\n'
+            f',\n{{"name":{encode_basestring_ascii(name)},"ph":"X","pid":1,"tid":{_TRACKS[track]},'
+            f'"ts":{start / 1000:.1f},"dur":{(end - start) / 1000:.1f}}}'
         )
-        posix.write(self._descriptor, event.encode("ascii", "backslashreplace"))
+        posix.write(self._descriptor, event.encode())

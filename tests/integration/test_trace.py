@@ -11,8 +11,7 @@ TRACKS = {"runtime": 1, "builder": 2, "init": 3}
 
 
 def events_of(path):
-    """The file is an array without its closing bracket: the builder may have written last."""
-    return json.loads(path.read_text().rstrip().rstrip(",") + "]")
+    return json.loads(path.read_text())
 
 
 @pytest.fixture
@@ -84,3 +83,21 @@ def test_a_strict_filter_is_no_obstacle(make_bundle, pyrunc, traced):
         bundle.save()
         events = traced("run", "-b", str(bundle.path), pyrunc.new_id())
         assert "reset the signals" in names(events, "init")
+
+
+def test_names_are_json_whatever_is_in_them(make_bundle, pyrunc, traced):
+    bundle = make_bundle(args=["true"])
+    target = '/caf\u00e9 "quoted" \\ \t'
+    bundle.mount(target, "tmpfs", "tmpfs")
+    bundle.save()
+    events = traced("run", "-b", str(bundle.path), pyrunc.new_id())
+    assert f"mount tmpfs on {target}" in names(events, "builder")
+
+
+def test_the_array_is_closed_when_the_command_fails(make_bundle, pyrunc, tmp_path):
+    path = tmp_path / "trace.json"
+    bundle = make_bundle(args=["/nowhere"])
+    bundle.save()
+    for words in (["run", "-b", bundle.path, pyrunc.new_id()], ["state", "nobody"]):
+        assert pyrunc("--trace", path, *words).code == 1
+        assert events_of(path)

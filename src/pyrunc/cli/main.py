@@ -121,8 +121,10 @@ def _command(
         message = f'pyrunc: "{name}" requires {wanted} argument(s)'
         return _misused(name, "Incorrect Usage.", message, log)
     options["global"] = global_options
+    trace = OFF
     try:
         settings = _settings(global_options, log)
+        trace = settings.trace
         log.debug(f"{name}: state root {settings.root}, rootless {settings.rootless}")
         code: int = module.call(settings, options, arguments)
         settings.trace.mark(f"rest of {name}")
@@ -132,6 +134,8 @@ def _command(
     except Exception as error:
         _report_bug(log, error)
         return getattr(module, "FAILURE", 1)
+    finally:
+        trace.close()
     return code
 
 
