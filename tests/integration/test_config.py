@@ -224,3 +224,24 @@ def test_features_does_not_depend_on_the_host(pyrunc, features, tmp_path):
     if "Permission denied" in shown.stderr:
         pytest.skip("the interpreter of the tests is not for everybody to execute")
     assert json.loads(shown.stdout) == features, shown
+
+
+def test_a_name_in_another_case_is_taken_with_a_warning(make_bundle, pyrunc, tmp_path):
+    """Decoders in Go take it, so configs that run elsewhere have such."""
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.config["hostName"] = bundle.config.pop("hostname")
+    created = pyrunc.create(bundle)
+    assert created.code == 0
+    assert '["hostName"] is taken for the name "hostname"' in created.stderr.replace("\\", "")
+    assert created.stderr.count("level=warning") == 1
+    assert pyrunc("start", created.id).code == 0
+    process = tmp_path / "process.json"
+    process.write_text('{"Args": ["hostname"], "cwd": "/", "env": ["PATH=/bin"]}')
+    done = pyrunc("exec", "--process", process, created.id)
+    assert (done.code, done.stdout) == (0, "box\n")
+    assert '["Args"] is taken for the name "args"' in done.stderr.replace("\\", "")
+    resources = tmp_path / "resources.json"
+    resources.write_text('{"Pids": {"limit": 77}}')
+    done = pyrunc("update", "--resources", resources, created.id)
+    assert done.code == 0
+    assert '["Pids"] is taken for the name "pids"' in done.stderr.replace("\\", "")

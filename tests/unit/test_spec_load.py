@@ -212,3 +212,64 @@ print(*sorted(set(sys.modules) - before))
     )
     imported = {name for name in done.stdout.split() if not name.startswith("pyrunc")}
     assert imported <= {"__future__", "_json", "errno", "posix", "sys", "time", "marshal"}
+
+
+def capitals(value, *path):
+    """Return ``value`` with the name of one member, however deep, in capitals."""
+    holder = value
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1].upper()] = holder.pop(path[-1])
+    return value
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("process",),
+        ("process", "args"),
+        ("mounts", 1, "options"),
+        ("linux", "resources", "devices", 0, "allow"),
+        ("ociVersion",),
+    ],
+)
+def test_a_name_in_another_case_is_taken_and_noted(config, path):
+    good = default_spec(cgroup_v2=False)
+    spec = capitals(default_spec(cgroup_v2=False), *path)
+    notes = []
+    assert load(config(spec), notes=notes) == good
+    (note,) = notes
+    assert f'["{path[-1].upper()}"] is taken for the name "{path[-1]}"' in note
+    assert check(spec) == []
+
+
+def test_names_in_another_case_are_checked_like_others(config):
+    spec = capitals(default_spec(cgroup_v2=False), "process", "cwd")
+    capitals(spec, "process")
+    spec["PROCESS"]["CWD"] = "relative"
+    with pytest.raises(InvalidConfig) as refused:
+        load(config(spec))
+    assert [mistake[0] for mistake in refused.value.mistakes] == ["process.cwd"]
+
+
+def test_two_spellings_of_one_member_are_a_mistake(config):
+    """Which of them counts is a matter of the decoder: nobody should have to guess."""
+    spec = default_spec(cgroup_v2=False)
+    spec["process"]["Args"] = ["other"]
+    with pytest.raises(InvalidConfig, match=r'process\["Args"\]: expected the name "args", found'):
+        load(config(spec))
+
+
+def test_maps_have_names_of_any_case(config):
+    spec = default_spec(cgroup_v2=False)
+    spec["annotations"] = {"A": "1", "a": "2", "Process": "3"}
+    notes = []
+    assert load(config(spec), notes=notes)["annotations"] == spec["annotations"]
+    assert notes == []
+
+
+def test_very_many_names_in_another_case_do_not_take_for_ever():
+    """Each correction costs a whole check: after some hundred they are mistakes."""
+    spec = default_spec(cgroup_v2=False)
+    spec["mounts"] += [{"Destination": "/x", "Type": "tmpfs"} for _ in range(20000)]
+    assert len(check(spec)) > 400

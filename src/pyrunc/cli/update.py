@@ -46,22 +46,28 @@ _MAXIMUM = {"Int": (1 << 63) - 1, "Uint": (1 << 64) - 1}
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Apply the limits and return 0."""
-    resources, intel_rdt = limits(options)
+    notes: list[str] = []
+    resources, intel_rdt = limits(options, notes)
+    for note in notes:
+        settings.log.warn(note)
     from pyrunc.container.update import update
 
     update(settings, arguments[0], resources, intel_rdt)
     return 0
 
 
-def limits(options: Options) -> tuple[dict[str, Any], dict[str, str] | None]:
+def limits(
+    options: Options, notes: list[str] | None = None
+) -> tuple[dict[str, Any], dict[str, str] | None]:
     """Return what the options ask for, shaped like ``linux.resources`` and ``linux.intelRdt``.
 
     What was not mentioned is not in it.
 
+    :param notes: takes a line for each thing that deserves a warning.
     :raises Error: naming the option whose value makes no sense.
     """
     if options["resources"]:
-        return read_resources(options["resources"]), None
+        return read_resources(options["resources"], notes), None
     resources: dict[str, Any] = {}
     for flag, section, member, convert in _MEMBERS:
         name = key((flag, "str", ""))
@@ -83,7 +89,7 @@ def limits(options: Options) -> tuple[dict[str, Any], dict[str, str] | None]:
     return resources, schemas or None
 
 
-def read_resources(path: str) -> dict[str, Any]:
+def read_resources(path: str, notes: list[str] | None = None) -> dict[str, Any]:
     """Read the JSON object of ``--resources`` from a file, or from stdin for ``-``.
 
     :raises Error: when it cannot be read or breaks the specification, with all mistakes.
@@ -97,7 +103,7 @@ def read_resources(path: str) -> dict[str, Any]:
         raise Error(f"cannot read resources from {named}: more than {_LARGEST >> 20} MiB")
     from pyrunc.spec.load import parse_resources
 
-    return dict(parse_resources(content, f"resources in {named}"))
+    return dict(parse_resources(content, f"resources in {named}", notes))
 
 
 def _read(path: str) -> bytes:

@@ -102,9 +102,12 @@ class Creation:
         trace = self.settings.trace
         trace.mark("load modules")
         named = self.options.config
+        notes: list[str] = []
         self.spec = self.options.spec or load(
-            named or f"{self.bundle}/config.json", stream=bool(named)
+            named or f"{self.bundle}/config.json", stream=bool(named), notes=notes
         )
+        for note in notes:
+            self.settings.log.warn(note)
         trace.mark("load and check config.json")
         check_terminal(self.spec, self.options)
         self.passed = passed(self.options.preserve_fds)

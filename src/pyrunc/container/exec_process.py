@@ -81,9 +81,10 @@ class ExecOptions:
         self.take_terminal = take_terminal
 
 
-def process_of(spec: Spec, options: ExecOptions) -> Process:
+def process_of(spec: Spec, options: ExecOptions, notes: list[str]) -> Process:
     """Return the process to run: the file's, or the container's own with the flags applied.
 
+    :param notes: takes a line for each thing in the file that deserves a warning.
     :raises Error: when an option holds what cannot be.
     """
     _check(options)
@@ -91,7 +92,7 @@ def process_of(spec: Spec, options: ExecOptions) -> Process:
         return options.process
     container = spec.get("process") or _NOTHING
     if options.process_file:
-        return _from_file(options.process_file, container)
+        return _from_file(options.process_file, container, notes)
     process: Process = dict(container)  # type: ignore[assignment]
     process["args"] = options.args
     process["terminal"] = options.tty
@@ -144,10 +145,10 @@ def passed_over(options: ExecOptions, process: Process) -> list[str]:
     return [name for name, value in given if value]
 
 
-def _from_file(path: str, container: Process) -> Process:
+def _from_file(path: str, container: Process, notes: list[str]) -> Process:
     from pyrunc.spec.load import load_process
 
-    process = load_process(path)
+    process = load_process(path, notes)
     for member in _INHERITED:
         if member not in process and member in container:
             process[member] = container[member]  # type: ignore[literal-required]

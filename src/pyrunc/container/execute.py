@@ -120,7 +120,10 @@ class _Execution:
         #: Set by the runtime, as the process would lose it on its way into the pid namespace.
         self._late_scheduler: Scheduler | None = None
         self.spec = entry.load_config()
-        self.process = process_of(self.spec, options)
+        notes: list[str] = []
+        self.process = process_of(self.spec, options, notes)
+        for note in notes:
+            settings.log.warn(note)
         if without_effect := passed_over(options, self.process):
             settings.log.warn(f"{', '.join(without_effect)}: no effect beside --process")
         _check_terminal(self.process, options)

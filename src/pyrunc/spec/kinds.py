@@ -246,15 +246,48 @@ def mapping(kind: Kind, name_kind: Kind | None = None) -> Kind:
     return check
 
 
+class Spelling(str):
+    """What is ``expected`` of a member whose name only differs in its case from a known one.
+
+    Decoders in Go, and so every other runtime, take it for that one. It is not taken for it
+    while checking, which changes no names, but by :meth:`correct`.
+    """
+
+    __slots__ = ("_holder", "_known", "_name")
+    _holder: dict[str, object]
+    _known: str
+    _name: str
+
+    def __new__(cls, holder: dict[str, object], name: str, known: str) -> Spelling:
+        spelling = super().__new__(cls, f"the name {show(known)}")
+        spelling._holder, spelling._name, spelling._known = holder, name, known
+        return spelling
+
+    def correct(self) -> bool:
+        """Give the member its known name; False if there is one of that name as well."""
+        if self._known in self._holder or self._name not in self._holder:
+            return False
+        self._holder[self._known] = self._holder.pop(self._name)
+        return True
+
+
 def members(
     kinds: dict[str, Kind], required: tuple[str, ...] = (), rules: tuple[Rule, ...] = ()
 ) -> Kind:
     """Take an object with these members; unknown ones are left alone.
 
-    A member that is null counts as absent, as it does for Go's decoder, and is
-    taken out of the object: nobody after the check meets a null.
+    One whose name is known but for its case is a mistake with a :class:`Spelling`. A member
+    that is null counts as absent, as it does for Go's decoder, and is taken out of the
+    object: nobody after the check meets a null.
     """
     kind_of = kinds.get
+    by_lower_case: dict[str, str] = {}
+
+    def misspelt(value: dict[str, object], name: str) -> Mistakes:
+        if not by_lower_case:
+            by_lower_case.update({known.lower(): known for known in kinds})
+        known = by_lower_case.get(name.lower())
+        return ((key(name), Spelling(value, name, known), show(name)),) if known else FINE
 
     def check(value: object) -> Mistakes:
         if type(value) is not dict:
@@ -264,7 +297,9 @@ def members(
         for name, member in value.items():
             if member is None:
                 nulls = True
-            elif (kind := kind_of(name)) and (in_member := kind(member)):
+            elif (kind := kind_of(name)) is None:
+                mistakes += misspelt(value, name)
+            elif in_member := kind(member):
                 mistakes += below(name, in_member)
         if nulls:
             for name in [name for name, member in value.items() if member is None]:

@@ -16,27 +16,29 @@ from pyrunc.spec import config as _config
 from pyrunc.spec import json_text
 from pyrunc.spec import process as _process
 from pyrunc.spec import resources as _resources
-from pyrunc.spec.kinds import MOST_REPORTED
+from pyrunc.spec.kinds import MOST_REPORTED, Spelling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyrunc.spec.kinds import Mistake, Mistakes
+    from pyrunc.spec.kinds import Kind, Mistake, Mistakes
     from pyrunc.spec.types import Process, Resources, Spec
 
 _S_IFMT = 0o170000
 _S_IFREG = 0o100000
 
 
-def load(path: str, *, stream: bool = False) -> Spec:
+def load(path: str, *, stream: bool = False, notes: list[str] | None = None) -> Spec:
     """Return the checked contents of the config.json at ``path``; ``stream`` as for :func:`read`.
 
     Members that are null are left out of it, and what means nothing in its version. Raises
     InvalidConfig with every mistake, and Error when there is no file to read.
+
+    :param notes: takes a line for each thing that deserves a warning.
     """
     contents = _parsed(read(path, stream=stream), path)
-    _refuse(path, check(contents))
+    _refuse(path, _checked(_config.config, contents, path, notes))
     checked: Spec = contents
     _leave_out_unset_limits(checked)
     return checked
@@ -54,18 +56,18 @@ def _leave_out_unset_limits(spec: Spec) -> None:
             del resources["pids"]
 
 
-def load_process(path: str) -> Process:
-    """Return the checked process of ``exec --process FILE``; raises as :func:`load` does."""
+def load_process(path: str, notes: list[str] | None = None) -> Process:
+    """Return the checked process of ``exec --process FILE``; all else as for :func:`load`."""
     contents = _parsed(read(path, stream=True), path)
-    _refuse(path, check_process(contents))
+    _refuse(path, _checked(_process.process, contents, path, notes))
     checked: Process = contents
     return checked
 
 
-def parse_resources(text: bytes, source: str) -> Resources:
+def parse_resources(text: bytes, source: str, notes: list[str] | None = None) -> Resources:
     """Return the checked resources of ``update --resources``, named ``source`` in errors."""
     contents = _parsed(text, source)
-    _refuse(source, check_resources(contents))
+    _refuse(source, _checked(_resources.resources, contents, source, notes))
     checked: Resources = contents
     return checked
 
@@ -73,19 +75,40 @@ def parse_resources(text: bytes, source: str) -> Resources:
 def check(config: object) -> list[Mistake]:
     """Return every mistake in a config as ``(path, expected, found)``; none means it is good.
 
-    Members of ``config`` that are null are taken out of it, as null means absent.
+    Members of ``config`` that are null are taken out of it, as null means absent, and one whose
+    name has another case than in the specification gets that name.
     """
-    return _limited(_config.config(config))
+    return _checked(_config.config, config)
 
 
 def check_process(process: object) -> list[Mistake]:
     """Return every mistake in a process on its own; see :func:`check`."""
-    return _limited(_process.process(process))
+    return _checked(_process.process, process)
 
 
 def check_resources(resources: object) -> list[Mistake]:
     """Return every mistake in resources on their own; see :func:`check`."""
-    return _limited(_resources.resources(resources))
+    return _checked(_resources.resources, resources)
+
+
+def _checked(
+    kind: Kind, contents: object, source: str = "", notes: list[str] | None = None
+) -> list[Mistake]:
+    """Check as often as there are names to correct: what has a wrong one was not looked at."""
+    corrected = 0
+    while mistakes := kind(contents):
+        # Each time costs a whole check: not as often as a malicious text would have it.
+        if corrected > MOST_REPORTED:
+            break
+        before = corrected
+        for path, expected, _ in mistakes:
+            if isinstance(expected, Spelling) and expected.correct():
+                corrected += 1
+                if notes is not None:
+                    notes.append(f"{source}: {path} is taken for {expected}; its case matters")
+        if corrected == before:
+            break
+    return _limited(mistakes)
 
 
 def read(path: str, *, stream: bool = False) -> bytes:
