@@ -44,6 +44,15 @@ static int is_text_array(const struct program *program, u64 address)
 	return 0;
 }
 
+/* An array of `count` things behind the entries. */
+static int is_part(const struct program *program, u64 address, u64 size, u64 count)
+{
+	u64 at = address - (u64)program->base;
+
+	return address >= (u64)(program->ops + program->count) && at % size == 0 &&
+	       at <= program->size && count <= (program->size - at) / size;
+}
+
 /* A result goes to a cell behind the entries, or becomes the first argument of the next one. */
 static int is_cell(const struct program *program, u32 index, u64 address)
 {
@@ -60,11 +69,19 @@ static int is_entry(const struct program *program, u32 index)
 {
 	const struct op *op = &program->ops[index];
 
-	if (op->kind > LAST_KIND || op->flags & ~IGNORE)
+	if (op->kind > LAST_KIND || op->flags & ~(IGNORE | INDIRECT | MAY_BE_FORBIDDEN))
 		return 0;
 	if (op->label && !is_text(program, op->label))
 		return 0;
 	if (op->store && !is_cell(program, index, op->store))
+		return 0;
+	if (op->flags & INDIRECT && !is_part(program, op->args[0], 8, 1))
+		return 0;
+	if (op->kind == CLOSE_OTHERS && !is_part(program, op->args[1], 4, op->args[2]))
+		return 0;
+	if (op->kind == OWN_PID && !is_part(program, op->args[0], 1, op->args[1]))
+		return 0;
+	if (op->kind == HOOK && op->args[5] && !is_part(program, op->args[5], 8, 2))
 		return 0;
 	if (op->kind == HOOK || op->kind == EXEC)
 		return is_text(program, op->args[0]) && is_text_array(program, op->args[1]) &&

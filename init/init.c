@@ -11,238 +11,27 @@
  *
  * There is no libc, no allocation, no decision here but "did that call fail?".
  *
- *     pyrunc-init FD       FD: a memory file with the launch program
+ *     pyrunc-init FD [FD]  FD: a memory file with a launch program
  *
- * Layout of the launch program (little endian; src/pyrunc/process/launch.py
- * writes it):
- *
- *     struct header        32 bytes
- *     u32 relocation[]     offsets of the 8-byte cells that hold an offset into
- *                          the file and must hold an address
- *     struct op[]          aligned to 8
- *     blobs                strings, arrays, structures, the seccomp filter
+ * Two programs are for a process that enters another's pid namespace: the first is carried out
+ * where the container cannot see it, and is forgotten before the second begins, whose process can
+ * be seen, and traced, from its birth.
  */
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long u64;
-typedef long s64;
-
-#define MAGIC 0x31676e4c /* "Lng1" */
-
-struct header {
-	u32 magic;
-	u32 size;        /* of the whole file */
-	u32 relocations; /* how many */
-	u32 ops;         /* how many */
-	u32 ops_offset;
-	int report;      /* descriptor for a failure record, or -1 */
-	u32 reserved[2];
-};
-
-enum kind {
-	CALL,          /* system call `nr` with `args` */
-	AWAIT,         /* read one byte from args[0]; end quietly if there is none */
-	REPORT_TO,     /* send failure records to args[0] from now on */
-	RESET_SIGNALS, /* default action for every signal, none blocked; args[0]: those that end us */
-	CLOEXEC_FROM,  /* mark descriptors from args[0] on close-on-exec */
-	SPAWN,         /* go on as a sibling; its pid is written to args[0] */
-	SPAWN_INTO,    /* the same, born in the v2 cgroup args[1]; or go on here, with -errno written */
-	CHECK_CWD,     /* fail if the working directory is outside the root */
-	HOOK,          /* run a program: path, argv, envp, stdin, timeout in seconds */
-	EXEC,          /* execve(path, argv, envp) */
-	DROP_CAPABILITIES, /* drop those in the mask args[0] from the bounding set */
-	LAST_KIND = DROP_CAPABILITIES,
-};
-
-#define IGNORE 1 /* flag: a failing call is as good as any */
-
-struct op {
-	u32 kind;
-	u32 flags;
-	u64 nr;
-	u64 args[6];
-	u64 store; /* address for the result, or 0 */
-	u64 label; /* what to call this in an error */
-};
-
-struct failure {
-	u32 magic;
-	u32 index;  /* of the op */
-	u32 error;  /* errno, or 0 */
-	u32 detail; /* wait status of a hook */
-	u32 length; /* of the label that follows */
-};
-
-#if defined(__x86_64__)
-
-#define NR_read 0
-#define NR_write 1
-#define NR_close 3
-#define NR_lseek 8
-#define NR_mmap 9
-#define NR_rt_sigaction 13
-#define NR_rt_sigprocmask 14
-#define NR_dup3 292
-#define NR_clone 56
-#define NR_execve 59
-#define NR_wait4 61
-#define NR_kill 62
-#define NR_fcntl 72
-#define NR_getcwd 79
-#define NR_setpgid 109
-#define NR_prctl 157
-#define NR_exit_group 231
-#define NR_openat 257
-#define NR_ppoll 271
-#define NR_prlimit64 302
-
-#ifndef PYRUNC_INIT_HOSTED
-static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
-{
-	s64 result;
-	register u64 r10 __asm__("r10") = d;
-	register u64 r8 __asm__("r8") = e;
-	register u64 r9 __asm__("r9") = f;
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return result;
-}
-
-__asm__(".global _start\n"
-	"_start:\n"
-	"	xor %ebp, %ebp\n"
-	"	mov %rsp, %rdi\n"
-	"	and $-16, %rsp\n"
-	"	call run\n"
-	"	hlt\n");
-#endif
-
-#elif defined(__aarch64__)
-
-#define NR_dup3 24
-#define NR_fcntl 25
-#define NR_openat 56
-#define NR_close 57
-#define NR_lseek 62
-#define NR_read 63
-#define NR_write 64
-#define NR_ppoll 73
-#define NR_exit_group 94
-#define NR_kill 129
-#define NR_rt_sigaction 134
-#define NR_rt_sigprocmask 135
-#define NR_setpgid 154
-#define NR_prctl 167
-#define NR_getcwd 17
-#define NR_clone 220
-#define NR_execve 221
-#define NR_mmap 222
-#define NR_wait4 260
-#define NR_prlimit64 261
-
-#ifndef PYRUNC_INIT_HOSTED
-static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
-{
-	register u64 x8 __asm__("x8") = nr;
-	register u64 x0 __asm__("x0") = a;
-	register u64 x1 __asm__("x1") = b;
-	register u64 x2 __asm__("x2") = c;
-	register u64 x3 __asm__("x3") = d;
-	register u64 x4 __asm__("x4") = e;
-	register u64 x5 __asm__("x5") = f;
-	__asm__ volatile("svc #0"
-			 : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-			 : "memory");
-	return (s64)x0;
-}
-
-__asm__(".global _start\n"
-	"_start:\n"
-	"	mov x29, #0\n"
-	"	mov x0, sp\n"
-	"	bl run\n"
-	"	brk #1\n");
-#endif
-
-#else
-#error "pyrunc-init knows x86_64 and aarch64"
-#endif
-
-#define NR_pidfd_open 434
-#define NR_clone3 435
-#define NR_close_range 436
-
-#define EINTR 4
-#define ENOENT 2
-#define EINVAL 22
-#define ENOSYS 38
-#define ETIMEDOUT 110
-#define AT_FDCWD ((u64)-100)
-#define CLONE_PARENT 0x8000
-#define CLONE_INTO_CGROUP 0x200000000
-#define SIGCHLD 17
-#define SIGKILL 9
-#define SIGSTOP 19
-
-#define call(nr, ...) call_(nr, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define call_(nr, a, b, c, d, e, f, ...)                                       \
-	call6(nr, (u64)(a), (u64)(b), (u64)(c), (u64)(d), (u64)(e), (u64)(f))
-
-static int failed(s64 result)
-{
-	return result < 0 && result >= -4095;
-}
-
-/* A seccomp filter may forbid even to end; no filter holds up the signal of an illegal instruction. */
-static __attribute__((noreturn)) void end(int status)
-{
-	call(NR_exit_group, status);
-	__builtin_trap();
-}
-
-/* Signals interrupt a call now and then; a seccomp filter that answers EINTR does so for ever. */
-static int interrupted(s64 result, u32 *times)
-{
-	return result == -EINTR && ++*times < 1000;
-}
-
-/* Say what failed in one write, so that the reader gets all of it or nothing, and end. */
-static __attribute__((noreturn)) void
-fail(int report, u32 index, const struct op *op, s64 error, u32 detail)
-{
-	struct {
-		struct failure failure;
-		u8 label[512];
-	} record;
-	const u8 *label = (const u8 *)op->label;
-	u32 length = 0;
-
-	while (label && label[length] && length < sizeof(record.label)) {
-		record.label[length] = label[length];
-		length++;
-	}
-	record.failure.magic = MAGIC;
-	record.failure.index = index;
-	record.failure.error = (u32)-error;
-	record.failure.detail = detail;
-	record.failure.length = length;
-	if (report >= 0)
-		call(NR_write, report, &record, sizeof(record.failure) + length);
-	end(1);
-}
+#include "syscalls.h"
+#include "launch.h"
+#include "report.h"
+#include "processes.h"
+#include "check.h"
 
 static s64 retried(const struct op *op)
 {
+	u64 first = op->flags & INDIRECT ? *(const u64 *)op->args[0] : op->args[0];
 	s64 result;
 	u32 times = 0;
 
 	do
-		result = call6(op->nr, op->args[0], op->args[1], op->args[2],
+		result = call6(op->nr, first, op->args[1], op->args[2],
 			       op->args[3], op->args[4], op->args[5]);
 	while (interrupted(result, &times));
 	return result;
@@ -260,6 +49,26 @@ static void await(int descriptor)
 	while (interrupted(result, &times));
 	if (result != 1)
 		end(1);
+}
+
+/*
+ * The runtime's death is told by the end of the only one who reads what is written to `peer`: that
+ * takes no descriptor that could be of use to somebody in the container.
+ */
+static void await_living(int descriptor, int peer)
+{
+	struct { int fd; u16 events, revents; } watched[2] = {
+		{ descriptor, 1 /* POLLIN */, 0 }, { peer, 0, 0 }
+	};
+	s64 result;
+	u32 times = 0;
+
+	do
+		result = call(NR_ppoll, watched, 2, 0, 0, 8);
+	while (interrupted(result, &times));
+	if (!failed(result) && !watched[0].revents)
+		end(1);
+	await(descriptor);
 }
 
 static void end_by_signal(int signal)
@@ -287,20 +96,52 @@ static void reset_signals(u64 ending)
 	call(NR_rt_sigprocmask, 2, &none, 0, 8);
 }
 
-static s64 cloexec_from(u32 first)
+static void close_between(u64 first, u64 last)
 {
 	u64 limit[2];
-	s64 result = call(NR_close_range, first, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
 
-	if (result != -ENOSYS && result != -EINVAL)
-		return result;
-	/* Before Linux 5.11: one by one, up to the highest number a descriptor can have. */
-	result = call(NR_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, limit);
+	if (first > last || !failed(call(NR_close_range, first, last, 0)))
+		return;
+	/* Before Linux 5.9, or below a filter: one by one, up to the highest number there can be. */
+	if (failed(call(NR_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, limit)) || limit[1] > 1048576)
+		limit[1] = 1048576;
+	for (; first <= last && first < limit[1]; first++)
+		call(NR_close, first);
+}
+
+#define CLOEXEC_TOO 0x80000000u /* flag of a descriptor that is kept: until execve */
+
+static s64 close_others(u64 first, const u32 *kept, u64 count)
+{
+	for (u64 i = 0; i < count; i++) {
+		u32 descriptor = kept[i] & ~CLOEXEC_TOO;
+
+		if (descriptor > first)
+			close_between(first, descriptor - 1);
+		if (descriptor >= first)
+			first = (u64)descriptor + 1;
+		if (kept[i] & CLOEXEC_TOO) {
+			s64 result = call(NR_fcntl, descriptor, 2 /* F_SETFD */, 1 /* FD_CLOEXEC */);
+			if (failed(result))
+				return result;
+		}
+	}
+	close_between(first, 0xffffffff);
+	return 0;
+}
+
+static s64 share(int descriptor)
+{
+	s64 mapped = call(NR_mmap, 0, 4096, 3 /* PROT_READ|PROT_WRITE */, 1 /* MAP_SHARED */,
+			  descriptor, 0);
+
+	if (failed(mapped))
+		return mapped;
+	s64 result = call(NR_madvise, mapped, 4096, 10 /* MADV_DONTFORK */);
 	if (failed(result))
 		return result;
-	for (u64 descriptor = first; descriptor < limit[1] && descriptor < 1048576; descriptor++)
-		call(NR_fcntl, descriptor, 2 /* F_SETFD */, 1 /* FD_CLOEXEC */);
-	return 0;
+	shared = (struct shared *)mapped;
+	return call(NR_close, descriptor);
 }
 
 static s64 drop_capabilities(u64 mask)
@@ -315,40 +156,6 @@ static s64 drop_capabilities(u64 mask)
 	return 0;
 }
 
-static void tell_number(int descriptor, s64 number)
-{
-	int told = (int)number;
-
-	call(NR_write, descriptor, &told, sizeof(told));
-}
-
-/* The child goes on with the program; this process tells the child's pid and ends. */
-static s64 spawn(int descriptor)
-{
-	/* aarch64 swaps the last two arguments of clone(2); all of them are zero. */
-	s64 pid = call(NR_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
-
-	if (pid > 0) {
-		tell_number(descriptor, pid);
-		end(0);
-	}
-	return pid;
-}
-
-/* A cgroup that takes no process is no failure: whoever reads the number moves this one. */
-static void spawn_into(int descriptor, int cgroup)
-{
-	/* struct clone_args of clone3(2), version 2: flags first, cgroup last. */
-	u64 arguments[11] = { CLONE_PARENT | CLONE_INTO_CGROUP };
-
-	arguments[10] = (u64)cgroup;
-	s64 pid = call(NR_clone3, arguments, sizeof(arguments));
-	if (pid)
-		tell_number(descriptor, pid);
-	if (pid > 0)
-		end(0);
-}
-
 static s64 check_cwd(void)
 {
 	u8 path[4096];
@@ -360,60 +167,6 @@ static s64 check_cwd(void)
 	return path[0] == '/' ? 0 : -ENOENT;
 }
 
-static __attribute__((noreturn)) void become_hook(const struct op *op)
-{
-	call(NR_setpgid, 0, 0);
-	call(NR_lseek, op->args[3], 0, 0);
-	call(NR_dup3, op->args[3], 0, 0);
-	s64 null = call(NR_openat, AT_FDCWD, "/dev/null", 1 /* O_WRONLY */, 0);
-	for (int descriptor = 1; descriptor <= 2; descriptor++)
-		if (failed(null))
-			call(NR_close, descriptor);
-		else
-			call(NR_dup3, null, descriptor, 0);
-	if (null > 2)
-		call(NR_close, null);
-	call(NR_execve, op->args[0], op->args[1], op->args[2]);
-	end(127);
-}
-
-/* Returns 0, an errno, or a positive wait status. */
-static s64 run_hook(const struct op *op)
-{
-	int status = 0;
-	u32 times = 0;
-	s64 result;
-	s64 pid = call(NR_clone, SIGCHLD, 0, 0, 0, 0);
-
-	if (pid == 0)
-		become_hook(op);
-	if (failed(pid))
-		return pid;
-	if (op->args[4]) {
-		s64 time[2] = { (s64)op->args[4], 0 };
-		struct { int fd; u16 events, revents; } watched = { 0, 1, 0 };
-
-		result = call(NR_pidfd_open, pid, 0);
-		if (failed(result))
-			return result;
-		watched.fd = (int)result;
-		/* The kernel counts `time` down, so that an interrupted wait goes on. */
-		do
-			result = call(NR_ppoll, &watched, 1, time, 0, 8);
-		while (interrupted(result, &times));
-		call(NR_close, watched.fd);
-		if (result == 0) {
-			call(NR_kill, -pid, SIGKILL);
-			call(NR_wait4, pid, &status, 0, 0);
-			return -ETIMEDOUT;
-		}
-	}
-	do
-		result = call(NR_wait4, pid, &status, 0, 0);
-	while (interrupted(result, &times));
-	return failed(result) ? result : status;
-}
-
 static s64 execute(u32 index, const struct op *op, int *report)
 {
 	switch (op->kind) {
@@ -422,16 +175,21 @@ static s64 execute(u32 index, const struct op *op, int *report)
 	case AWAIT:
 		await((int)op->args[0]);
 		return 0;
+	case AWAIT_LIVING:
+		await_living((int)op->args[0], (int)op->args[1]);
+		return 0;
 	case REPORT_TO:
 		*report = (int)op->args[0];
 		return 0;
 	case RESET_SIGNALS:
 		reset_signals(op->args[0]);
 		return 0;
-	case CLOEXEC_FROM:
-		return cloexec_from((u32)op->args[0]);
+	case CLOSE_OTHERS:
+		return close_others(op->args[0], (const u32 *)op->args[1], op->args[2]);
+	case SHARE:
+		return share((int)op->args[0]);
 	case SPAWN:
-		return spawn((int)op->args[0]);
+		return spawn(op->args[0], report);
 	case SPAWN_INTO:
 		spawn_into((int)op->args[0], (int)op->args[1]);
 		return 0;
@@ -447,11 +205,12 @@ static s64 execute(u32 index, const struct op *op, int *report)
 		return call(NR_execve, op->args[0], op->args[1], op->args[2]);
 	case DROP_CAPABILITIES:
 		return drop_capabilities(op->args[0]);
+	case OWN_PID:
+		write_own_pid((u8 *)op->args[0], op->args[1], (u8)op->args[2]);
+		return 0;
 	}
 	return -ENOSYS;
 }
-
-#include "check.h"
 
 static u64 number_in(const char *text)
 {
@@ -462,13 +221,10 @@ static u64 number_in(const char *text)
 	return number;
 }
 
-/* stack: argc, argv[0], argv[1], … as the kernel leaves them (System V ABI). */
-__attribute__((noreturn, used)) void run(u64 *stack)
+static void load(struct program *program, u64 descriptor)
 {
-	if (stack[0] < 2)
-		end(1);
-	u64 descriptor = number_in((const char *)stack[2]);
 	s64 size = call(NR_lseek, descriptor, 0, 2 /* SEEK_END */);
+
 	if (size < (s64)sizeof(struct header))
 		end(1);
 	s64 mapped = call(NR_mmap, 0, size, 3 /* PROT_READ|PROT_WRITE */,
@@ -476,18 +232,49 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 	if (failed(mapped))
 		end(1);
 	call(NR_close, descriptor);
-
-	struct program program = { .base = (u8 *)mapped, .size = (u64)size };
-	if (!make_ready(&program))
+	program->base = (u8 *)mapped;
+	program->size = (u64)size;
+	if (!make_ready(program))
 		end(1);
-	const struct op *op = program.ops;
-	int report = ((struct header *)program.base)->report;
-	for (u32 index = 0; index < program.count; index++, op++) {
-		s64 result = execute(index, op, &report);
-		if (failed(result) && !(op->flags & IGNORE))
-			fail(report, index, op, result, 0);
+}
+
+static int ignored(const struct op *op, s64 error)
+{
+	return op->flags & IGNORE ||
+	       (op->flags & MAY_BE_FORBIDDEN && (error == -EPERM || error == -ENOSYS));
+}
+
+static void carry_out(const struct program *program, int *report)
+{
+	int own = ((const struct header *)program->base)->report;
+	const struct op *op = program->ops;
+
+	if (own != -1)
+		*report = own;
+	for (u32 index = 0; index < program->count; index++, op++) {
+		s64 result = execute(index, op, report);
+		if (failed(result) && !ignored(op, result))
+			fail(*report, index, op, result, 0);
 		if (op->store)
 			*(u64 *)op->store = (u64)result;
+	}
+}
+
+/* stack: argc, argv[0], argv[1], … as the kernel leaves them (System V ABI). */
+__attribute__((noreturn, used)) void run(u64 *stack)
+{
+	struct program programs[2];
+	u64 count = stack[0] - 1;
+	int report = -1;
+
+	if (count < 1 || count > 2)
+		end(1);
+	for (u64 i = 0; i < count; i++)
+		load(&programs[i], number_in((const char *)stack[2 + i]));
+	for (u64 i = 0; i < count; i++) {
+		carry_out(&programs[i], &report);
+		if (i + 1 < count)
+			call(NR_munmap, programs[i].base, programs[i].size);
 	}
 	end(0);
 }

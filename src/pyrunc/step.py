@@ -89,6 +89,8 @@ class Build:
         "console_peer",
         "down",
         "entered_cwd",
+        "entered_pid_namespace",
+        "init",
         "later_cgroups",
         "mounts",
         "namespaces",
@@ -111,6 +113,10 @@ class Build:
         self.proc = -1
         #: Paths of the v1 cgroups that the runtime makes meanwhile.
         self.later_cgroups: list[str] = []
+        #: The sealed init program (process/seal.py).
+        self.init = -1
+        #: Whether children are born in the pid namespace that the container joins.
+        self.entered_pid_namespace = False
         #: Namespaces to join, opened by the runtime, by type.
         self.namespaces: dict[str, int] = {}
         #: What the runtime opened before the builder existed.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pyrunc.process.launch import LaunchProgram
+from pyrunc.process.launch import PID_WIDTH, LaunchProgram
 from pyrunc.process.seal import execute_init, launch_fd, sealed_init
 
 HEADER = struct.Struct("<IIIIIi8x")
@@ -35,13 +35,18 @@ def everything() -> bytes:
     program.call("who", "getpid", store=cell, ignore=True)
     program.call("filter", "prctl", 22, 2, program.sock_fprog(bytes(range(64))))
     program.drop_capabilities(0x5)
-    program.hook("hook", "/bin/true", ["true"], ["A=b"], 3, 0)
+    seccomp = program.seccomp_filter(0, program.sock_fprog(bytes(range(64))))
+    program.hook("hook", "/bin/true", ["true"], ["A=b"], 3, 8, 0, seccomp)
     program.check_cwd("look")
-    program.cloexec_from(3)
+    program.close_others(3, [4, 6], [5, 7])
+    program.call("close", "close", cell, indirect=True)
+    program.own_pid(program.blob(bytes(PID_WIDTH)), b" ")
     program.report_to(5)
     program.await_byte("wait", 6)
     program.spawn_into("go", 4, 7)
-    program.spawn("go", 4)
+    program.await_living("wait", 6, 7)
+    program.share(9)
+    program.spawn("go", until_executed=True)
     program.execute("run", "/bin/true", ["true", "a", ""], ["PATH=/bin"])
     return program.encode()
 

@@ -15,7 +15,6 @@ from traced import HERE, MARKER, Host, Taker, Trace
 
 from pyrunc.security.capabilities import NAMES
 
-SEEN = pytest.mark.xfail(strict=False, reason="processes show themselves before all is closed")
 USERS = 100000
 NOTIFYING = {
     "defaultAction": "SCMP_ACT_ALLOW",
@@ -81,7 +80,6 @@ def assert_clean(trace):
     assert sightings.findings == []
 
 
-@SEEN
 @pytest.mark.parametrize("everything", [False, True], ids=["docker's and ptrace", "all"])
 def test_exec(make_trace, factor, everything):
     """Seen failing: init forked into the pid namespace with the cgroup's birthplace still open.
@@ -96,7 +94,6 @@ def test_exec(make_trace, factor, everything):
     assert_clean(trace)
 
 
-@SEEN
 @pytest.mark.parametrize(
     "options",
     [
@@ -121,7 +118,6 @@ def test_exec_with(make_trace, factor, tmp_path, options):
     assert_clean(trace)
 
 
-@SEEN
 @pytest.mark.parametrize("mode", ["plain", "notify"])
 def test_exec_under_a_filter(make_trace, taker, factor, mode):
     """What shows itself is filtered already: a process without a filter could be used instead."""
@@ -137,7 +133,6 @@ def test_exec_under_a_filter(make_trace, taker, factor, mode):
     assert_clean(trace)
 
 
-@SEEN
 def test_exec_with_a_terminal(make_trace, taker, factor):
     trace = make_trace()
     trace.start()
@@ -146,7 +141,6 @@ def test_exec_with_a_terminal(make_trace, taker, factor):
     assert_clean(trace)
 
 
-@SEEN
 def test_exec_into_a_user_namespace(make_trace, public_path, factor):
     trace = make_trace(at=public_path / "tracer")
     own_users(trace.bundle)
@@ -183,7 +177,6 @@ def create_beside(trace, bundle, times, *options):
     trace.own.give_tree(bundle.rootfs)
 
 
-@SEEN
 @pytest.mark.parametrize("everything", [False, True], ids=["docker's and ptrace", "all"])
 def test_create_in_a_joined_pid_namespace(make_trace, make_bundle, factor, everything):
     trace = make_trace()
@@ -194,7 +187,6 @@ def test_create_in_a_joined_pid_namespace(make_trace, make_bundle, factor, every
     assert_clean(trace)
 
 
-@SEEN
 def test_create_in_joined_user_and_pid_namespaces(make_trace, make_bundle, public_path, factor):
     """A pod with users of its own: the builder must not be the neighbour's to trace."""
     trace = make_trace(at=public_path / "tracer")
@@ -205,7 +197,6 @@ def test_create_in_joined_user_and_pid_namespaces(make_trace, make_bundle, publi
     assert_clean(trace)
 
 
-@SEEN
 def test_create_with_a_terminal_in_a_joined_pid_namespace(make_trace, make_bundle, taker, factor):
     trace = make_trace()
     trace.start()
@@ -215,7 +206,6 @@ def test_create_with_a_terminal_in_a_joined_pid_namespace(make_trace, make_bundl
     assert_clean(trace)
 
 
-@SEEN
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
 @pytest.mark.parametrize("user", [False, True], ids=["host's users", "own users"])
 def test_hooks_in_a_joined_pid_namespace(make_trace, make_bundle, public_path, factor, kind, user):
@@ -230,7 +220,6 @@ def test_hooks_in_a_joined_pid_namespace(make_trace, make_bundle, public_path, f
     assert_clean(trace)
 
 
-@SEEN
 def test_a_listener_in_a_joined_pid_namespace(make_trace, make_bundle, taker, factor):
     trace = make_trace()
     trace.start()
@@ -258,7 +247,8 @@ def test_what_init_says_to_the_runtime_cannot_be_forged(make_trace, taker, victi
         assert not pid_file.exists() or pid_file.read_text() != str(victim.pid)
 
     trace.repeat(10 * factor, enter_with_a_pid_file)
-    assert trace.end().forged
+    # There is nothing to write to.
+    assert not trace.end().forged
 
 
 def test_what_a_created_init_says_cannot_be_forged(make_trace, make_bundle, victim, factor):

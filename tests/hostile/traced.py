@@ -31,8 +31,8 @@ DOCKERS = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE",
     "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 )  # fmt: skip
-#: Init, what it is told, and what hooks inside are told anyway: nothing of the host's is in there.
-MEMORY_FILES = ("/memfd:pyrunc-init", "/memfd:launch", "/memfd:hook-stdin")
+#: Init, what it is told, what hooks inside are told anyway and say: nothing of the host's.
+MEMORY_FILES = ("/memfd:pyrunc-init", "/memfd:launch", "/memfd:hook-stdin", "/memfd:hook-output")
 ENVIRONMENT = {"PATH=/bin", "TERM=xterm", "HOME=/root", "HOME=/"}
 
 

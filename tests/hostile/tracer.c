@@ -225,6 +225,21 @@ static void namespaces_of(const char *process, char *text, size_t size)
 	}
 }
 
+/* Of a process that ends (PF_EXITING) or has ended, v1 hierarchies show the root cgroup. */
+static int has_ended(int pid)
+{
+	char path[64], text[1024], state;
+	unsigned flags;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (!text_of(path, text, sizeof(text)))
+		return 1;
+	const char *rest = strrchr(text, ')');
+	if (!rest || sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+		return 0;
+	return state == 'Z' || state == 'X' || flags & 4;
+}
+
 static void look_at_privileges(int pid)
 {
 	static const char *const names[] = { "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
@@ -244,7 +259,8 @@ static void look_at_privileges(int pid)
 	if (text[0] && strcmp(text, own_namespaces))
 		say(pid, "namespaces\t%s", text);
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
-	if (text_of(path, text, sizeof(text)) && strcmp(text, own_cgroup))
+	if (text_of(path, text, sizeof(text)) && strcmp(text, own_cgroup) &&
+	    !has_ended(pid))
 		say(pid, "cgroup\t%s", text);
 	snprintf(path, sizeof(path), "/proc/%d/environ", pid);
 	if (text_of(path, text, sizeof(text)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 
 import pytest
@@ -160,3 +161,17 @@ def program_user(make_bundle, pyrunc):
         return pyrunc("exec", "-u", "9", container.id, "sh", "-c", script)
 
     return carry_out
+
+
+def test_a_created_container_holds_nothing_of_the_callers(make_bundle, pyrunc):
+    """Else a pipe's reader waits until the start, and a tracer inside reads a host's file."""
+    reading, writing = os.pipe()
+    created = pyrunc.create(make_bundle(args=["sleep", "100"]), pass_fds=(writing,))
+    os.close(writing)
+    assert select.select([reading], [], [], 5)[0], "somebody has the pipe open"
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    pid = pyrunc.state(created)["pid"]
+    numbers = [n for n in os.listdir(f"/proc/{pid}/fd") if int(n) > 2]
+    names = [os.path.basename(os.readlink(f"/proc/{pid}/fd/{n}")) for n in numbers]
+    assert sorted(names) == ["exec.fifo", "result.fifo"]

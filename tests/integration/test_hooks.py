@@ -401,3 +401,31 @@ def test_hooks_without_arguments_get_their_path(make_bundle, pyrunc, tmp_path):
     bundle.config["hooks"] = {"prestart": [{"path": str(script)}]}
     assert pyrunc.create(bundle).code == 0
     assert (tmp_path / "seen").read_text() == f"{script} 0\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [(None, "of the process"), (["A=of the hook"], "of the hook"), ([], "nothing")],
+)
+def test_a_start_container_hook_has_the_environment_of_the_process(
+    make_bundle, pyrunc, given, seen
+):
+    """Unless it has one of its own; a hook on the host without one gets nothing."""
+    bundle = make_bundle()
+    bundle.process["env"].append("A=of the process")
+    entry = {"path": "/bin/sh", "args": ["sh", "-c", 'echo "${A-nothing}" >/out']}
+    bundle.config["hooks"] = {
+        "startContainer": [entry if given is None else {**entry, "env": given}]
+    }
+    assert pyrunc.run(bundle).code == 0
+    assert (bundle.rootfs / "out").read_text() == f"{seen}\n"
+
+
+def test_what_a_start_container_hook_says_is_in_the_error(make_bundle, pyrunc):
+    bundle = make_bundle()
+    entry = {"path": "/bin/sh", "args": ["sh", "-c", "echo this; echo and that >&2; exit 4"]}
+    bundle.config["hooks"] = {"startContainer": [entry]}
+    created = pyrunc.create(bundle)
+    started = pyrunc("start", created.id)
+    assert started.code == 1
+    assert "#0: /bin/sh: exit status 4, output: this; and that" in started.stderr

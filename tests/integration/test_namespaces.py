@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pyrunc.linux import mounts
+from pyrunc.process.foreign_proc import ForeignProc
+from pyrunc.process.seal import sealed_init
+
 FILES = {
     "pid": "pid",
     "network": "net",
@@ -167,6 +171,31 @@ def test_a_joined_network_is_left_as_it_is(make_bundle, pyrunc, holder):
     bundle = make_bundle(args=["cat", "/sys/class/net/lo/operstate"])
     bundle.namespace("network", f"/proc/{other}/ns/net")
     assert pyrunc.run(bundle).stdout == "down\n"
+
+
+def test_a_procfs_of_another_pid_namespace(make_bundle, pyrunc):
+    """The way before Linux 6.18: a process with nothing goes there, and is gone afterwards."""
+    _, first = running(make_bundle, pyrunc)
+    init = sealed_init()
+    with open(f"/proc/{first}/ns/pid") as namespace:
+        before = set(os.listdir("/proc"))
+        context = ForeignProc(in_user_namespace=False).by_process(init, namespace.fileno())
+        assert not {n for n in set(os.listdir("/proc")) - before if is_named(n, "pyrunc-init")}
+    mount = mounts.new_filesystem("proc", "proc", (), 0, context)
+    try:
+        numbers = [name for name in os.listdir(f"/proc/self/fd/{mount}") if name.isdigit()]
+        assert numbers == ["1"]
+        assert os.readlink("1/ns/pid", dir_fd=mount) == os.readlink(f"/proc/{first}/ns/pid")
+    finally:
+        os.close(mount)
+        os.close(init)
+
+
+def is_named(pid: str, name: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == name
+    except OSError:
+        return False
 
 
 def test_join_a_pid_namespace(make_bundle, pyrunc):

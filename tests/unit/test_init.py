@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from pyrunc.process.failure import parse_failure
-from pyrunc.process.launch import LaunchProgram
+from pyrunc.process.failure import parse_failure, printed_in
+from pyrunc.process.launch import PID_WIDTH, LaunchProgram, Pointer
 from pyrunc.process.seal import execute_init, launch_fd, sealed_init
+from pyrunc.process.shared_page import failure_in, make_page, sibling_in, why_not_executed
 
 AT_FDCWD = -100
+#: SECCOMP_RET_ALLOW.
+ALLOW = 0x7FFF0000
 #: Where the v2 hierarchy is, alone or beside v1.
 UNIFIED = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -63,17 +66,22 @@ class Init:
     def program(self) -> LaunchProgram:
         return LaunchProgram(report=self.report.writing)
 
-    def start(self, program: LaunchProgram, before: Callable[[], object] = bool) -> int:
+    def start(
+        self,
+        program: LaunchProgram,
+        before: Callable[[], object] = bool,
+        second: LaunchProgram | None = None,
+    ) -> int:
         """Fork, call ``before`` there, become init; return the pid."""
-        encoded = program.encode()
+        programs = [q.encode() for q in (program, second) if q is not None]
         pid = os.fork()
         if pid == 0:
             try:
                 # Out of the way of the numbers that `before` may want.
                 binary = fcntl.fcntl(sealed_init(), fcntl.F_DUPFD_CLOEXEC, 400)
-                launch = fcntl.fcntl(launch_fd(encoded), fcntl.F_DUPFD, 400)
+                launch = [fcntl.fcntl(launch_fd(q), fcntl.F_DUPFD, 400) for q in programs]
                 before()
-                execute_init(binary, launch)
+                execute_init(binary, *launch)
             finally:
                 os._exit(99)
         self.children.append(pid)
@@ -288,7 +296,8 @@ def test_descriptors_from_a_number_on_do_not_reach_the_program(init: Init) -> No
 
     program = LaunchProgram()
     program.call("stdout", "dup3", output, 1, 0)
-    program.cloexec_from(4)
+    program.close_others(3, [], [3, 5])
+    program.call("keep it", "fcntl", 3, 2, 0)
     # Tests that open nothing themselves, as a listing of /proc/self/fd would.
     script = "for n in 0 1 2 3 4 5 77 200 300; do [ -e /proc/$$/fd/$n ] && echo $n; done; exit 0"
     program.execute("run", "/bin/sh", ["sh", "-c", script], [])
@@ -297,21 +306,146 @@ def test_descriptors_from_a_number_on_do_not_reach_the_program(init: Init) -> No
     assert init.output.read_all().split() == [b"0", b"1", b"2", b"3"]
 
 
-def test_spawn_goes_on_in_a_sibling(init: Init) -> None:
+def test_descriptors_of_others_are_closed_at_once(init: Init) -> None:
+    """Not at the next execve: who waits for it must not hold up whoever reads from a pipe."""
+
+    def open_some() -> None:
+        for number in (4, 77, 300):
+            os.dup2(1, number)
+
+    kept = [n for pipe in (init.output, init.report) for n in pipe.open]
+    program = init.program()
+    program.close_others(3, kept, [])
+    pid = waiting(init, program, open_some)
+    assert not {4, 77, 300} & {int(n) for n in os.listdir(f"/proc/{pid}/fd")}
+
+
+@pytest.fixture
+def page() -> Iterator[int]:
+    """A page to share with init."""
+    descriptor = make_page()
+    os.set_inheritable(descriptor, True)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_spawn_goes_on_in_a_sibling(init: Init, page: int) -> None:
     """The new process is its grandparent's child, and init's first process ends."""
     program = init.program()
-    told = Pipe()
-    program.spawn("fork", told.writing)
+    program.share(page)
+    program.spawn("fork", until_executed=False)
     cell = program.cell()
     program.call("who am I", "getpid", store=cell)
     program.call("tell", "write", init.output.writing, cell, 8)
     first = init.start(program)
-    (second,) = struct.unpack("<i", told.read())
     assert init.wait(first) == 0
+    second = sibling_in(page)
     assert init.wait(second) == 0  # waitpid works for children only
     assert struct.unpack("<q", init.output.read_all()) == (second,)
     assert second != first
-    told.close()
+
+
+def test_the_spawning_process_ends_when_the_other_has_executed(init: Init, page: int) -> None:
+    program = init.program()
+    program.share(page)
+    program.spawn("fork", until_executed=True)
+    program.execute("run", "/bin/sleep", ["sleep", "100"], [])
+    assert init.wait(init.start(program)) == 0
+    pid = sibling_in(page)
+    assert why_not_executed(pid, program.describe()) == ""
+    assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+    os.kill(pid, signal.SIGKILL)
+    assert init.wait(pid) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("fails", ["chdir", "execve"])
+def test_a_sibling_tells_by_its_end_what_failed(init: Init, page: int, fails: str) -> None:
+    """It has nothing to write to, and an exit status like a program's."""
+    program = init.program()
+    program.share(page)
+    program.spawn("fork", until_executed=True)
+    for number in range(20):
+        program.call(f"call {number}", "getpid")
+    if fails == "chdir":
+        program.call("enter the directory", "chdir", "/no/such")
+    program.execute("run the program", "/no/such", ["x"], [])
+    assert init.wait(init.start(program)) == 0
+    what = "enter the directory" if fails == "chdir" else "run the program"
+    why = why_not_executed(sibling_in(page), program.describe())
+    assert why == f"{what}: no such file or directory"
+    assert init.failure() is None
+
+
+def test_the_page_is_not_the_siblings(init: Init, page: int) -> None:
+    """MADV_DONTFORK: what the container could trace has nothing that leads to the runtime."""
+    program = init.program()
+    program.share(page)
+    program.spawn("fork", until_executed=False)
+    never = Pipe()
+    program.await_byte("wait", never.reading)
+    assert init.wait(init.start(program)) == 0
+    pid = sibling_in(page)
+    assert "memfd:shared" not in Path(f"/proc/{pid}/maps").read_text()
+    os.kill(pid, signal.SIGKILL)
+    init.wait(pid)
+    never.close()
+
+
+def test_what_fails_before_the_sibling_is_in_the_page(init: Init, page: int) -> None:
+    program = init.program()
+    program.share(page)
+    program.call("enter the directory", "chdir", "/no/such")
+    program.spawn("fork", until_executed=True)
+    assert init.run(program) == 1
+    assert sibling_in(page) == 0
+    assert failure_in(page) == "enter the directory: no such file or directory"
+
+
+def test_a_first_program_is_gone_when_the_second_runs(init: Init) -> None:
+    first, second = init.program(), LaunchProgram()
+    first.call("tell", "write", init.output.writing, b"a secret of the host's", 1)
+    never = Pipe()
+    second.call("tell", "write", init.output.writing, b"!", 1)
+    second.await_byte("wait", never.reading)
+    pid = init.start(first, bool, second)
+    assert init.output.read(1) + init.output.read(1) == b"a!"
+    never.close()
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    assert maps.count("memfd:launch") == 1
+
+
+def test_the_own_pid_is_written_as_text(init: Init) -> None:
+    program = init.program()
+    place = program.blob(bytes(PID_WIDTH))
+    program.own_pid(place, b" ")
+    program.call("tell", "write", init.output.writing, place, PID_WIDTH)
+    pid = init.start(program)
+    assert init.wait(pid) == 0
+    assert init.output.read_all() == str(pid).ljust(PID_WIDTH).encode()
+
+
+@pytest.mark.parametrize("reader_ends", [True, False])
+def test_a_wait_ends_with_the_only_reader(init: Init, tmp_path: Path, reader_ends: bool) -> None:
+    peer, way = Pipe(), Pipe()
+    program = init.program()
+    program.await_living("wait", way.reading, peer.writing)
+    program.call("go on", "write", init.output.writing, b"!", 1)
+
+    def close_reader() -> None:
+        peer.close(peer.reading)
+
+    pid = init.start(program, close_reader)
+    if reader_ends:
+        peer.close(peer.reading)
+        assert init.wait(pid) == 1
+        assert init.output.read_all() == b""
+    else:
+        os.write(way.writing, b".")
+        peer.close(peer.reading)
+        init.wait(pid)
+        assert init.output.read_all() == b"!"
+    peer.close()
+    way.close()
 
 
 @pytest.fixture
@@ -361,7 +495,14 @@ def test_spawn_into_a_cgroup_that_is_gone_goes_on_where_it_is(init: Init, cgroup
 
 
 def hook(
-    init: Init, directory: Path, script: str, *, timeout: int = 0, env: tuple[str, ...] = ()
+    init: Init,
+    directory: Path,
+    script: str,
+    *,
+    timeout: int = 0,
+    env: tuple[str, ...] = (),
+    output: int = -1,
+    filter_of: Callable[[LaunchProgram], Pointer] | None = None,
 ) -> int:
     """Run a shell script as a hook, with a state on its stdin; return init's exit code."""
     state = directory / "state"
@@ -369,11 +510,34 @@ def hook(
     descriptor = os.open(state, os.O_RDONLY)
     os.set_inheritable(descriptor, True)
     program = init.program()
-    program.hook("the hook", "/bin/sh", ["sh", "-c", script], env, descriptor, timeout)
+    shell = ["sh", "-c", script]
+    seccomp = filter_of(program) if filter_of else None
+    program.hook("the hook", "/bin/sh", shell, env, descriptor, output, timeout, seccomp)
     program.call("go on", "write", init.output.writing, b"!", 1)
     code = init.run(program)
     os.close(descriptor)
     return code
+
+
+def test_a_hook_has_the_filter_of_the_program(init: Init, tmp_path: Path) -> None:
+    """And init, which has others to run yet, does not."""
+
+    def filter_of(program: LaunchProgram) -> Pointer:
+        return program.seccomp_filter(0, program.sock_fprog(struct.pack("<HBBI", 6, 0, 0, ALLOW)))
+
+    out = tmp_path / "out"
+    script = f"grep ^Seccomp: /proc/self/status >{out}"
+    assert hook(init, tmp_path, script, filter_of=filter_of) == 0
+    assert out.read_text().split() == ["Seccomp:", "2"]
+
+
+def test_what_a_failing_hook_printed_is_reported(init: Init, tmp_path: Path) -> None:
+    output = os.memfd_create("output", 0)
+    assert hook(init, tmp_path, "echo this; echo and that >&2; exit 3", output=output) == 1
+    os.close(output)
+    record = init.report.read_all()
+    assert parse_failure(record) == (0, 0, 3 << 8, "the hook")
+    assert printed_in(record) == ", output: this; and that"
 
 
 def test_a_hook_gets_the_state_and_its_own_environment(init: Init, tmp_path: Path) -> None:
@@ -418,7 +582,7 @@ def test_a_hook_that_takes_too_long_is_killed_with_what_it_forked(
 
 def test_a_hook_that_is_not_there_is_reported(init: Init) -> None:
     program = init.program()
-    program.hook("the hook", "/no/such", ["x"], [], 0, 0)
+    program.hook("the hook", "/no/such", ["x"], [], 0, -1, 0, None)
     assert init.run(program) == 1
     assert init.failure() == (0, 0, 127 << 8, "the hook")
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import posix
 import sys
-from _struct import pack
 
 from pyrunc.cgroups.entrance import Entrance
+from pyrunc.container.init_program import compile_init
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
-from pyrunc.linux import processes as p
-from pyrunc.process.channel import FAILED, READY, die_with_runtime
-from pyrunc.process.failure import NO_PROCESS
-from pyrunc.process.hooks import with_pid
-from pyrunc.process.launch import LaunchProgram
+from pyrunc.process.channel import FAILED, die_with_runtime
 from pyrunc.process.program import find_program, with_home
 from pyrunc.process.seal import execute_init, launch_fd
 from pyrunc.step import Build, Opened
@@ -41,6 +37,7 @@ class Handover:
 
     __slots__ = (
         "down",
+        "entered_pid_namespace",
         "entrance",
         "held",
         "init",
@@ -48,6 +45,7 @@ class Handover:
         "namespaces",
         "of_runtime",
         "opened",
+        "page",
         "plan",
         "preserved",
         "proc",
@@ -77,6 +75,11 @@ class Handover:
         self.preserved = 0
         self.namespaces: dict[str, int] = {}
         self.opened = Opened()
+        #: When a pid namespace is joined: the page through which init tells whom it has brought
+        #: forth there (process/shared_page.py), or -1.
+        self.page = -1
+        #: Whether children of the builder are born in it already.
+        self.entered_pid_namespace = False
         self.state = b""
         self.trace: NoTrace = OFF
 
@@ -109,6 +112,8 @@ def build_container(handover: Handover) -> NoReturn:
         build.later_cgroups = handover.entrance.later
         handover.entrance.join()
         build.proc = handover.proc
+        build.init = handover.init
+        build.entered_pid_namespace = handover.entered_pid_namespace
         build.namespaces = handover.namespaces
         build.opened = handover.opened
         posix.umask(0)
@@ -141,16 +146,9 @@ def _fail(up: int, text: str) -> None:
 
 def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
     """Compile the launch program, now that the program can be found, and execute init with it."""
-    launch = LaunchProgram(handover.up)
     last_mile = handover.last_mile
     trace = handover.trace
-    launch.stamp_into(trace.stamps)
-    launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
-    # Forgotten since the effective gid changed; later, the end of the pipe tells as well.
-    launch.call("die with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
-    if last_mile is None:
-        _compile_without_process(launch, handover)
-    else:
+    if last_mile is not None:
         process = last_mile.process
         last_mile.entered_cwd = entered_cwd
         root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
@@ -161,84 +159,16 @@ def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
         uid = (process.get("user") or {}).get("uid", 0)
         last_mile.environment = with_home(root, list(last_mile.environment), uid, handover.proc)
         posix.close(root)
-        _compile(launch, handover, last_mile)
-    program = launch_fd(launch.encode())
-    # These are init's from here on; it marks them close-on-exec again.
-    for descriptor in (handover.up, handover.down, handover.start_fifo, handover.result_fifo):
-        posix.set_inheritable(descriptor, True)
-    if last_mile is not None:
-        if last_mile.hooks[1] >= 0:
-            posix.set_inheritable(last_mile.hooks[1], True)
-        if last_mile.label_writes:
-            posix.set_inheritable(handover.proc, True)
+        # These are init's from here on; the rest of what is open is not.
         for descriptor in range(3, 3 + last_mile.preserved):
             posix.set_inheritable(descriptor, True)
+    programs = compile_init(handover)
     if trace.on:
-        posix.set_inheritable(trace.stamps, True)
-        trace.expect(launch.stamped)
+        trace.expect(programs[0].stamped)
+    launch = [launch_fd(program.encode()) for program in programs]
     trace.mark("find the program, compile the launch program")
     _give_up_effective_gid()
-    execute_init(handover.init, program)
-
-
-def _compile(launch: LaunchProgram, handover: Handover, last_mile: LastMile) -> None:
-    pid = posix.getpid()
-    if last_mile.preserved_listen:
-        # sd_listen_fds(3): the descriptors are for the process with this number.
-        kept = [entry for entry in last_mile.environment if not entry.startswith("LISTEN_PID=")]
-        last_mile.environment = [*kept, f"LISTEN_PID={pid}"]
-    if last_mile.hooks[0]:
-        created = handover.state.replace(b'"status":"creating"', b'"status":"created"', 1)
-        state = files.memory_file("hook-stdin", with_pid(created, pid))
-        last_mile.hooks = (last_mile.hooks[0], state)
-    last_mile.proc = handover.proc
-    last_mile.add_limits(launch)
-    last_mile.add_labels(launch)
-    last_mile.add_preparation(launch)
-    last_mile.add_session(launch)
-    last_mile.add_privileges(launch, handover.up, handover.down)
-    last_mile.add_checks(launch)
-    if not handover.held:
-        last_mile.add_permission_check(launch)
-    _keep_descriptors(launch, last_mile.preserved)
-    _wait_for_start(launch, handover)
-    last_mile.add_execution(launch, handover.result_fifo)
-
-
-def _compile_without_process(launch: LaunchProgram, handover: Handover) -> None:
-    launch.reset_signals()
-    _keep_descriptors(launch, 0)
-    _wait_for_start(launch, handover)
-    launch.execute(NO_PROCESS, "/nonexistent", [""], [])
-
-
-def _keep_descriptors(launch: LaunchProgram, preserved: int) -> None:
-    launch.cloexec_from(3 + preserved)
-    for descriptor in range(3, 3 + preserved):
-        launch.call(f"keep descriptor {descriptor}", "fcntl", descriptor, 2, 0)
-
-
-def _wait_for_start(launch: LaunchProgram, handover: Handover) -> None:
-    """Wait until the runtime has written everything down, then for the start.
-
-    If the runtime dies first, the pipe ends, and so does init. With its leave to go on
-    the container lives on its own.
-    """
-    if handover.held:
-        # Set anew, as the change of ids has undone it (PR_SET_PDEATHSIG(2const)).
-        launch.call("end with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
-        ignored = launch.blob(pack("=4Q", _SIG_IGN, 0, 0, 0))
-        # The kernel collects the children of who ignores this (wait(2), NOTES).
-        label = "let the kernel collect orphans"
-        launch.call(label, "rt_sigaction", p.SIGCHLD, ignored, 0, _SIGSET_SIZE)
-    else:
-        launch.call("outlive the runtime", "prctl", p.PR_SET_PDEATHSIG, 0, 0, 0, 0)
-    launch.call("report that the container is ready", "write", handover.up, launch.blob(READY), 1)
-    launch.await_byte("wait until the container is on record", handover.down)
-    launch.report_to(handover.result_fifo)
-    launch.call("close the pipe", "close", handover.up)
-    launch.call("close the pipe", "close", handover.down)
-    launch.await_byte("wait for the start", handover.start_fifo)
+    execute_init(handover.init, *launch)
 
 
 def _give_up_effective_gid() -> None:

@@ -4,7 +4,8 @@ No Python ever runs inside the container. The runtime looks everything up from
 outside, through descriptors of the container's root; a child of it becomes
 init at once, in the host's namespaces, and init enters the container, drops
 what it must not have, and only then shows itself in the container's pid
-namespace.
+namespace: with the program's own descriptors and nothing else. It has no pipe to
+say how that went; process/shared_page.py tells how the runtime hears of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pyrunc.container import state as states
 from pyrunc.container.exec_process import ExecOptions, passed_over, process_of
 from pyrunc.container.pid_file import write_pid_file
 from pyrunc.container.prepared_process import prepare
-from pyrunc.container.seen import differing_namespaces, id_mapping, outside, own_pid
+from pyrunc.container.seen import differing_namespaces, id_mapping, outside
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
@@ -32,6 +33,7 @@ from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.namespaces import FLAGS
 from pyrunc.process.program import can_enter, find_program, give_stdio, with_home
 from pyrunc.process.seal import launch_fd, sealed_init
+from pyrunc.process.shared_page import failure_in, make_page, sibling_in, why_not_executed
 from pyrunc.security import capabilities
 
 TYPE_CHECKING = False
@@ -117,6 +119,10 @@ class _Execution:
         self.options = options
         self.passed = passed(options.preserve_fds)
         self._descriptors: list[int] = []
+        #: Shared with init (process/shared_page.py).
+        self.page = -1
+        #: What the calls in the container's pid namespace are called.
+        self._labels: list[str] = []
         #: Set by the runtime, as the process would lose it on its way into the pid namespace.
         self._late_scheduler: Scheduler | None = None
         self.spec = entry.load_config()
@@ -192,15 +198,16 @@ class _Execution:
             entrance = self._open_entrance()
             born = entrance.birthplace >= 0
             inherited += entrance.descriptors()
-            program = self._launch_program(up_write, down_read, entrance)
-            inherited.append(program)
-            for descriptor in (*inherited, self.pidfd):
+            self.page = self._keep(make_page())
+            programs = self._launch_programs(up_write, down_read, entrance)
+            inherited += programs
+            for descriptor in (*inherited, self.page, self.pidfd):
                 posix.set_inheritable(descriptor, True)
             init = self._keep(sealed_init())
             self.settings.trace.mark("compile the launch program")
             stage = posix.posix_spawn(
                 f"/proc/self/fd/{init}",
-                ["pyrunc-init", str(program)],
+                ["pyrunc-init", *map(str, programs)],
                 {},
                 file_actions=[(posix.POSIX_SPAWN_DUP2, slave, n) for n in (0, 1, 2)]
                 if slave >= 0
@@ -242,37 +249,49 @@ class _Execution:
 
     def _follow(self, stage: int, up: int, down: int, relay: Relay) -> int:
         """Answer the stage until the program is executed; return its pid."""
-        spawns = "pid" in self.namespaces
-        # Its number is the second thing that a process without a pid namespace waits for.
-        told = b"" if spawns or not self.passed.announced else own_pid(stage)
-        leave = channel.GO_ON + told
-        _answer(down, channel.GO_ON if self.last_mile.notifies else leave)
-        message = self._next(up, stage, relay)
-        if self.last_mile.notifies and message[:1] == channel.LISTENER:
-            self._send_listener(stage, channel.descriptor_in(message))
-            _answer(down, leave)
+        _answer(down, channel.GO_ON)
+        if self.last_mile.notifies:
             message = self._next(up, stage, relay)
-        pid = stage
-        if spawns and message and parse_failure(message) is None:
-            # The stage has brought forth the process, our child as well, and ends.
-            pid = unpack("=i", message[:4])[0]
-            posix.waitpid(stage, 0)
-            if self._late_scheduler and len(message) == 4:
-                self._set_scheduler(pid, self._late_scheduler)
+            if message[:1] == channel.LISTENER:
+                self._send_listener(stage, channel.descriptor_in(message))
                 _answer(down, channel.GO_ON)
-            if self.passed.announced and len(message) == 4:
-                _answer(down, own_pid(pid))
-            message = message[4:] or self._next(up, pid, relay)
-        elif spawns and not message:
-            status = p.exit_status(posix.waitpid(stage, 0)[1])
-            raise Error(
-                "exec failed: unable to start container process: "
-                f"init died (exit status {status}; was it killed, or out of memory?)"
-            )
+            elif message:
+                posix.waitpid(stage, 0)
+                raise _start_failed(message)
+        if "pid" in self.namespaces:
+            return self._follow_inside(stage, down, relay)
+        message = self._next(up, stage, relay)
         if message:
-            posix.waitpid(pid, 0)
+            posix.waitpid(stage, 0)
             raise _start_failed(message)
+        return stage
+
+    def _follow_inside(self, stage: int, down: int, relay: Relay) -> int:
+        """Wait until the stage's sibling in the pid namespace runs the program; return its pid."""
+        pidfd = self._keep(p.pidfd_open(stage))
+        self._wait({pidfd: p.POLLIN}, stage, relay)
+        status = p.exit_status(posix.waitpid(stage, 0)[1])
+        pid = sibling_in(self.page)
+        if not pid:
+            died = f"init died (exit status {status}; was it killed, or out of memory?)"
+            raise _not_started(failure_in(self.page) or died)
+        if self._late_scheduler:
+            self._set_scheduler(pid, self._late_scheduler)
+            _answer(down, channel.GO_ON)
+            # Nobody reads from the pipe once it has executed or ended.
+            self._wait({down: 0}, pid, relay)
+        if problem := why_not_executed(pid, self._labels):
+            raise _not_started(problem)
         return pid
+
+    def _wait(self, watched: dict[int, int], pid: int, relay: Relay) -> None:
+        """Wait for what is ``watched``; a signal meanwhile (a container may freeze) ends it all."""
+        while not p.poll_for({**watched, relay.signals: p.POLLIN}).keys() & watched.keys():
+            if signal := relay.interrupted():
+                for number in {pid, sibling_in(self.page)} - {0}:
+                    posix.kill(number, p.SIGKILL)
+                    posix.waitpid(number, 0)
+                raise Error(f"exec failed: interrupted by signal {signal}")
 
     def _set_scheduler(self, pid: int, scheduler: Scheduler) -> None:
         try:
@@ -280,17 +299,12 @@ class _Execution:
         except Error as error:
             posix.kill(pid, p.SIGKILL)
             posix.waitpid(pid, 0)
-            raise Error(f"exec failed: unable to start container process: {error}") from None
+            raise _not_started(str(error)) from None
 
     def _next(self, up: int, pid: int, relay: Relay) -> bytes:
-        """Return the next message; a signal meanwhile (the container may be paused) ends it all."""
-        while True:
-            ready = p.poll((up, relay.signals))
-            if up in ready:
-                return posix.read(up, 4096)
-            if signal := relay.interrupted():
-                posix.kill(pid, p.SIGKILL)
-                raise Error(f"exec failed: interrupted by signal {signal}")
+        """Return the next message, or nothing at the end."""
+        self._wait({up: p.POLLIN}, pid, relay)
+        return posix.read(up, 4096)
 
     def _send_listener(self, stage: int, number: int) -> None:
         from pyrunc.container.listener import send_listener
@@ -308,8 +322,10 @@ class _Execution:
             posix.waitpid(stage, 0)
             raise
 
-    def _launch_program(self, up: int, down: int, entrance: Entrance) -> int:
+    def _launch_programs(self, up: int, down: int, entrance: Entrance) -> list[int]:
+        """Compile what init does unseen and, when it enters a pid namespace, what it does there."""
         last_mile = self.last_mile = self._last_mile()
+        spawns = "pid" in self.namespaces
         affinity = self.process.get("execCPUAffinity") or {}
         trace = self.settings.trace
         launch = LaunchProgram(up)
@@ -319,14 +335,18 @@ class _Execution:
             add_cpu_affinity(launch, affinity["initial"])
         if entrance.birthplace >= 0:
             launch.spawn_into("go on in the container's cgroup", up, entrance.birthplace)
+        if spawns:
+            launch.share(self.page)
         for path, tasks in entrance.tasks:
             launch.call(f"join cgroup {path}", "write", tasks, MYSELF, len(MYSELF))
         launch.await_byte("wait to be in the container's cgroup", down)
         scheduler = last_mile.scheduler
-        if scheduler and "pid" in self.namespaces and lost_by_fork(scheduler):
+        if scheduler and spawns and lost_by_fork(scheduler):
             self._late_scheduler, last_mile.scheduler = scheduler, None
         last_mile.add_limits(launch)
         last_mile.add_labels(launch)
+        # The caller's terminal is not to be reached through a process of ours.
+        launch.call("leave the caller's session", "setsid", ignore=True)
         flags = 0
         for kind in self.namespaces:
             flags |= FLAGS[kind]
@@ -334,26 +354,52 @@ class _Execution:
             launch.call("join the container's namespaces", "setns", self.pidfd, flags)
         if "mount" not in self.namespaces:
             self._change_root(launch)
+        self._add_closing(launch, up, down, spawns=spawns)
         if can_enter(self.root, self.process["cwd"]):
             last_mile.add_cwd(launch)
         last_mile.add_preparation(launch)
         last_mile.add_privileges(launch, up, down)
-        if "pid" in self.namespaces:
-            launch.spawn("enter the container's pid namespace", up)
+        last_mile.add_late_cwd(launch)
+        inside = launch
+        if spawns:
+            if last_mile.notifies:
+                launch.call("close the pipe", "close", up)
+                if not self._late_scheduler:
+                    launch.call("close the pipe", "close", down)
+            inside = LaunchProgram()
+            until_executed = not self._late_scheduler
+            doing = f"enter the container's pid namespace{launch.remark}"
+            inside.spawn(doing, until_executed=until_executed)
         if self._late_scheduler:
-            launch.await_byte("wait for the scheduling policy", down)
+            inside.await_byte("wait for the scheduling policy", down)
         if last_mile.preserved_listen:
-            # sd_listen_fds(3): only now is there a pid, which the runtime looks up.
-            number = launch.string(_LISTEN_PID) + len("LISTEN_PID=")
-            launch.call("learn the own pid", "read", down, number, 10)
-        last_mile.add_session(launch)
-        last_mile.add_checks(launch)
-        launch.cloexec_from(3 + last_mile.preserved)
-        last_mile.add_execution(launch)
+            # sd_listen_fds(3): only now is there a pid.
+            number = inside.string(_LISTEN_PID) + len("LISTEN_PID=")
+            inside.own_pid(number, b"\0")
+        last_mile.add_session(inside)
+        last_mile.add_execution(inside)
+        self._labels = inside.describe()
         if trace.on:
             posix.set_inheritable(trace.stamps, True)
             trace.expect(launch.stamped)
-        return launch_fd(launch.encode())
+        programs = [launch] if inside is launch else [launch, inside]
+        return [launch_fd(program.encode()) for program in programs]
+
+    def _add_closing(self, launch: LaunchProgram, up: int, down: int, *, spawns: bool) -> None:
+        """From here on there are the program's descriptors, and what leads to the runtime.
+
+        The latter goes before the container can see the process. Without a pid namespace of its
+        own the container sees it all the time, as it sees everything of the host.
+        """
+        passed = range(3, 3 + self.last_mile.preserved)
+        if spawns:
+            launch.stamp_into(-1)
+            pipes = [up, down] if self.last_mile.notifies else []
+            if self._late_scheduler:
+                pipes.append(down)
+        else:
+            pipes = [up, down, self.settings.trace.stamps]
+        launch.close_others(3, passed, pipes)
 
     def _change_root(self, launch: LaunchProgram) -> None:
         """Enter the container's root where no mount namespace does it: it is only chrooted.
@@ -364,7 +410,6 @@ class _Execution:
         doing = "change to the container's root"
         launch.call(doing, "fchdir", self.root)
         launch.call(doing, "chroot", ".")
-        launch.call(doing, "close", self.root)
 
     def _last_mile(self) -> LastMile:
         process = self.process
@@ -482,8 +527,11 @@ class _Execution:
 def _start_failed(message: bytes) -> Error:
     """Return the error for init's last message, or for none."""
     failure = parse_failure(message)
-    detail = describe_failure(failure) if failure else "init died"
-    return Error(f"exec failed: unable to start container process: {detail}")
+    return _not_started(describe_failure(failure) if failure else "init died")
+
+
+def _not_started(why: str) -> Error:
+    return Error(f"exec failed: unable to start container process: {why}")
 
 
 def _answer(down: int, message: bytes) -> None:

@@ -35,13 +35,3 @@ def outside(mapping: list[tuple[int, int, int]], number: int) -> int:
         if inside <= number < inside + count:
             return first + number - inside
     return -1
-
-
-def own_pid(pid: int) -> bytes:
-    """Return the number that the process ``pid`` has in its own pid namespace, as ten bytes."""
-    try:
-        status = files.read_file(f"/proc/{pid}/status")
-    except OSError:
-        status = b""
-    numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
-    return (numbers[-1] if numbers else b"").ljust(10, b"\0")

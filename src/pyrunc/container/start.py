@@ -11,7 +11,7 @@ from pyrunc.errors import Error, HookFailed, NotFound, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process.channel import EXECUTING, GO_ON
-from pyrunc.process.failure import START_HOOK, describe_failure, parse_failure
+from pyrunc.process.failure import START_HOOK, describe_failure, parse_failure, printed_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pyrunc.container.store import Entry, Record
     from pyrunc.process.guard import Signals
     from pyrunc.process.notify import Proxy
+
+#: More than any record that init writes; a tracer in the container could write for ever.
+_LONGEST_ANSWER = 4096
 
 
 def start(settings: Settings, container_id: str) -> None:
@@ -114,17 +117,18 @@ def release(entry: Entry, signals: Signals | None = None) -> None:
         posix.close(go)
         if signals is not None:
             _wait_for_answer(entry, result, signals)
-        answer = files.read_all(result)
+        answer = files.read_all(result, _LONGEST_ANSWER)
     except OSError as error:
         raise Error(f"cannot start container {entry.id}: {reason(error)}") from None
     finally:
         if result >= 0:
             posix.close(result)
-    failure = parse_failure(answer.removeprefix(EXECUTING))
+    record = answer.removeprefix(EXECUTING)
+    failure = parse_failure(record)
     if failure is not None:
         text = describe_failure(failure)
         if text.startswith(START_HOOK):
-            raise HookFailed(text)
+            raise HookFailed(text + printed_in(record))
         raise Error(f"unable to start container process: {text}")
     if not answer:
         raise Error(

@@ -73,21 +73,18 @@ FSCONFIG_MAXIMUM = 255
 _PAGE: int = posix.sysconf("SC_PAGE_SIZE")
 
 
-def new_filesystem(kind: str, source: str, options: tuple[str, ...], attributes: int) -> int:
+def new_filesystem(
+    kind: str, source: str, options: tuple[str, ...], attributes: int, context: int = -1
+) -> int:
     """Make a file system of type ``kind`` and return its mount, attached nowhere yet.
 
     :param options: ``key`` or ``key=value``, each at most FSCONFIG_MAXIMUM bytes.
     :param attributes: ``MOUNT_ATTR_*``.
+    :param context: what fsopen(2) has given already; it is closed afterwards.
     :raises OSError: with the kernel's own explanation where it gives one.
     """
-    try:
-        context = syscall(SYS["fsopen"], cstring(kind), FSOPEN_CLOEXEC)
-    except OSError as error:
-        if error.errno != ENODEV:
-            raise
-        # The errno's text, "no such device", is about something else (mount(2), ENODEV).
-        why = f'the kernel knows no file system "{kind}" (a slip, or a module that is not loaded)'
-        raise OSError(ENODEV, why) from None
+    if context < 0:
+        context = _open_filesystem(kind)
     try:
         try:
             if source:
@@ -117,6 +114,17 @@ def fit_fsconfig(options: Iterable[str]) -> bool:
 def fits_mount(options: str) -> bool:
     """Tell whether mount(2) takes all of the options."""
     return len(cstring(options)) <= _PAGE
+
+
+def _open_filesystem(kind: str) -> int:
+    try:
+        return syscall(SYS["fsopen"], cstring(kind), FSOPEN_CLOEXEC)
+    except OSError as error:
+        if error.errno != ENODEV:
+            raise
+        # The errno's text, "no such device", is about something else (mount(2), ENODEV).
+        why = f'the kernel knows no file system "{kind}" (a slip, or a module that is not loaded)'
+        raise OSError(ENODEV, why) from None
 
 
 def _configure(context: int, command: int, key: str, value: str | None) -> None:

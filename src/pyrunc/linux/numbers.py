@@ -9,6 +9,7 @@ import posix
 
 _X86 = {
     "getpid": 39,
+    "kill": 62,
     "clock_gettime": 228,
     "pwrite64": 18,
     "flock": 73,
@@ -74,6 +75,7 @@ _X86 = {
 }
 _ARM64 = {
     "getpid": 172,
+    "kill": 129,
     "clock_gettime": 113,
     "pwrite64": 68,
     "flock": 32,

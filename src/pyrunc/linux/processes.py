@@ -39,9 +39,12 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 POLLIN = 0x1
+POLLERR = 0x8
 POLLHUP = 0x10
 P_PIDFD = 3
 WEXITED = 4
+#: "Forked but didn't exec" (linux/sched.h), one of the flags in proc_pid_stat(5).
+_PF_FORKNOEXEC = 0x40
 
 
 def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
@@ -186,18 +189,34 @@ def is_running(pid: int, started: int) -> bool:
     return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
 
 
-def _stat_fields(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat from the state on (the third), or nothing."""
+def has_executed(pid: int) -> bool:
+    """Tell whether the process, a zombie or not, has executed a program since its birth."""
+    fields = _stat_fields(pid)
+    return bool(fields) and not int(fields[6]) & _PF_FORKNOEXEC
+
+
+def name_of(pid: int) -> bytes:
+    """Return the process's name (PR_SET_NAME), which is its own to choose; empty without one."""
+    line = _stat_line(pid)
+    return line[line.find(b"(") + 1 : line.rfind(b")")]
+
+
+def _stat_line(pid: int) -> bytes:
     try:
         descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            line = posix.read(descriptor, 4096)
+            return posix.read(descriptor, 4096)
         finally:
             posix.close(descriptor)
     except OSError:
-        return []
+        return b""
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the state on (the third), or nothing."""
+    line = _stat_line(pid)
     # The second field, the name, may hold spaces and parentheses.
-    return line[line.rindex(b")") + 2 :].split()
+    return line[line.rfind(b")") + 2 :].split() if line else []
 
 
 def status_of_zombie(pid: int) -> int:

@@ -113,6 +113,12 @@ def _mount(
     if kind == "proc" and not spaces.private("pid"):
         # In a pid namespace of its own it would show all processes of the host.
         stand_in = "/proc"
+    opener = None
+    if kind == "proc" and "pid" in spaces.joined:
+        # Imported here and not in the builder, which imports nothing.
+        from pyrunc.process.foreign_proc import ForeignProc
+
+        opener = ForeignProc(in_user_namespace=spaces.private("user"))
     return mount.MountFilesystem(
         index,
         kind,
@@ -124,6 +130,7 @@ def _mount(
         stand_in,
         read_only_later,
         layer_by_layer,
+        opener,
     )
 
 

@@ -51,7 +51,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     in_user_namespace = spaces.private("user")
     mount_steps, opened = plan_mounts(spec, bundle, spaces, facts, _base_propagation(spec))
     steps: list[Step] = []
-    if not spaces.needs_stage:
+    if spaces.is_born_inside:
         steps += [namespaces.JoinNamespace(kind, path) for kind, path in spaces.joined.items()]
         if "user" in spaces.new:
             steps.append(channel.AwaitRuntime("the id mappings"))

@@ -61,7 +61,8 @@ _MEANINGS = (
 def parse_failure(record: bytes) -> tuple[int, int, int, str] | None:
     """Take a failure record of init's apart: ``(index, errno, wait status, label)``.
 
-    None when it is not one.
+    To the wait status of a hook belongs what it printed (:func:`printed_in`). None when it is not
+    a record.
     """
     if len(record) < _FAILURE.size:
         return None
@@ -70,6 +71,14 @@ def parse_failure(record: bytes) -> tuple[int, int, int, str] | None:
         return None
     label = record[_FAILURE.size : _FAILURE.size + length].decode("utf-8", "replace")
     return index, code, detail, label
+
+
+def printed_in(record: bytes) -> str:
+    """Return what a failed hook had printed, the lines joined; nothing when that was nothing."""
+    length = _FAILURE.unpack_from(record)[4]
+    text = record[_FAILURE.size + length :].decode("utf-8", "replace")
+    lines = [line.strip() for line in text.split("\n") if line.strip("\0 \r")]
+    return f", output: {'; '.join(lines)}" if lines else ""
 
 
 def describe_failure(failure: tuple[int, int, int, str]) -> str:

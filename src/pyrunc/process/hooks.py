@@ -82,6 +82,6 @@ def container_hooks(hooks: Sequence[Hook], state: bytes) -> ContainerHooks:
 _PID_PLACE = b'"pid":0'
 
 
-def with_pid(state: bytes, pid: int) -> bytes:
+def with_pid(state: bytes, pid: int | str) -> bytes:
     """Return the compact state JSON with the pid as its reader sees it (runtime.md, "State")."""
-    return state.replace(_PID_PLACE, b'"pid":%d' % pid, 1)
+    return state.replace(_PID_PLACE, f'"pid":{pid}'.encode(), 1)

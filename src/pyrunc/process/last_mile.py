@@ -54,6 +54,7 @@ class LastMile:
         "environment",
         "filter_early",
         "give_stdio",
+        "hook_files",
         "hooks",
         "keep_groups",
         "keyring",
@@ -109,8 +110,9 @@ class LastMile:
         self.preserved_listen = False
         #: Which of stdin, stdout and stderr become the user's.
         self.give_stdio: Sequence[int] = ()
-        #: startContainer hooks with the descriptor of the state JSON.
-        self.hooks: tuple[Sequence[Hook], int] = ((), -1)
+        #: startContainer hooks, and the memory files that they read the state from and print to.
+        self.hooks: Sequence[Hook] = ()
+        self.hook_files: tuple[int, int] = (-1, -1)
         #: `run.oci.keep_original_groups`: leave the supplementary groups as the caller had them.
         self.keep_groups = False
 
@@ -189,51 +191,67 @@ class LastMile:
             program.drop_capabilities(self.dropped)
         for label, name, *arguments in self.capability_calls[0]:
             program.call(str(label), str(name), *arguments)
-        if self.seccomp and not self.no_new_privileges:
-            # Only CAP_SYS_ADMIN may load a filter without no_new_privs (seccomp(2)).
-            self._add_seccomp(program, up, down)
         if not self.keep_groups:
             gids = pack(f"={len(groups)}I", *groups) if groups else 0
             # Not all: the report of a failure is one message of a pipe.
             label = " ".join((SET_GROUPS, *map(str, groups[:20])))
             program.call(label, "setgroups", len(groups), gids, ignore=not groups)
         program.call(f"set gid {gid}", "setresgid", gid, gid, gid)
-        program.call(f"set uid {uid}", "setresuid", uid, uid, uid)
+        # Only CAP_SYS_ADMIN may load a filter without no_new_privs (seccomp(2)). What comes after
+        # it has to be in the filter: as little as can be.
+        before = self.seccomp is not None and not self.no_new_privileges
+        if uid == 0:
+            program.call("set uid 0", "setresuid", 0, 0, 0)
+        if before:
+            self._add_seccomp(program, up, down)
+            program.remark = ", with the filter of linux.seccomp in force"
+        if uid:
+            program.call(f"set uid {uid}", "setresuid", uid, uid, uid)
         for label, name, *arguments in self.capability_calls[1]:
             program.call(str(label), str(name), *arguments)
+        # A change of ids makes a process dumpable or not as the sysctl says; while it
+        # waits, init must not be, whoever it runs as now.
+        program.call("stay undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0, ignore=before)
         if self.no_new_privileges:
             program.call("set no_new_privs", "prctl", p.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             if self.seccomp and not self._filters_last:
                 self._add_seccomp(program, up, down)
-        # A change of ids makes a process dumpable or not as the sysctl says; while it
-        # waits, init must not be, whoever it runs as now.
-        program.call("stay undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+                program.remark = ", with the filter of linux.seccomp in force"
 
     def add_cwd(self, program: LaunchProgram) -> None:
         """Enter the working directory: as root of the container if that may, else as the user."""
-        cwd = self.process.get("cwd") or "/"
-        program.call(f"chdir to cwd ({cwd!r}) set in config.json", "chdir", cwd)
+        program.call(f"chdir to cwd ({self._cwd!r}) set in config.json", "chdir", self._cwd)
         self.entered_cwd = True
+        self.add_cwd_check(program)
 
-    def add_checks(self, program: LaunchProgram) -> None:
-        """As the user it will be: is the working directory inside, can the program be executed?"""
+    def add_cwd_check(self, program: LaunchProgram) -> None:
+        """Is the working directory, once it is entered, inside the root (CVE-2024-21626)?"""
+        if self.entered_cwd:
+            program.check_cwd(f"find the cwd {self._cwd!r} inside the root file system")
+
+    def add_late_cwd(self, program: LaunchProgram) -> None:
+        """As the user it will be: enter the working directory that root could not."""
         if not self.entered_cwd:
             self.add_cwd(program)
-        cwd = self.process.get("cwd") or "/"
-        program.check_cwd(f"find the cwd {cwd!r} inside the root file system")
+
+    @property
+    def _cwd(self) -> str:
+        return self.process.get("cwd") or "/"
 
     def add_permission_check(self, program: LaunchProgram) -> None:
         """As the user it will be: may the program be executed? `start` would find out late."""
         label = f'exec: "{self.process["args"][0]}"'
+        program.remark = ""
         if self.seccomp is None or self._filters_last:
             program.call(label, "faccessat2", _AT_FDCWD, self.program, _X_OK, _AT_EACCESS)
             return
-        # The filter is in force, and may not know the call of Linux 5.8. The old one
+        # The filter is in force, and may not know the call of Linux 5.8, or neither. The old one
         # answers without the capabilities that a user other than root may have.
         user = self.process.get("user") or {}
         effective = (self.process.get("capabilities") or {}).get("effective") or ()
         if not user.get("uid", 0) or "CAP_DAC_OVERRIDE" not in effective:
-            program.call(label, "faccessat", _AT_FDCWD, self.program, _X_OK)
+            arguments = (_AT_FDCWD, self.program, _X_OK)
+            program.call(label, "faccessat", *arguments, may_be_forbidden=True)
 
     def add_execution(self, program: LaunchProgram, announce_to: int = -1) -> None:
         """The startContainer hooks, the filter, the program.
@@ -241,24 +259,36 @@ class LastMile:
         :param announce_to: takes EXECUTING right before the filter and the program, so that
             an init that was killed is not taken for one that executed the program.
         """
-        hooks, state = self.hooks
-        for index, hook in enumerate(hooks):
-            program.hook(
-                f"{START_HOOK} #{index}: {hook['path']}",
-                hook["path"],
-                hook.get("args") or [hook["path"]],
-                hook.get("env") or [],
-                state,
-                hook.get("timeout") or 0,
-            )
+        if self.hooks:
+            self._add_hooks(program)
         if announce_to >= 0:
             label = "tell that the program is executed"
-            program.call(label, "write", announce_to, program.blob(EXECUTING), len(EXECUTING))
+            program.call(label, "write", announce_to, EXECUTING, len(EXECUTING))
         if self.seccomp and self._filters_last:
             self._add_seccomp(program, -1, -1)
         program.execute(
             f"exec {self.program}", self.program, self.process["args"], self.environment
         )
+
+    def _add_hooks(self, program: LaunchProgram) -> None:
+        """The startContainer hooks, confined as the program will be."""
+        seccomp = None
+        if self.seccomp and self._filters_last:
+            # Init itself does without it for as long as it has hooks to wait for.
+            seccomp = program.seccomp_filter(
+                self.seccomp.flags, program.sock_fprog(self.seccomp.bpf)
+            )
+        for index, hook in enumerate(self.hooks):
+            environment = hook.get("env")
+            program.hook(
+                f"{START_HOOK} #{index}: {hook['path']}",
+                hook["path"],
+                hook.get("args") or [hook["path"]],
+                self.environment if environment is None else environment,
+                *self.hook_files,
+                timeout=hook.get("timeout") or 0,
+                seccomp=seccomp,
+            )
 
     def _add_seccomp(self, program: LaunchProgram, up: int, down: int) -> None:
         assert self.seccomp is not None
@@ -276,6 +306,8 @@ class LastMile:
         program.call(label, "seccomp", *arguments, filter_program, store=message + 8)
         program.call("hand over the seccomp listener", "write", up, message + 7, 5)
         program.await_byte("wait until the seccomp listener is taken", down)
+        # With it, whoever can trace this process could answer for the agent.
+        program.call("close the seccomp listener", "close", message + 8, indirect=True)
 
 
 def session_keyring(container_id: str) -> str:

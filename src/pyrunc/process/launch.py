@@ -1,6 +1,6 @@
 """The launch program: what Python decides and init carries out.
 
-The format and the kinds of entries are described in ``init/init.c``; this is
+The format and the kinds of entries are described in ``init/launch.h``; this is
 their other half. Addresses are not known yet, so everything that must hold one
 is written as an offset into the file and listed for relocation.
 """
@@ -17,9 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CALL, _AWAIT, _REPORT_TO, _RESET_SIGNALS, _CLOEXEC_FROM = range(5)
-_SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC, _DROP_CAPABILITIES = range(5, 11)
+_CALL, _AWAIT, _AWAIT_LIVING, _REPORT_TO, _RESET_SIGNALS, _CLOSE_OTHERS, _SHARE = range(7)
+_SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC, _DROP_CAPABILITIES, _OWN_PID = range(7, 14)
 _IGNORE = 1
+_INDIRECT = 2
+_MAY_BE_FORBIDDEN = 4
+_CLOEXEC_TOO = 1 << 31
 #: What asks a process to end (signal(7)): SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGTERM.
 _ENDING_SIGNALS = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 15
 _CLOCK_REALTIME = 0
@@ -33,6 +36,8 @@ _MASK = (1 << 64) - 1
 #: Arguments that are numbers: the kernel looks at the lower half of most (`int`, `uid_t`), where
 #: a larger one would come out as another.
 _LEAST, _MOST = -(1 << 31), (1 << 32) - 1
+#: Room for any pid (PID_MAX_LIMIT is 4,194,304).
+PID_WIDTH = 10
 
 
 class Pointer(int):
@@ -53,6 +58,8 @@ class LaunchProgram:
     def __init__(self, report: int = -1) -> None:
         """``report`` is the descriptor that takes a failure record, or -1."""
         self._report = report
+        #: What is added to the labels of calls: under which circumstances they are made.
+        self.remark = ""
         self._blobs = bytearray()
         #: Offsets among the blobs of cells that hold pointers.
         self._blob_relocations: list[int] = []
@@ -108,22 +115,32 @@ class LaunchProgram:
         ignore: bool = False,
         store: Pointer | None = None,
         store_in_next: bool = False,
+        indirect: bool = False,
+        may_be_forbidden: bool = False,
     ) -> int:
         """Add the system call ``name``; ``bytes`` and ``str`` are passed by address.
 
         :param ignore: go on when it fails.
         :param store: where its result goes (8 bytes).
         :param store_in_next: let its result be the first argument of the next entry.
+        :param may_be_forbidden: go on when a seccomp filter does not let it be made.
+        :param indirect: the first argument is where the call's is, in 8 bytes.
         :raises Error: when a number does not fit in 32 bits.
         """
         target = -1 if store is None else int(store)
+        flags = (_IGNORE if ignore else 0) | (_INDIRECT if indirect else 0)
+        flags |= _MAY_BE_FORBIDDEN if may_be_forbidden else 0
         if store_in_next:
             target = -2
-        return self._add(label, _CALL, arguments, SYS[name], _IGNORE if ignore else 0, target)
+        return self._add(label + self.remark, _CALL, arguments, SYS[name], flags, target)
 
     def await_byte(self, label: str, descriptor: int) -> int:
         """Wait for one byte; end without a word if the other side goes away."""
         return self._add(label, _AWAIT, (descriptor,))
+
+    def await_living(self, label: str, descriptor: int, peer: int) -> int:
+        """Wait for one byte, while somebody reads from the fifo ``peer``; else end."""
+        return self._add(label, _AWAIT_LIVING, (descriptor, peer))
 
     def report_to(self, descriptor: int) -> int:
         """From here on send failure records to ``descriptor``."""
@@ -140,13 +157,33 @@ class LaunchProgram:
         """Drop those with a bit in ``mask`` from the bounding set (PR_CAPBSET_DROP)."""
         return self._add("drop capabilities from the bounding set", _DROP_CAPABILITIES, (mask,))
 
-    def cloexec_from(self, descriptor: int) -> int:
-        """Let all descriptors from this one on end at the next execve."""
-        return self._add("close descriptors", _CLOEXEC_FROM, (descriptor,))
+    def close_others(self, first: int, kept: Sequence[int], until_executed: Sequence[int]) -> int:
+        """Close all descriptors from ``first`` on but for ``kept`` and ``until_executed``.
 
-    def spawn(self, label: str, pid_to: int) -> int:
-        """Go on in a new process, the sibling of this one, whose pid is written to ``pid_to``."""
-        return self._add(label, _SPAWN, (pid_to,))
+        The latter end at the next execve. Those below zero stand for nothing.
+        """
+        numbers = {n: n for n in kept if n >= first}
+        numbers |= {n: n | _CLOEXEC_TOO for n in until_executed if n >= first}
+        listed = [numbers[n] for n in sorted(numbers)]
+        array = Struct(f"<{len(listed)}I").pack(*listed)
+        label = "close the descriptors of others"
+        return self._add(label, _CLOSE_OTHERS, (first, array, len(listed)))
+
+    def share(self, page: int) -> int:
+        """Map the memory file ``page`` (process/shared_page.py) and say there what fails."""
+        return self._add("share a page with the runtime", _SHARE, (page,))
+
+    def spawn(self, label: str, *, until_executed: bool) -> int:
+        """Go on in a new process, the sibling of this one, whose pid is in the shared page.
+
+        :param until_executed: this process ends only when the other has executed its program or
+            has ended; else at once.
+        """
+        return self._add(label, _SPAWN, (int(until_executed),))
+
+    def own_pid(self, place: Pointer, filling: bytes) -> int:
+        """Write the own pid to the :data:`PID_WIDTH` bytes at ``place``, in decimal."""
+        return self._add("look up the own pid", _OWN_PID, (place, PID_WIDTH, filling[0]))
 
     def spawn_into(self, label: str, pid_to: int, cgroup: int) -> int:
         """Go on in a sibling that is born in a cgroup of v2, whose pid is written to ``pid_to``.
@@ -166,11 +203,24 @@ class LaunchProgram:
         args: Sequence[str],
         env: Sequence[str],
         stdin: int,
+        output: int,
         timeout: int,
+        seccomp: Pointer | None,
     ) -> int:
-        """Run a hook with the memory file ``stdin``; ``timeout`` in seconds, 0 for none."""
-        arguments = (self.string(path), self.strings(args), self.strings(env), stdin, timeout)
-        return self._add(label, _HOOK, arguments)
+        """Run a hook with the memory file ``stdin``; what it prints goes to the one ``output``.
+
+        :param timeout: in seconds, 0 for none.
+        :param seccomp: the filter that it gets (:meth:`seccomp_filter`).
+        """
+        strings = (self.string(path), self.strings(args), self.strings(env))
+        arguments = (*strings, stdin, timeout, 0 if seccomp is None else seccomp)
+        return self._add(label, _HOOK, arguments, output & _MASK)
+
+    def seccomp_filter(self, flags: int, program: Pointer) -> Pointer:
+        """Put a filter for a hook into the program: its flags, and what :meth:`sock_fprog` gave."""
+        pair = self.blob(_CELL.pack(flags) + _CELL.pack(program))
+        self._blob_relocations.append(pair + 8)
+        return pair
 
     def execute(self, label: str, path: str, args: Sequence[str], env: Sequence[str]) -> int:
         """Execute the program that all this was for."""

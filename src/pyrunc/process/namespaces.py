@@ -61,19 +61,32 @@ class Namespaces:
         return kind in self.new or kind in self.joined
 
     @property
+    def entered_by_builder(self) -> bool:
+        """Whether the builder enters and makes the namespaces itself, once it is born.
+
+        So it does when a pid namespace is joined. Only a child could be in that, and whoever is
+        there already could see a builder: a Python with the rights of the runtime. It is init's
+        last act to go there (container/init_program.py).
+        """
+        return "pid" in self.joined
+
+    @property
     def needs_stage(self) -> bool:
         """Whether a process between runtime and builder must prepare the ground.
 
-        A pid namespace can only be entered by a child, a user namespace must be
-        entered before what it is to own is made, and the clocks of a time
-        namespace are set before the first process is in it.
+        A user namespace must be entered before what it is to own is made, and the clocks of a
+        time namespace are set before the first process is in it.
         """
-        return (
-            "pid" in self.joined
-            or "user" in self.joined
+        return not self.entered_by_builder and (
+            "user" in self.joined
             or "time" in self.new
             or ("user" in self.new and bool(self.joined))
         )
+
+    @property
+    def is_born_inside(self) -> bool:
+        """Whether the builder is born in all new namespaces, and joins the rest in steps."""
+        return not self.entered_by_builder and not self.needs_stage
 
     def clone_flags(self) -> int:
         """Return ``CLONE_NEW*`` for the builder's birth.
@@ -152,21 +165,25 @@ class BecomeRoot(Step):
         return "become root of the user namespace"
 
     def apply(self, build: Build) -> None:
-        become_root()
+        become_root(visible=False)
         die_with_runtime(build.down)
 
 
-def become_root() -> None:
-    """Take uid and gid 0 where they are mapped; the capabilities are there already."""
+def become_root(*, visible: bool) -> None:
+    """Take uid and gid 0 where they are mapped; the capabilities are there already.
+
+    :param visible: whether somebody else may be in the user namespace: with CAP_SYS_PTRACE
+        there he could trace this process if it were dumpable (ptrace(2)).
+    """
     for call, arguments in (("setresgid", (0, 0, 0)), ("setresuid", (0, 0, 0))):
         try:
             syscall(SYS[call], *arguments)
         except OSError as error:
             if error.errno != 22:  # EINVAL: 0 is not mapped.
                 raise
-    # The change of ids made this process undumpable, and its /proc files root's: a
-    # runtime without root could no longer reach them. exec of init makes up for it.
-    p.prctl(p.PR_SET_DUMPABLE, 1)
+    # The change of ids made this process undumpable, and its /proc files root's: a runtime
+    # without root could no longer reach them, nor the hooks that it runs.
+    p.prctl(p.PR_SET_DUMPABLE, 0 if visible else 1)
 
 
 class SetHostname(Step):

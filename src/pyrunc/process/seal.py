@@ -73,13 +73,13 @@ def launch_fd(program: bytes) -> int:
     return descriptor
 
 
-def execute_init(init: int, program: int) -> None:
-    """Become init, with nothing but the launch program's descriptor as argument.
+def execute_init(init: int, *programs: int) -> None:
+    """Become init, with nothing but the launch programs' descriptors as arguments.
 
     :raises OSError: when the kernel will not execute it; otherwise this does not return.
     """
-    name, number = bytearray(b"pyrunc-init\0"), bytearray(cstring(str(program)))
-    vector = pack("=QQQ", address_of(name), address_of(number), 0)
+    words = [bytearray(cstring(word)) for word in ("pyrunc-init", *map(str, programs))]
+    vector = pack(f"={len(words) + 1}Q", *map(address_of, words), 0)
     no_environment = pack("=Q", 0)
     syscall(SYS["execveat"], init, b"\0", vector, no_environment, _AT_EMPTY_PATH)
     raise OSError(ENOENT, "execveat returned")

@@ -55,6 +55,8 @@ class MountFilesystem(Step):
     read_only_later: bool = False
     #: Of an overlay: its options with a layer in each, for when they are too long together.
     layer_by_layer: Callable[[Sequence[str]], tuple[str, ...]] | None = None
+    #: Opens the file system for mounting, as fsopen(2) does, where that takes more.
+    opener: Callable[[Build], int] | None = None
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -74,7 +76,7 @@ class MountFilesystem(Step):
             check_target(build.root, target, self.target, build.proc, proc_root=is_proc)
             if self.read_only_later:
                 attributes &= ~mounts.MOUNT_ATTR_RDONLY
-            mount = self._mount(target, data, attributes)
+            mount = self._mount(build, target, data, attributes)
             attached = mount < 0
             if attached:
                 mount = _reopen(build.root, self.target, target)
@@ -92,12 +94,17 @@ class MountFilesystem(Step):
         apply_propagation(mount, options)
         build.mounts[self.index] = mount
 
-    def _mount(self, target: int, data: tuple[str, ...], attributes: int) -> int:
+    def _mount(self, build: Build, target: int, data: tuple[str, ...], attributes: int) -> int:
         """Return the new mount, or -1 when it had to be attached by mount(2) already."""
         flags = self.options.filesystem_flags
         if attributes & mounts.MOUNT_ATTR_RDONLY:
             flags += ("ro",)
         label = mounts.context_option(self.label) if self.kind not in _LABELLED_LATER else ()
+        if self.opener is not None:
+            context = self.opener(build)
+            return mounts.new_filesystem(
+                self.kind, self.source, flags + data + label, attributes, context
+            )
         if self.options.iversion or not mounts.fit_fsconfig((self.source, *data, *label)):
             # mount(2) would split a label at its commas.
             whole = ",".join((*data, *(f'context="{self.label}"' for _ in label)))
