@@ -77,7 +77,7 @@ static int is_entry(const struct program *program, u32 index)
 		return 0;
 	if (op->flags & INDIRECT && !is_part(program, op->args[0], 8, 1))
 		return 0;
-	if (op->kind == CLOSE_OTHERS && !is_part(program, op->args[1], 4, op->args[2]))
+	if (op->kind == CLOSE_OTHERS && op->args[2] && !is_part(program, op->args[1], 4, op->args[2]))
 		return 0;
 	if (op->kind == OWN_PID && !is_part(program, op->args[0], 1, op->args[1]))
 		return 0;

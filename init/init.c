@@ -92,7 +92,7 @@ static void reset_signals(u64 ending)
 	for (int signal = 1; signal <= 64; signal++)
 		if (signal != SIGKILL && signal != SIGSTOP)
 			call(NR_rt_sigaction, signal,
-			     ending >> signal & 1 ? ended : usual, 0, 8);
+			     signal < 64 && ending >> signal & 1 ? ended : usual, 0, 8);
 	call(NR_rt_sigprocmask, 2, &none, 0, 8);
 }
 

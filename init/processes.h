@@ -8,6 +8,9 @@
 static s64 spawn(u64 until_executed, int *report)
 {
 	u64 flags = CLONE_PARENT | CLONE_PARENT_SETTID | (until_executed ? CLONE_VFORK : 0);
+
+	if (!shared)
+		return -EINVAL;
 	/* aarch64 swaps the last two arguments of clone(2); they are zero. */
 	s64 pid = call(NR_clone, flags | SIGCHLD, 0, &shared->pid, 0, 0);
 

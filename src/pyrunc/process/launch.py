@@ -165,7 +165,7 @@ class LaunchProgram:
         numbers = {n: n for n in kept if n >= first}
         numbers |= {n: n | _CLOEXEC_TOO for n in until_executed if n >= first}
         listed = [numbers[n] for n in sorted(numbers)]
-        array = Struct(f"<{len(listed)}I").pack(*listed)
+        array = Struct(f"<{len(listed)}I").pack(*listed) if listed else 0
         label = "close the descriptors of others"
         return self._add(label, _CLOSE_OTHERS, (first, array, len(listed)))
 
