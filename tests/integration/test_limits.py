@@ -44,6 +44,27 @@ def test_a_memory_limit_of_512_kib_runs_true(make_bundle, pyrunc):
     assert (done.code, done.stderr) == (0, "")
 
 
+def test_a_run_that_ends_for_want_of_memory_says_so(make_bundle, pyrunc):
+    """137 alone is what a SIGKILL of anybody's would give."""
+    bundle = make_bundle(args=["sh", "-c", "exec tail /dev/zero"])
+    bundle.linux["resources"]["memory"] = {"limit": 8 * MIB, "swap": 8 * MIB}
+    done = pyrunc.run(bundle)
+    assert done.code == 137
+    assert done.stderr.count("level=") == 1
+    assert "level=warning" in done.stderr
+    assert "has killed a process of it for want of memory, of which it may have" in done.stderr
+    assert str(8 * MIB) in done.stderr
+
+
+def test_a_run_that_is_killed_otherwise_says_nothing(make_bundle, pyrunc):
+    # In a pid namespace of its own, the first process takes no SIGKILL from within.
+    bundle = make_bundle(args=["sh", "-c", "kill -9 $$"])
+    bundle.without_namespace("pid")
+    bundle.linux["resources"]["memory"] = {"limit": 64 * MIB, "swap": 64 * MIB}
+    done = pyrunc.run(bundle)
+    assert (done.code, done.stderr) == (137, "")
+
+
 def test_a_container_over_its_memory_limit_has_an_oom_event_and_is_stopped(make_bundle, pyrunc):
     bundle = make_bundle(
         args=["sh", "-c", "while ! [ -e /go ]; do sleep 0.05; done; tail /dev/zero"]

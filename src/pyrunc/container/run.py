@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyrunc.container.create import Creation
 from pyrunc.container.delete import remove
-from pyrunc.container.start import start_entry, start_notify
+from pyrunc.container.start import start_entry, start_notify, warn_if_killed
 from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes as p
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pyrunc.container.settings import Settings
     from pyrunc.process.notify import Proxy
     from pyrunc.process.relay import Relay
+
+
+#: The exit status that stands for SIGKILL.
+_KILLED = 128 + p.SIGKILL
 
 
 def run(
@@ -38,6 +42,7 @@ def run(
     try:
         if detach:
             notify = _start(settings, creation)
+            warn_if_killed(settings, creation.entry, creation.record)
             if notify is not None:
                 notify.wait_until_ready(creation.pid, creation.record["startTime"])
             return 0
@@ -53,6 +58,10 @@ def run(
             settings.trace.collect()
             status = relay.wait(creation.pid, creation.pidfd, notify)
             settings.trace.mark("wait for the container to end")
+            if status == _KILLED:
+                from pyrunc.container.out_of_memory import warn_of_kills
+
+                warn_of_kills(settings, creation.entry, creation.record)
             # Still shielded: the signals were for the container, and it is gone.
             if not keep:
                 _remove(settings, creation, relay)

@@ -52,10 +52,19 @@ def start(settings: Settings, container_id: str) -> None:
         except HookFailed:
             _destroy(settings, entry, record)
             raise
+        warn_if_killed(settings, entry, record)
         if notify is not None:
             notify.wait_until_ready(record["pid"], record["startTime"])
     finally:
         entry.close()
+
+
+def warn_if_killed(settings: Settings, entry: Entry, record: Record) -> None:
+    """Say it when a program has ended by now, and the kernel had it for want of memory."""
+    if not p.is_running(record["pid"], record["startTime"]):
+        from pyrunc.container.out_of_memory import warn_of_kills
+
+        warn_of_kills(settings, entry, record)
 
 
 def start_notify(settings: Settings, entry: Entry) -> Proxy | None:
