@@ -33,11 +33,12 @@ dev:
 	@$(MAKE) -s -C init
 	@$(MAKE) -s -C launcher
 	@$(MAKE) -s -C syscall
+	@$(MAKE) -s -C freeze
 	@{ printf '#!%s\n' "$$($(PYTHON) -c 'import sys; print(sys.executable)')"; \
 	tail -n +2 launcher/pyrunc-python; } >build/bin/pyrunc-python
 	@chmod +x build/bin/pyrunc-python
 	@echo build/bin/pyrunc
 
 clean:
-	rm -rf build dist src/pyrunc/init/pyrunc-init src/pyrunc/linux/_syscall.abi3.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist src/pyrunc/init/pyrunc-init src/pyrunc/linux/*.abi3.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """The package's build: compiles what is native and names the wheel's platform.
 
-`init/init.c` and `syscall/syscall.c` become files of the package, `launcher/launcher.c` the
-command `pyrunc`. All need a C compiler ($CC, cc or gcc) and nothing else, no libc.
+`init/init.c`, `syscall/syscall.c` and `freeze/freeze.c` become files of the package, `launcher/*.c`
+the command `pyrunc`. All need a C compiler ($CC, cc or gcc) and nothing else, no libc.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _FLAGS = [
     *("-Wl,-z,noexecstack", "-Wl,-z,norelro", "-Wl,-z,max-page-size=4096", "-Wl,-s"),
 ]
 _PROGRAM = ("-fno-pie", "-no-pie", "-static")
+#: On x86_64 above the memory of an interpreter, which it may have to put back (docs/snapshot.md).
+_HIGH = ("-fpie", "-no-pie", "-static", "-Wl,-Ttext-segment=0x600000000000")
 _MODULE = ("-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,noseparate-code")
-_SYSCALL = "_syscall.abi3.so"
+_MODULES = ("syscall", "freeze")
 _MACHINES = ("x86_64", "aarch64")
 
 
@@ -47,14 +49,16 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
         root = Path(self.root)
         compiler = _compiler()
         built = root / "build"
-        _compile(compiler, _PROGRAM, root / "launcher/launcher.c", built / "bin/pyrunc")
+        launcher = (root / "launcher/launcher.c", root / "launcher/restore.c")
+        high = _HIGH if machine == "x86_64" else _PROGRAM
+        _compile(compiler, high, launcher, built / "bin/pyrunc")
         # In an editable installation the package stays where it is, so these have to be there too.
         package = root / "src/pyrunc" if version == "editable" else built / "package"
         for flags, source, target in (
             (_PROGRAM, "init/init.c", "init/pyrunc-init"),
-            (_MODULE, "syscall/syscall.c", f"linux/{_SYSCALL}"),
+            *((_MODULE, f"{name}/{name}.c", f"linux/_{name}.abi3.so") for name in _MODULES),
         ):
-            _compile(compiler, flags, root / source, package / target)
+            _compile(compiler, flags, [root / source], package / target)
             if version != "editable":
                 build_data["force_include"][str(package / target)] = f"pyrunc/{target}"
         if version != "editable":
@@ -77,7 +81,7 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
     def clean(self, versions: list[str]) -> None:
         """Remove what was compiled."""
         shutil.rmtree(Path(self.root) / "build", ignore_errors=True)
-        for name in ("init/pyrunc-init", f"linux/{_SYSCALL}"):
+        for name in ("init/pyrunc-init", *(f"linux/_{name}.abi3.so" for name in _MODULES)):
             (Path(self.root) / "src/pyrunc" / name).unlink(missing_ok=True)
 
 
@@ -138,15 +142,17 @@ def _compiler() -> list[str]:
     )
 
 
-def _compile(compiler: list[str], flags: Sequence[str], source: Path, target: Path) -> None:
+def _compile(
+    compiler: list[str], flags: Sequence[str], sources: Sequence[Path], target: Path
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Another build in the same tree must never see half a file.
     made = target.with_name(f".{target.name}.{os.getpid()}")
-    command = [*compiler, *_FLAGS, *flags, "-o", str(made), str(source)]
+    command = [*compiler, *_FLAGS, *flags, "-o", str(made), *map(str, sources)]
     try:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         made.replace(target)
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"cannot compile {source}: {shlex.join(command)}: {error}") from None
+        raise SystemExit(f"cannot compile {target.name}: {shlex.join(command)}: {error}") from None
     finally:
         made.unlink(missing_ok=True)

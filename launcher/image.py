@@ -9,21 +9,15 @@ tables of line numbers, another quarter, and 0.3 ms of a `run`: with --debug, wh
 may be shown, the launcher takes the modules' files instead.
 
 Layout: the finder (``image_finder.py``), the index, each after its length in 4
-bytes, little endian; the groups of modules, and between them the functions left for later.
-All in the marshal format of the interpreter. The index is a triple: {module: (file, is
-package, its group, its place there)}, ((offset, size) of each group), {module: what to load
-with it}.
+bytes, little endian; the groups of modules. All in the marshal format of the interpreter. The
+index is a triple: {module: (file, is package, its group, its place there)}, ((offset, size) of
+each group), {module: what to load with it}.
 
 Modules that the same commands need are one group, which is read at one go: the strings
 that they have in common are made once. A module is there as three things: the modules of
 the package that it imports, the names that it takes from them, and its code without these
 imports. Annotations of functions are left out, too. All of it together saves half of the
 time that the modules take.
-
-Of the functions in these modules the usual commands call two in three. The others are not loaded
-(0.5 ms of a `run`): ``called.txt`` lists those that are, as ``called.py`` has seen it, and
-whatever else is at the top of a module or a class is replaced by a stand-in that loads the
-function when it is called. A list that is out of date costs a little time and nothing else.
 """
 
 from __future__ import annotations
@@ -32,12 +26,10 @@ import __future__
 import ast
 import marshal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from types import CodeType
 
-#: "MODULE QUALIFIED_NAME" in each line.
-_CALLED = Path(__file__).with_name("called.txt")
 _CREATE = (
     "container.create", "cgroups.driver", "cgroups.host", "cgroups.paths", "cgroups.devices",
     "spec.process", "spec.linux", "spec.resources",
@@ -70,14 +62,7 @@ def image_name() -> str:
 def make_image(source: Path) -> bytes:
     """Return the image of the package below ``source`` (the directory that holds ``pyrunc``)."""
     files = {_module_name(path.relative_to(source)): path for path in source.glob("pyrunc/**/*.py")}
-    called: dict[str, set[str]] = {}
-    for line in _CALLED.read_text().splitlines():
-        module, name = line.split()
-        called.setdefault(module, set()).add(name)
-    modules = {
-        name: _Module(name, path, files.keys(), called.get(name))
-        for name, path in sorted(files.items())
-    }
+    modules = {name: _Module(name, path, files.keys()) for name, path in sorted(files.items())}
     index: dict[str, tuple[str, bool, int, int]] = {}
     places: list[tuple[int, int]] = []
     code = b""
@@ -85,11 +70,7 @@ def make_image(source: Path) -> bytes:
         for place, name in enumerate(group):
             path = f"/{files[name].relative_to(source)}"
             index[name] = (path, path.endswith("/__init__.py"), number, place)
-        entries = []
-        for name in group:
-            later = modules[name].later(index[name][0][1:])
-            entries.append((*modules[name].packed(index[name][0][1:]), len(code), len(later)))
-            code += later
+        entries = [modules[name].packed(index[name][0][1:]) for name in group]
         packed = marshal.dumps(tuple(entries))
         places.append((len(code), len(packed)))
         code += packed
@@ -115,10 +96,8 @@ def _module_name(relative: Path) -> str:
 class _Module:
     """A module's source, taken apart."""
 
-    def __init__(
-        self, name: str, path: Path, known: Collection[str], called: Collection[str] | None
-    ) -> None:
-        """``known`` are all modules, ``called`` the functions in use, or None for all of them."""
+    def __init__(self, name: str, path: Path, known: Collection[str]) -> None:
+        """``known`` are all modules."""
         self.tree = ast.parse(path.read_bytes())
         #: The package it is in, and the modules of ours that it imports when it runs, in order.
         self.needed = [name.rpartition(".")[0]] if "." in name else []
@@ -141,65 +120,10 @@ class _Module:
                 node.returns = None
             elif isinstance(node, ast.arg):
                 node.annotation = None
-        #: The functions that are loaded when they are called.
-        self._later: list[ast.FunctionDef] = []
-        if called is not None:
-            self._leave_for_later(self.tree.body, "", {*called, *_class_attributes(self.tree)})
-
-    def _leave_for_later(self, body: list[ast.stmt], prefix: str, called: Collection[str]) -> None:
-        """Replace functions by what stands for them: ``NAME = __later__(MODULE, NUMBER)``."""
-        names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
-        for place, node in enumerate(body):
-            if isinstance(node, ast.ClassDef):
-                self._leave_for_later(node.body, f"{prefix}{node.name}.", called)
-            elif (
-                isinstance(node, ast.FunctionDef)
-                and prefix + node.name not in called
-                and names.count(node.name) == 1
-                and _can_wait(node)
-            ):
-                stand_in = f"{node.name} = __later__(__name__, {len(self._later)})"
-                self._later.append(node)
-                body[place] = ast.parse(stand_in).body[0]
-
-    def later(self, shown: str) -> bytes:
-        """Return the functions left for later: a tuple of programs that define one each.
-
-        ``shown`` as for :meth:`packed`.
-        """
-        programs = [_compile(ast.Module([node], []), shown) for node in self._later]
-        return marshal.dumps(tuple(marshal.dumps(program) for program in programs))
 
     def packed(self, shown: str) -> tuple[tuple[str, ...], tuple[str, ...], object]:
         """Return what the image holds; ``shown`` is the file's name in a traceback."""
         return tuple(self.needed), tuple(self.taken), _compile(self.tree, shown)
-
-
-def _class_attributes(tree: ast.Module) -> Iterator[str]:
-    """Return the names that classes take as values: native code may look them up there."""
-    for node in tree.body:
-        for statement in node.body if isinstance(node, ast.ClassDef) else ():
-            if isinstance(statement, ast.Assign):
-                yield from (n.id for n in ast.walk(statement.value) if isinstance(n, ast.Name))
-
-
-def _can_wait(function: ast.FunctionDef) -> bool:
-    """Tell whether it is the same when it is defined later, outside of its class.
-
-    Not if the class or the moment matters to it: decorators, ``super()``, private names,
-    defaults that are reckoned; nor what Python itself looks up in a class.
-    """
-    if function.decorator_list or function.name.startswith("__"):
-        return False
-    arguments = function.args
-    for default in (*arguments.defaults, *arguments.kw_defaults):
-        if default is not None and not isinstance(default, ast.Constant):
-            return False
-    for node in ast.walk(function):
-        name = getattr(node, "id", None) or getattr(node, "attr", None)
-        if name == "super" or (isinstance(name, str) and name.startswith("__")):
-            return False
-    return True
 
 
 def _source(name: str, node: ast.stmt) -> str:

@@ -17,7 +17,7 @@ import marshal
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import EXTENSION_SUFFIXES, ExtensionFileLoader
-from posix import pread, stat
+from posix import O_CLOEXEC, close, fstat, open, pread, stat
 
 # A command lives for milliseconds: collecting garbage would cost more than it frees.
 gc.disable()
@@ -28,8 +28,6 @@ sys.setdlopenflags(1)
 start = base + 4 + int.from_bytes(pread(file, 4, base), "little")  # noqa: F821
 index, places, together = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
 groups = {}
-#: Loaded later.
-functions = {}
 modules = sys.modules
 #: Where these lie below a directory of sys.path that ends so, and as what; the ordinary finders
 #: would read through the directories first.
@@ -40,43 +38,39 @@ EXTENSIONS = {
 module_type = type(sys)
 
 
-class Later:
-    """Stands for a function that is seldom called: loads it then, from the image."""
-
-    __slots__ = ("module", "number")
-
-    def __init__(self, module, number):
-        self.module = module
-        self.number = number
-
-    def __call__(self, *arguments, **named):
-        """Call the function."""
-        return loaded(self)(*arguments, **named)
-
-    def __get__(self, instance, owner=None):
-        """Bind it, as an attribute of a class."""
-        return loaded(self).__get__(instance, owner)
-
-    def __getattr__(self, name):
-        """Give what the function has."""
-        return getattr(loaded(self), name)
+def read(size, offset):
+    """Return bytes of the image, which is opened again if it was closed."""
+    global file
+    if file < 0:
+        file = open(ImageFinder.image, O_CLOEXEC)
+        if state(file) != opened:
+            raise ImportError("pyrunc was replaced while it ran")
+    return pread(file, size, start + offset)
 
 
-def loaded(later):
-    """Return the function that it stands for."""
-    key = later.module, later.number
-    if key not in functions:
-        _, _, group, place = index[later.module]
-        _, _, _, at, size = groups[group][place]
-        program = marshal.loads(marshal.loads(pread(file, size, start + at))[later.number])  # noqa: F821
-        made = {}
-        exec(program, modules[later.module].__dict__, made)
-        functions[key] = made.popitem()[1]
-    return functions[key]
+def state(file):
+    """Return what tells two states of a file apart."""
+    status = fstat(file)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class ImageFinder:
     """Finds and loads what is in the image; everything else is left to the ordinary finders."""
+
+    image = f"{home}/pyrunc/startup.{sys.implementation.cache_tag}"  # noqa: F821
+
+    @staticmethod
+    def close():
+        """Close the image until something of it is needed again."""
+        global file, opened
+        opened = state(file)
+        close(file)
+        file = -1
+
+    @staticmethod
+    def holds(name):
+        """Tell whether this module comes from the image."""
+        return name in index
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -148,8 +142,8 @@ def run(name, namespace):
     _, _, group, place = index[name]
     if group not in groups:
         offset, size = places[group]
-        groups[group] = marshal.loads(pread(file, size, start + offset))  # noqa: F821
-    needed, taken, code, _, _ = groups[group][place]
+        groups[group] = marshal.loads(read(size, offset))
+    needed, taken, code = groups[group][place]
     for other in needed:
         if other not in modules:
             load(other)
@@ -157,7 +151,6 @@ def run(name, namespace):
     for source in words:
         there = next(words)
         namespace[next(words)] = modules[source].__dict__[there]
-    namespace["__later__"] = Later
     exec(code, namespace)
 
 

@@ -16,98 +16,25 @@
  * There is no libc: it has to start in no time, and to build with a bare compiler.
  *
  * The interpreter gets the directory of this program as its first argument,
- * where BOOTSTRAP below finds the package from.
+ * where BOOTSTRAP below finds the package from, and as its second why it was
+ * started at all: for where there is a snapshot of it, in which all this has
+ * been done already, that is what goes on (restore.c).
  */
 
-typedef unsigned long u64;
-typedef long s64;
+#include "snapshot.h"
 
-#if defined(__x86_64__)
+__asm__(START);
 
-#define NR_read 0
-#define NR_write 1
-#define NR_close 3
-#define NR_execve 59
-#define NR_fcntl 72
-#define NR_exit_group 231
-#define NR_openat 257
-#define NR_readlinkat 267
-#define NR_faccessat 269
-
-static inline s64 call4(u64 nr, u64 a, u64 b, u64 c, u64 d)
-{
-	s64 result;
-	register u64 r10 __asm__("r10") = d;
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
-			 : "rcx", "r11", "memory");
-	return result;
-}
-
-__asm__(".global _start\n"
-	"_start:\n"
-	"	xor %ebp, %ebp\n"
-	"	mov %rsp, %rdi\n"
-	"	and $-16, %rsp\n"
-	"	call run\n"
-	"	hlt\n");
-
-#elif defined(__aarch64__)
-
-#define NR_fcntl 25
-#define NR_faccessat 48
-#define NR_openat 56
-#define NR_close 57
-#define NR_read 63
-#define NR_write 64
-#define NR_readlinkat 78
-#define NR_exit_group 94
-#define NR_execve 221
-
-static inline s64 call4(u64 nr, u64 a, u64 b, u64 c, u64 d)
-{
-	register u64 x8 __asm__("x8") = nr;
-	register u64 x0 __asm__("x0") = a;
-	register u64 x1 __asm__("x1") = b;
-	register u64 x2 __asm__("x2") = c;
-	register u64 x3 __asm__("x3") = d;
-	__asm__ volatile("svc #0"
-			 : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3)
-			 : "memory");
-	return (s64)x0;
-}
-
-__asm__(".global _start\n"
-	"_start:\n"
-	"	mov x29, #0\n"
-	"	mov x0, sp\n"
-	"	bl run\n"
-	"	brk #1\n");
-
-#else
-#error "pyrunc's launcher knows x86_64 and aarch64"
-#endif
-
-#define call(nr, ...) call_(nr, ##__VA_ARGS__, 0, 0, 0, 0)
-#define call_(nr, a, b, c, d, ...) call4(nr, (u64)(a), (u64)(b), (u64)(c), (u64)(d))
-
-#define AT_FDCWD (-100)
-#define O_RDWR 2
-#define O_CLOEXEC 02000000
 #define F_GETFD 1
-#define R_OK 4
-#define ENOENT 2
-#define ENOEXEC 8
-#define EACCES 13
-
-#define PATH_SIZE 4096
+/* The exit code when a snapshot was to be tried, and cannot be used. */
+#define UNFIT 125
 #define SCRIPT "pyrunc-python"
 #define STARTUP "/lib/pyrunc"
+#define SNAPSHOT "PYRUNC_SNAPSHOT="
 
 /*
- * sys.argv is ["-c", DIRECTORY, ARGUMENT...] and becomes ["pyrunc", ARGUMENT...].
+ * sys.argv is ["-c", DIRECTORY, STARTED, ARGUMENT...] and becomes ["pyrunc", ARGUMENT...].
+ * STARTED is what describe() writes.
  *
  * The package's parent comes last in sys.path, as site does it: what else is
  * installed there must not hide a module of the standard library. Where the
@@ -119,6 +46,7 @@ static const char BOOTSTRAP[] =
 	"from posix import environ, open, read, stat, unsetenv\n"
 	"argv = sys.argv\n"
 	"top = argv.pop(1).rpartition('/')[0]\n"
+	"started = argv.pop(1)\n"
 	"if environ.pop(b'PYTHONPATH', None):\n"
 	"    unsetenv('PYTHONPATH')\n"
 	"    del sys.path[0]\n"
@@ -149,12 +77,7 @@ static const char BOOTSTRAP[] =
 	"    if not error.name.startswith('pyrunc'): raise\n"
 	"    sys.exit('pyrunc: %s cannot import %s: is pyrunc installed completely?'\n"
 	"             % (sys.executable, error.name))\n"
-	"main()\n";
-
-static int failed(s64 result)
-{
-	return result < 0 && result >= -4095;
-}
+	"main(told=started)\n";
 
 static int contains(const char *text, const char *word)
 {
@@ -190,15 +113,6 @@ static void number_text(s64 number, char *to)
 	while (count)
 		*to++ = digits[--count];
 	*to = 0;
-}
-
-/* Copy `text` to `to` and return where it ends there. */
-static char *append(char *to, const char *text)
-{
-	while (*text)
-		*to++ = *text++;
-	*to = 0;
-	return to;
 }
 
 /* One line on stderr, "pyrunc: WHAT PATH: WHY", and the end. */
@@ -239,17 +153,10 @@ static void open_stdio(void)
 			call(NR_openat, AT_FDCWD, "/dev/null", O_RDWR);
 }
 
-static int starts_with(const char *text, const char *start)
-{
-	while (*start && *text == *start)
-		text++, start++;
-	return !*start;
-}
-
 /*
  * LD_PRELOAD, LD_AUDIT and PYTHON* would bring foreign code into the
  * interpreter. LD_LIBRARY_PATH stays: some interpreters need it to find their
- * own library.
+ * own library. PYRUNC_SNAPSHOT is for this program alone.
  *
  * Returns how many variables are left.
  */
@@ -259,7 +166,7 @@ static u64 drop_code(char **environment)
 
 	for (char **entry = environment; *entry; entry++)
 		if (!starts_with(*entry, "LD_PRELOAD=") && !starts_with(*entry, "LD_AUDIT=") &&
-		    !starts_with(*entry, "PYTHON"))
+		    !starts_with(*entry, "PYTHON") && !starts_with(*entry, SNAPSHOT))
 			*kept++ = *entry;
 	*kept = 0;
 	return (u64)(kept - environment);
@@ -332,6 +239,39 @@ static const char *interpreter_in(const char *script, char *text, u64 size)
 	return path;
 }
 
+/* Fill in what the command line and the environment say about starting from a snapshot. */
+static void read_wishes(struct start *start, char **argv, char **environment)
+{
+	char **entry = environment;
+
+	start->wish = "";
+	for (; *entry; entry++)
+		if (starts_with(*entry, SNAPSHOT))
+			start->wish = *entry + sizeof(SNAPSHOT) - 1;
+	start->auxiliary = (u64 *)(entry + 1);
+	for (char **word = argv; *word; word++) {
+		/* A snapshot's modules have no line numbers, as those of the image. */
+		if (same_text(*word, "--debug"))
+			start->wish = "0";
+		if (starts_with(*word, "--trace"))
+			start->tracing = 1;
+	}
+}
+
+/* Write STARTED: outcome, paths of the snapshot and of the marker, key in hex, this program. */
+static void describe(const struct start *start, char *to)
+{
+	to = append(append(to, start->outcome), "\n");
+	to = append(append(to, start->path), "\n");
+	to = append(append(to, start->marker), "\n");
+	const unsigned char *key = (const void *)&start->key;
+	for (u64 i = 0; i < sizeof(start->key); i++) {
+		*to++ = "0123456789abcdef"[key[i] >> 4];
+		*to++ = "0123456789abcdef"[key[i] & 15];
+	}
+	append(append(to, "\n"), start->program);
+}
+
 /* stack: argc, argv[0], …, 0, environment[0], …, 0, as the kernel leaves them. */
 __attribute__((noreturn, used)) void run(u64 *stack)
 {
@@ -342,14 +282,24 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 	char script[PATH_SIZE + sizeof("/" SCRIPT)];
 	char startup[PATH_SIZE + 64];
 	char text[PATH_SIZE + 64];
+	char started[PATH_SIZE + 1024];
+	static struct start start;
 
 	open_stdio();
+	read_wishes(&start, argv, environment);
 	u64 variables = drop_code(environment);
 
 	/* Not argv[0]: this follows links, and the caller cannot make it up. */
 	s64 length = call(NR_readlinkat, AT_FDCWD, "/proc/self/exe", directory, PATH_SIZE - 1);
 	if (failed(length))
 		die("cannot read", "/proc/self/exe", length);
+	directory[length] = 0;
+	start.stack = stack;
+	start.program = directory;
+	restore(&start);
+	if (same_text(start.wish, "try"))
+		call(NR_exit_group, UNFIT);
+	describe(&start, started);
 	while (length > 0 && directory[length - 1] != '/')
 		length--;
 	directory[length ? length - 1 : 0] = 0;
@@ -360,7 +310,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 	s64 error = -ENOENT;
 	if (contains(name, "python") || contains(name, "pypy")) {
 		const char *options[] = { python, "-I", "-S", "-X", "utf8",
-					  "-c",   BOOTSTRAP, directory };
+					  "-c",   BOOTSTRAP, directory, started };
 		u64 count = sizeof(options) / sizeof(*options);
 		/* The kernel allows a quarter of the stack for what is copied here. */
 		const char **arguments =

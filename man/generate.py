@@ -37,6 +37,8 @@ EXIT_CODES = {
 FILES = [
     ("/run/pyrunc", "State of the containers, when root runs pyrunc without --root."),
     ("$XDG_RUNTIME_DIR/pyrunc", "The same for other users."),
+    ("/run/pyrunc/@snapshot, /run/user/UID/pyrunc/@snapshot", "What commands start from."),
+    ("/etc/pyrunc/no-snapshot", "Where it is there, they start in the ordinary way."),
     ("config.json", "The configuration in a bundle, as the OCI runtime specification has it."),
 ]
 

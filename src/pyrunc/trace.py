@@ -61,8 +61,10 @@ class Trace(NoTrace):
     __slots__ = ("_collected", "_descriptor", "_last", "_track", "stamps")
     on = True
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, began: int = 0) -> None:
         """Write to ``descriptor``, open for appending to an empty file.
+
+        ``began`` is when the launcher began to restore a snapshot, in ns; 0 if it did not.
 
         :raises OSError: when that fails.
         """
@@ -76,6 +78,8 @@ class Trace(NoTrace):
             for track, number in _TRACKS.items()
         )
         posix.write(self._descriptor, f"[\n{names}".encode())
+        if began:
+            self._write("restore the snapshot", RUNTIME, began, self._last)
 
     def begin(self, track: str) -> None:
         """Go on, from now, on another track (the builder after its birth)."""

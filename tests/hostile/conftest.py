@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 _PATH = Path(__file__).resolve().parents[1] / "integration" / "conftest.py"
+sys.path.append(str(_PATH.parent))
 _spec = importlib.util.spec_from_file_location("integration_fixtures", _PATH)
 assert _spec
 assert _spec.loader

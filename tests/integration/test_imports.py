@@ -43,6 +43,8 @@ COMMON = {
     "pyrunc.linux.libc": "raw system calls, should there be any",
     "pyrunc.linux.numbers": "their numbers",
     "pyrunc.linux.processes": "whether a process is still the one recorded",
+    "pyrunc.snapshot": "the room",
+    "pyrunc.snapshot.started": "whether the process began in a snapshot",
     "pyrunc.spec": "the room",
     "pyrunc.spec.json_text": "the record is JSON",
     "pyrunc.trace": "the stand-in that makes --trace cost nothing when it is off",

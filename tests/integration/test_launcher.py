@@ -246,7 +246,7 @@ STARTUP = BIN.parent / "lib/pyrunc"
 
 #: A package that tells what it finds, instead of pyrunc.
 TELLING = """
-def main():
+def main(told):
     import codecs, os, posix, sys
     print(codecs.__spec__.name, sys.modules["encodings"].__file__)
     print(sorted({*os.environ, *map(os.fsdecode, posix.environ)}), sys.path[0], file=sys.stderr)

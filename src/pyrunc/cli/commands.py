@@ -27,10 +27,17 @@ COMMANDS = {
     "start": "start",
     "state": "state",
     "update": "update",
+    "warm-up": "warm_up",
     "features": "features",
     "help": "help",
     "h": "help",
 }
+
+#: Commands that come often, and so are worth a snapshot to start from (docs/snapshot.md).
+FREQUENT = frozenset((
+    "create", "delete", "events", "exec", "kill", "list", "pause", "ps", "resume", "run", "start",
+    "state", "update",
+))  # fmt: skip
 
 GLOBAL_FLAGS: Table = (
     ("debug", "bool", "log what is done in detail"),

@@ -24,6 +24,7 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     from .version import libseccomp
 
     annotations = {"pyrunc.version": __version__}
+    annotations["pyrunc.snapshot"] = options["global"]["started"].describe()
     seccomp = libseccomp()
     if seccomp:
         annotations["io.github.seccomp.libseccomp.version"] = seccomp

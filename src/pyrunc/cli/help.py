@@ -144,6 +144,15 @@ TOPICS = {
         "and all other options are ignored. Sizes may end in k, m, g, t or p, for powers\n"
         "of 1024.",
     ),
+    "warm-up": (
+        "make the snapshot that commands start from",
+        "[command options]",
+        "Makes a copy of an interpreter that has been initialised, for the commands to come,\n"
+        "and prints its path; does nothing where there is one that fits. The first command\n"
+        "would do the same, in about 0.1 s. What failed before is tried again. See\n"
+        "docs/snapshot.md; PYRUNC_SNAPSHOT=0 in the environment, or a file\n"
+        "/etc/pyrunc/no-snapshot, switches snapshots off.",
+    ),
 }
 
 

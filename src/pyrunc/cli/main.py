@@ -21,10 +21,11 @@ import sys
 from pyrunc.container.settings import Settings
 from pyrunc.errors import Error, reason
 from pyrunc.linux.files import open_or_make
+from pyrunc.snapshot.started import MISSING, Started
 from pyrunc.trace import OFF, Trace
 
 from . import flags
-from .commands import COMMANDS, GLOBAL_FLAGS
+from .commands import COMMANDS, FREQUENT, GLOBAL_FLAGS
 from .log import Log
 
 TYPE_CHECKING = False
@@ -39,8 +40,16 @@ _DEFAULT_ROOT = "/run/pyrunc"
 _WHOLE_MACHINE = [b"0", b"0", b"4294967295"]
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None, told: str = "") -> NoReturn:
     """Run the command line ``argv`` (default: the process's) and end the process.
+
+    ``told`` is what the launcher says of the start (:class:`Started`).
+    """
+    run(sys.argv[1:] if argv is None else argv, Started(told))
+
+
+def run(argv: list[str], started: Started) -> NoReturn:
+    """Run a command line and end the process.
 
     The interpreter is not finalized: nothing is left to clean up, and it
     would cost a millisecond.
@@ -49,7 +58,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     try:
         _open_missing_stdio()
         _undo_the_callers_settings()
-        code = invoke(sys.argv[1:] if argv is None else argv)
+        code = invoke(argv, started)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -61,11 +70,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
         posix._exit(code & 0xFF)
 
 
-def invoke(argv: list[str]) -> int:
+def invoke(argv: list[str], started: Started | None = None) -> int:
     """Run one command line and return its exit code; errors go to the log."""
     log = Log()
     try:
-        return _run(argv, log)
+        return _run(argv, started or Started(), log)
     except KeyboardInterrupt:
         return 130
     except SystemExit as exit_:
@@ -77,7 +86,7 @@ def invoke(argv: list[str]) -> int:
     return 1
 
 
-def _run(argv: list[str], log: Log) -> int:
+def _run(argv: list[str], started: Started, log: Log) -> int:
     try:
         options, words = flags.parse(GLOBAL_FLAGS, argv, flags_anywhere=False)
     except flags.UsageError as error:
@@ -87,7 +96,7 @@ def _run(argv: list[str], log: Log) -> int:
     if options["version"]:
         from .version import show
 
-        return show()
+        return show(started)
     log.configure(options["log"], options["log_format"], options["debug"])
     name = words[0]
     if name not in COMMANDS:
@@ -95,6 +104,11 @@ def _run(argv: list[str], log: Log) -> int:
 
         log.error(f"No help topic for '{visible(name)}'")
         return 3
+    options["started"] = started
+    if started.outcome == MISSING and name in FREQUENT:
+        from pyrunc.snapshot.make import by_the_way
+
+        by_the_way(started)
     module = _module(COMMANDS[name])
     return _command(module, "help" if name == "h" else name, options, words[1:], log)
 
@@ -174,15 +188,16 @@ def _settings(options: flags.Options, log: Log) -> Settings:
         log,
         systemd_cgroup=options["systemd_cgroup"] or manager == "systemd",
         rootless=rootless,
-        trace=_trace(options["trace"]),
+        trace=_trace(options["trace"], options["started"]),
     )
 
 
-def _trace(path: str) -> NoTrace:
+def _trace(path: str, started: Started) -> NoTrace:
     if not path:
         return OFF
     try:
-        return Trace(open_or_make(path, posix.O_WRONLY | posix.O_TRUNC | posix.O_APPEND))
+        descriptor = open_or_make(path, posix.O_WRONLY | posix.O_TRUNC | posix.O_APPEND)
+        return Trace(descriptor, started.began)
     except OSError as error:
         raise Error(f"cannot write trace file {path}: {reason(error)}") from None
 

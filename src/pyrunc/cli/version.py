@@ -8,12 +8,16 @@ import pyrunc
 from pyrunc.linux.files import read_file
 from pyrunc.spec.default import OCI_VERSION
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.snapshot.started import Started
 
-def show() -> int:
-    """Print the versions, a line each, and return 0."""
+
+def show(started: Started) -> int:
+    """Print the versions and whether this began in a snapshot, a line each, and return 0."""
     from .output import write
 
-    write("\n".join(lines()) + "\n")
+    write("\n".join((*lines(), f"snapshot: {started.describe()}")) + "\n")
     return 0
 
 

@@ -1,0 +1,391 @@
+/*
+ * Starting from a snapshot: the memory of an interpreter that has been
+ * initialised before, with pyrunc's modules in it, is mapped from a file, and
+ * the program goes on in it (docs/snapshot.md).
+ *
+ * Whatever does not fit, restore() returns, and the ordinary start follows. That
+ * is an execve(2), which clears away what has been mapped up to then.
+ */
+
+#include "snapshot.h"
+
+#if defined(__x86_64__)
+
+#define O_NONBLOCK 04000
+#define O_DIRECTORY 0200000
+#define O_NOFOLLOW 0400000
+#define AT_SYMLINK_NOFOLLOW 0x100
+#define CLOCK_REALTIME 0
+#define EEXIST 17
+
+#define AUX_HWCAP 16
+#define AUX_SECURE 23
+#define AUX_HWCAP2 26
+#define AUX_VDSO 33
+
+#define MAP_PRIVATE 0x2
+#define MAP_ANONYMOUS 0x20
+#define MAP_NORESERVE 0x4000
+#define MAP_FIXED_NOREPLACE 0x100000
+#define MREMAP_MOVE_FIXED 3
+#define ARCH_SET_FS 0x1002
+#define SIG_IGN 1UL
+
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFDIR 0040000
+
+#define SWITCH "/etc/pyrunc/no-snapshot"
+#define TABLES_SIZE 65536
+
+struct status {
+	u64 device, inode, links;
+	u32 mode, uid, gid, unused;
+	u64 kind, size, block_size, blocks;
+	u64 accessed, accessed_ns, modified, modified_ns, changed, changed_ns;
+	u64 reserved[3];
+};
+
+static struct {
+	struct snapshot head;
+	char rest[TABLES_SIZE - sizeof(struct snapshot)];
+} file;
+
+static int same(const void *one, const void *other, u64 size)
+{
+	const char *a = one, *b = other;
+
+	while (size && *a == *b)
+		a++, b++, size--;
+	return !size;
+}
+
+static struct identity identity_of(const struct status *status)
+{
+	return (struct identity){ status->device,	status->inode,	 status->size,
+				  status->modified,	status->modified_ns,
+				  status->changed,	status->changed_ns };
+}
+
+static u64 auxiliary(const struct start *start, u64 wanted)
+{
+	for (const u64 *at = start->auxiliary; *at; at += 2)
+		if (*at == wanted)
+			return at[1];
+	return 0;
+}
+
+static void cpuid(u32 leaf, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)
+{
+	__asm__ volatile("cpuid" : "=a"(*eax), "=b"(*ebx), "=c"(*ecx), "=d"(*edx) : "a"(leaf), "c"(0));
+}
+
+static u64 now(void)
+{
+	u64 time[2];
+
+	call(NR_clock_gettime, CLOCK_REALTIME, time);
+	return time[0] * 1000000000 + time[1];
+}
+
+static u64 length_of(const char *text)
+{
+	u64 length = 0;
+
+	while (text[length])
+		length++;
+	return length;
+}
+
+static char *append_hex(char *to, u64 number)
+{
+	int shift = 60;
+
+	while (shift && !(number >> shift))
+		shift -= 4;
+	for (; shift >= 0; shift -= 4)
+		*to++ = "0123456789abcdef"[(number >> shift) & 15];
+	*to = 0;
+	return to;
+}
+
+/* FNV-1a. */
+static u64 hash(const char *text)
+{
+	u64 result = 0xcbf29ce484222325;
+
+	for (; *text; text++)
+		result = (result ^ (unsigned char)*text) * 0x100000001b3;
+	return result;
+}
+
+/* Fill in what a snapshot is keyed on; 0 if it cannot be found out. */
+static int find_key(struct start *start)
+{
+	struct key *key = &start->key;
+	struct status status;
+	char names[6][65];
+	u32 unused;
+
+	if (failed(call(NR_newfstatat, AT_FDCWD, "/proc/self/exe", &status)))
+		return 0;
+	key->launcher = identity_of(&status);
+	key->launcher_path = hash(start->program);
+	if (failed(call(NR_newfstatat, AT_FDCWD, "/proc/self/ns/user", &status)))
+		return 0;
+	key->user_namespace = status.inode;
+	s64 boot = call(NR_openat, AT_FDCWD, "/proc/sys/kernel/random/boot_id", O_CLOEXEC);
+	if (failed(boot))
+		return 0;
+	s64 got = call(NR_read, boot, key->boot_id, 36);
+	call(NR_close, boot);
+	if (got != 36 || failed(call(NR_uname, names)))
+		return 0;
+	append(key->release, names[2]);
+	key->hwcap = auxiliary(start, AUX_HWCAP);
+	key->hwcap2 = auxiliary(start, AUX_HWCAP2);
+	/* glibc chooses its functions by these. ebx of leaf 1 says on which CPU we are. */
+	cpuid(1, &key->cpu[0], &unused, &key->cpu[1], &key->cpu[2]);
+	cpuid(7, &unused, &key->cpu[3], &key->cpu[4], &key->cpu[5]);
+	return 1;
+}
+
+/*
+ * Open the directory of the caller's snapshots, and make it if it is missing:
+ * below root's state root, or where the system keeps the run-time files of a
+ * user. No variable has a say in it. Nobody else may be able to write there.
+ */
+static s64 open_directory(struct start *start)
+{
+	u32 uid = (u32)call(NR_geteuid);
+	struct status status;
+	char *path = start->path;
+	char *end = append(path, "/run/");
+	char digits[24];
+
+	if (uid) {
+		u64 count = 0;
+		end = append(end, "user/");
+		for (u32 rest = uid; rest; rest /= 10)
+			digits[count++] = (char)('0' + rest % 10);
+		while (count)
+			*end++ = digits[--count];
+		*end++ = '/';
+	}
+	end = append(end, "pyrunc");
+	/* No container can have this name (Store.shared_directory). */
+	append(end, "/@snapshot");
+	u64 flags = O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	s64 directory = call(NR_openat, AT_FDCWD, path, flags);
+	if (directory == -ENOENT) {
+		*end = 0;
+		s64 made = call(NR_mkdir, path, 0700);
+		*end = '/';
+		if (failed(made) && made != -EEXIST)
+			return made;
+		call(NR_mkdir, path, 0700);
+		directory = call(NR_openat, AT_FDCWD, path, flags);
+	}
+	if (failed(directory))
+		return directory;
+	if (!failed(call(NR_fstat, directory, &status)) && (status.mode & S_IFMT) == S_IFDIR &&
+	    status.uid == uid && !(status.mode & 077))
+		return directory;
+	call(NR_close, directory);
+	return -EACCES;
+}
+
+/* Read the snapshot's head and tables; 0 unless it is ours alone, whole, and keyed as we are. */
+static int read_tables(s64 descriptor, const struct key *key)
+{
+	struct status status;
+	struct snapshot *head = &file.head;
+
+	if (failed(call(NR_fstat, descriptor, &status)) || (status.mode & S_IFMT) != S_IFREG ||
+	    status.uid != (u32)call(NR_geteuid) || (status.mode & 077) ||
+	    status.size < sizeof(*head))
+		return 0;
+	s64 got = call(NR_read, descriptor, &file, sizeof(file));
+	return got >= (s64)sizeof(*head) && head->magic == SNAPSHOT_MAGIC &&
+	       head->file_size == status.size && head->tables_size <= (u64)got &&
+	       head->files <= TABLES_SIZE / sizeof(struct keyed_file) &&
+	       head->segments <= TABLES_SIZE / sizeof(struct segment) &&
+	       sizeof(*head) + head->files * sizeof(struct keyed_file) +
+			       head->segments * sizeof(struct segment) < head->tables_size &&
+	       same(&head->key, key, sizeof(*key));
+}
+
+/* Map a segment where it was; nothing that lies there is replaced. */
+static int map(const struct segment *segment, s64 descriptor)
+{
+	u64 flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE;
+
+	if (segment->source == FROM_NOWHERE)
+		flags |= MAP_ANONYMOUS | MAP_NORESERVE;
+	return call(NR_mmap, segment->start, segment->end - segment->start, segment->protection,
+		    flags, descriptor, segment->offset) == (s64)segment->start;
+}
+
+/* Map everything, each file after a look whether it is still the same. */
+static int map_all(s64 snapshot)
+{
+	const struct keyed_file *files = (void *)(&file.head + 1);
+	const struct segment *segment = (void *)(files + file.head.files);
+	const struct segment *end = segment + file.head.segments;
+	const char *paths = (void *)end;
+
+	for (s64 i = 0; i < (s64)file.head.files; i++) {
+		const char *path = paths + files[i].path;
+		struct status status;
+		int mapped = segment < end && segment->source == i;
+		/* A module's source is only looked at. */
+		if (!mapped && failed(call(NR_newfstatat, AT_FDCWD, path, &status)))
+			return 0;
+		s64 descriptor = mapped ? call(NR_openat, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK) : -1;
+		if (mapped && (failed(descriptor) || failed(call(NR_fstat, descriptor, &status))))
+			return 0;
+		struct identity found = identity_of(&status);
+		if (!same(&found, &files[i].identity, sizeof(found)))
+			return 0;
+		for (; segment < end && segment->source == i; segment++)
+			if (!map(segment, descriptor))
+				return 0;
+		if (mapped)
+			call(NR_close, descriptor);
+	}
+	for (; segment < end; segment++)
+		if (!map(segment, segment->source == FROM_SNAPSHOT ? snapshot : -1))
+			return 0;
+	return 1;
+}
+
+/*
+ * Move the kernel's own pages to where the C library knows them. Kernels that
+ * seal them (CONFIG_MSEAL_SYSTEM_MAPPINGS) refuse.
+ */
+static int move_vdso(u64 vdso)
+{
+	const struct process *process = &file.head.process;
+	u64 by = vdso - process->vdso.start;
+	const struct area areas[] = { process->vvar[0], process->vvar[1], process->vvar[2],
+				      process->vdso };
+
+	if (!vdso)
+		return 0;
+	for (u64 i = 0; by && i < sizeof(areas) / sizeof(*areas); i++) {
+		u64 start = areas[i].start, size = areas[i].size;
+		if (!size)
+			continue;
+		/* mremap(2) would take the place of whatever is there. */
+		const struct segment place = { start, start + size, 0, FROM_NOWHERE, 0 };
+		if (!map(&place, -1) || call(NR_mremap, start + by, size, size, MREMAP_MOVE_FIXED,
+					     start) != (s64)start)
+			return 0;
+	}
+	return 1;
+}
+
+/*
+ * Give signals the dispositions that the interpreter had given them. What the
+ * caller ignores stays ignored, as in an ordinary start; returns these.
+ */
+static u64 set_signals(void)
+{
+	u64 ignored = 0;
+
+	for (u64 number = 1; number <= 64; number++) {
+		struct disposition old;
+		call(NR_rt_sigaction, number, 0, &old.handler, 8);
+		if (old.handler == SIG_IGN)
+			ignored |= 1UL << (number - 1);
+	}
+	for (u64 i = 0; i < 4; i++) {
+		const struct disposition *signal = &file.head.process.signals[i];
+		if (signal->number && !(ignored & 1UL << (signal->number - 1)))
+			call(NR_rt_sigaction, signal->number, &signal->handler, 0, 8);
+	}
+	return ignored;
+}
+
+/* All is mapped: become the interpreter. */
+static __attribute__((noreturn)) void enter(const struct start *start, u64 began)
+{
+	const struct process *process = &file.head.process;
+	struct handover *handover = (void *)process->handover;
+
+	handover->stack = (u64)start->stack;
+	handover->began = began;
+	handover->ignored = set_signals();
+	*(s64 *)process->program_break = call(NR_brk, 0);
+	call(NR_arch_prctl, ARCH_SET_FS, process->thread_pointer);
+	*(int *)process->tid = (int)call(NR_set_tid_address, process->tid);
+	call(NR_set_robust_list, process->robust_list, process->robust_list_size);
+	__asm__ volatile("mov 0(%0), %%rbx\n"
+			 "mov 8(%0), %%rbp\n"
+			 "mov 16(%0), %%r12\n"
+			 "mov 24(%0), %%r13\n"
+			 "mov 32(%0), %%r14\n"
+			 "mov 40(%0), %%r15\n"
+			 "mov 48(%0), %%rsp\n"
+			 "mov $1, %%eax\n"
+			 "jmp *56(%0)\n"
+			 :
+			 : "d"(process->registers)
+			 : "memory");
+	__builtin_unreachable();
+}
+
+/* Go on in this file, if it fits. */
+static void restore_from(s64 directory, const char *name, const struct start *start, u64 began)
+{
+	u64 flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	s64 descriptor = call(NR_openat, directory, name, flags);
+
+	if (failed(descriptor))
+		return;
+	int fits = read_tables(descriptor, &start->key) &&
+		   map_all(descriptor) && move_vdso(auxiliary(start, AUX_VDSO));
+	call(NR_close, descriptor);
+	if (!fits)
+		return;
+	call(NR_close, directory);
+	enter(start, began);
+}
+
+void restore(struct start *start)
+{
+	u64 began = start->tracing ? now() : 0;
+
+	start->outcome = "off";
+	if (auxiliary(start, AUX_SECURE) || same_text(start->wish, "0") ||
+	    !failed(call(NR_faccessat, AT_FDCWD, SWITCH)))
+		return;
+	start->outcome = "impossible";
+	s64 directory = open_directory(start);
+	if (failed(directory))
+		return;
+	if (find_key(start)) {
+		char *name = append(start->path + length_of(start->path), "/");
+		char *end = append_hex(name, start->key.launcher_path);
+		char *marker = append(append(start->marker, start->path), "-");
+		append(append_hex(marker, start->key.launcher.inode), ".failed");
+		if (same_text(start->wish, "try"))
+			append(end, ".new");
+		if (!same_text(start->wish, "make"))
+			restore_from(directory, name, start, began);
+		start->outcome = same_text(start->wish, "make")				  ? "make" :
+				 failed(call(NR_faccessat, AT_FDCWD, start->marker)) ? "missing" :
+										       "failed";
+	}
+	call(NR_close, directory);
+}
+
+#else
+
+/* The ordinary start: nobody has tried what pointer authentication makes of a restored stack. */
+void restore(struct start *start)
+{
+	start->outcome = "impossible";
+}
+
+#endif

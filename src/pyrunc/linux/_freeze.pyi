@@ -1,0 +1,10 @@
+"""What ``freeze/freeze.c`` is made into."""
+
+def freeze(channel: int) -> tuple[list[bytes], list[bytes], int, int]:
+    """Tell through ``channel`` what to put back, and wait to be killed.
+
+    Returns in the snapshot: arguments, environment, ignored signals (bit N - 1 for N), and when
+    the launcher began, in ns, if that is wanted, else 0.
+
+    :raises RuntimeError: when this process cannot be put back.
+    """

@@ -1,0 +1,301 @@
+"""Making a snapshot: a fresh, empty process brings itself to where commands begin, and is copied.
+
+Three processes, for a moment, each killed by the kernel when the one before it ends:
+
+    the command ──► the maker            executed anew, without environment, on /dev/null
+                     ├──► the frozen one  a fork of it, which is copied and killed
+                     └──► the trial       a command started from the copy
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import fcntl
+import posix
+import time
+
+from pyrunc.errors import Error, reason
+from pyrunc.linux.files import O_DIRECTORY, read_all, read_file, write_all
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
+from pyrunc.linux.processes import start_time
+
+from .layout import PROCESS_SIZE, Frozen, identity, pack
+from .memory import Memory
+from .rehearsal import forget
+from .started import FAILED, RESTORED, Started
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_PR_SET_PDEATHSIG = 1
+#: The maker gives up after so many seconds; it takes 0.1.
+_PATIENCE = 10
+#: A snapshot that does not fit is not made again so soon: what spoils it may do so each time.
+_REST = 60
+#: A file that has been changed so shortly before, in ns, may have been read before the change.
+_FRESH = 10**8
+#: Where the kernel has put something in the place of the snapshot's memory, a trial fails.
+_TRIALS = 5
+#: So many are kept: each installation of pyrunc that a user calls has its own.
+_KEPT = 8
+
+
+class _TryLater(Error):
+    """It cannot be made now; that says nothing about later."""
+
+
+def by_the_way(started: Started) -> None:
+    """Make a snapshot, if none is there, for the commands to come; say nothing if that fails."""
+    try:
+        age = time.time() - posix.stat(started.path).st_mtime
+    except OSError:
+        age = _REST
+    try:
+        if age >= _REST and not _is_busy(started):
+            make(started)
+    except (Error, OSError):
+        return
+
+
+def _is_busy(started: Started) -> bool:
+    """Tell whether one is being made."""
+    directory = _open_directory(started)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        posix.close(directory)
+    return False
+
+
+def _open_directory(started: Started) -> int:
+    path = started.path.rpartition("/")[0]
+    return posix.open(path, posix.O_RDONLY | O_DIRECTORY | posix.O_CLOEXEC)
+
+
+def make(started: Started) -> None:
+    """Make a snapshot for the commands to come, in a process of its own, and wait for it.
+
+    :raises Error: when that fails; a file beside the snapshot keeps it from being tried again.
+    """
+    _remove(started.marker)
+    code = posix.waitstatus_to_exitcode(_wait(_execute(started, "make", ["warm-up"])))
+    if code == 0:
+        return
+    if code < 0:
+        _fail(started, f"the process that made it was ended by signal {-code}")
+    try:
+        why = read_file(started.marker).decode("utf-8", "replace").strip()
+    except OSError:
+        raise _TryLater("cannot make a snapshot now") from None
+    raise Error(f"cannot make a snapshot: {why}")
+
+
+def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None:
+    """Be the maker: return None when the snapshot is in its place, or has been made meanwhile.
+
+    Returns something else where the snapshot has been put back, and that only: the command that
+    was typed then is to be run. ``invoke`` runs a command line.
+
+    :raises Error: when it cannot be made.
+    """
+    begun = _start_of_this_process()
+    _signal.signal(_signal.SIGALRM, _give_up)
+    _signal.alarm(_PATIENCE)
+    try:
+        directory = _open_directory(started)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if _is_younger(started.path, begun):
+            return None
+        put_back = _take(started, invoke, begun)
+        if put_back:
+            return put_back
+        _try(started)
+        posix.rename(f"{started.path}.new", started.path)
+        _remove(started.marker)
+        _prune(directory)
+    except _TryLater:
+        raise
+    except Exception as error:
+        _fail(started, reason(error) if isinstance(error, OSError) else str(error))
+        raise Error(str(error)) from None
+    finally:
+        if started.outcome != RESTORED:
+            _remove(f"{started.path}.new")
+    return None
+
+
+def _start_of_this_process() -> int:
+    """Return when it was executed, in ns since the epoch."""
+    # Field 22 of /proc/PID/stat counts in USER_HZ, 100 a second (proc_pid_stat(5)).
+    age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - start_time(posix.getpid()) * 10**7
+    return time.time_ns() - age
+
+
+def _is_younger(path: str, moment: int) -> bool:
+    try:
+        return posix.stat(path).st_mtime_ns > moment
+    except FileNotFoundError:
+        return False
+
+
+def _take(started: Started, invoke: Callable[[list[str]], int], begun: int) -> Started | None:
+    """Write the snapshot to its preliminary name; returns something only inside of it.
+
+    ``begun`` is when this process began to read the files, in ns.
+    """
+    forget(started.path)
+    channel, end = posix.pipe()
+    pid = posix.fork()
+    if pid == 0:
+        return _be_frozen(end, started, invoke)
+    posix.close(end)
+    try:
+        paths, told = _hear(channel)
+        memory = Memory(pid, Frozen(told))
+    finally:
+        posix.kill(pid, _signal.SIGKILL)
+        posix.waitpid(pid, 0)
+        posix.close(channel)
+    # It names the interpreter.
+    script = f"{started.launcher.rpartition('/')[0]}/pyrunc-python"
+    files = {path: identity(path) for path in (*paths, script)}
+    for segment in memory.segments:
+        if segment.source and segment.source not in files:
+            files[segment.source] = identity(segment.source)
+    now = time.time_ns()
+    for path, found in files.items():
+        changed = found[-2] * 10**9 + found[-1]
+        if changed > now:
+            raise Error(f"{path} was changed in the future")
+        if changed > begun - _FRESH:
+            raise _TryLater(f"{path} is being changed")
+    process = Frozen(told).with_areas(memory.vdso, memory.vvar)
+    _write(f"{started.path}.new", pack(started.key, process, memory.segments, files))
+    return None
+
+
+def _be_frozen(channel: int, started: Started, invoke: Callable[[list[str]], int]) -> Started:
+    """The frozen process: stop, and return in the snapshot alone."""
+    from .freeze import stop
+
+    _signal.alarm(0)
+    _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+    syscall(SYS["prctl"], _PR_SET_PDEATHSIG, _signal.SIGKILL)
+    try:
+        return stop(channel, started, invoke)
+    except BaseException as error:
+        posix.write(channel, b"\xff\xff\xff\xff" + str(error).encode("utf-8", "replace"))
+        posix._exit(1)
+
+
+def _hear(channel: int) -> tuple[list[str], bytes]:
+    """Return the paths of the files that the frozen process has read, and its ``struct process``.
+
+    :raises Error: with its reason when it could not stop.
+    """
+    size = int.from_bytes(_read(channel, 4), "little")
+    if size == 0xFFFFFFFF:
+        raise Error(read_all(channel).decode("utf-8", "replace"))
+    names = _read(channel, size).decode("utf-8", "surrogateescape")
+    told = _read(channel, PROCESS_SIZE, "cannot stop: ")
+    return names.split("\0"), told
+
+
+def _read(channel: int, size: int, prefix: str = "") -> bytes:
+    """Read ``size`` bytes from the frozen process."""
+    got = b""
+    while len(got) < size:
+        block = posix.read(channel, size - len(got))
+        if not block:
+            raise Error(got[4:].decode("utf-8", "replace") or f"{prefix}it has ended")
+        got += block
+    return got
+
+
+def _write(path: str, pieces: Sequence[bytes]) -> None:
+    _remove(path)
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    descriptor = posix.open(path, flags, 0o600)
+    try:
+        for piece in pieces:
+            write_all(descriptor, piece)
+    finally:
+        posix.close(descriptor)
+
+
+def _try(started: Started) -> None:
+    """Start commands from the new snapshot.
+
+    :raises Error: when they do not do what they should.
+    """
+    code = -1
+    for _ in range(_TRIALS):
+        reader, writer = posix.pipe2(posix.O_CLOEXEC)
+        pid = _execute(started, "try", ["--version"], writer)
+        posix.close(writer)
+        said = read_all(reader)
+        posix.close(reader)
+        code = posix.waitstatus_to_exitcode(_wait(pid))
+        if code == 0 and b"\nsnapshot: in use\n" in said:
+            return
+    raise Error(f"a command started from it ends with {code}")
+
+
+def _execute(started: Started, wish: str, words: Sequence[str], output: int = -1) -> int:
+    """Execute the launcher and return its pid; what it inherits from here is nothing.
+
+    It ends with this process, whatever happens.
+    """
+    pid = posix.fork()
+    if pid:
+        return pid
+    try:
+        syscall(SYS["prctl"], _PR_SET_PDEATHSIG, _signal.SIGKILL)
+        null = posix.open("/dev/null", posix.O_RDWR)
+        for number, source in enumerate((null, null if output < 0 else output, null)):
+            posix.dup2(source, number)
+        posix.closerange(3, 1 << 20)
+        for signal in range(1, _signal.NSIG):
+            if signal not in (_signal.SIGKILL, _signal.SIGSTOP):
+                # Not through glibc, which keeps its hands off 32 and 33, its own.
+                syscall(SYS["rt_sigaction"], signal, bytes(32), 0, 8)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        posix.chdir("/")
+        posix.execve(started.launcher, [started.launcher, *words], {"PYRUNC_SNAPSHOT": wish})
+    finally:
+        posix._exit(127)
+
+
+def _wait(pid: int) -> int:
+    return posix.waitpid(pid, 0)[1]
+
+
+def _give_up(signal: int, frame: object) -> None:
+    raise Error(f"it took more than {_PATIENCE} seconds")
+
+
+def _fail(started: Started, why: str) -> None:
+    """Leave the marker that keeps others from trying."""
+    _write(started.marker, [f"{why}\n".encode("utf-8", "replace")])
+    started.outcome = FAILED
+
+
+def _prune(directory: int) -> None:
+    """Remove the oldest: of installations that are gone, as a rule."""
+    found = []
+    for name in posix.listdir(directory):
+        if "." not in name:
+            found.append((posix.stat(name, dir_fd=directory).st_mtime_ns, name))
+    for _, name in sorted(found)[:-_KEPT]:
+        posix.unlink(name, dir_fd=directory)
+
+
+def _remove(path: str) -> None:
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,120 @@
+"""What the interpreter has learnt when a snapshot of it is taken: modules, and how they are used.
+
+CPython rewrites a function's code for the types that it meets in its first calls (PEP 659). What
+is rewritten before the snapshot need not be by every command, each time in a copy of the page.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from pyrunc.errors import Error, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrunc.container.store import Record
+    from pyrunc.spec.types import Spec
+
+#: What the commands of a container's life load, at once or on their way. Others are loaded when
+#: they are needed, as ever.
+_MODULES = (
+    *("cli.create", "cli.delete", "cli.execute", "cli.kill", "cli.list", "cli.run", "cli.start"),
+    *("cli.state", "cli.output", "cli.paths", "cli.text"),
+    *("cgroups.device_filter", "cgroups.driver", "cgroups.host", "cgroups.v1", "cgroups.v2"),
+    *("cgroups.v1_limits", "cgroups.v2_limits", "container.cgroup_owner", "container.create"),
+    *("container.delete", "container.execute", "container.kill", "container.run"),
+    *("container.start", "container.state", "plan.planner", "process.relay", "process.hooks"),
+    *("security.seccomp", "spec.default", "spec.load"),
+)
+#: They keep what they found when they were loaded: the environment, and more.
+_FORBIDDEN = ("os", "random", "ssl", "subprocess", "tempfile", "threading")
+#: After eight calls a function is rewritten.
+_TIMES = 12
+_NAME = "rehearsal"
+
+
+def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
+    """Load the modules, and do what the commands do, with an invented container.
+
+    ``invoke`` runs a command line; ``path`` is the snapshot's, beside which a state root for this
+    is made and removed. The standard streams should be /dev/null.
+
+    :raises Error: when something was loaded that must not be in a snapshot.
+    """
+    for name in _MODULES:
+        __import__(f"pyrunc.{name}")
+    from pyrunc.container.store import Store
+    from pyrunc.linux import libc
+
+    libc.address_of(bytearray(1))
+    root = _root(path)
+    entry = Store(root).reserve(_NAME)
+    try:
+        entry.save(_record())
+        entry.unlock()
+        for _ in range(_TIMES):
+            for words in (["list"], ["state", _NAME], ["kill", _NAME, "0"]):
+                invoke(["--root", root, *words])
+            _plan()
+    finally:
+        entry.remove()
+        entry.close()
+        posix.rmdir(root)
+    for name in _FORBIDDEN:
+        if name in sys.modules:
+            raise Error(f"module {name} was loaded")
+
+
+def forget(path: str) -> None:
+    """Remove what a rehearsal has left that was killed."""
+    from pyrunc.container.store import Store
+
+    try:
+        entry = Store(_root(path)).open(_NAME)
+    except NotFound:
+        pass
+    else:
+        entry.remove()
+        entry.close()
+    try:
+        posix.rmdir(_root(path))
+    except FileNotFoundError:
+        pass
+
+
+def _root(path: str) -> str:
+    return f"{path}.root"
+
+
+def _record() -> Record:
+    """Return a record of this process as that of a container."""
+    from pyrunc.container import store
+    from pyrunc.container.state import RUNNING
+    from pyrunc.linux.processes import start_time
+
+    return {
+        "format": store.RECORD_FORMAT,
+        "ociVersion": "1.0.0",
+        "id": _NAME,
+        "bundle": "/",
+        "rootfs": "/",
+        "created": "1970-01-01T00:00:00Z",
+        "phase": RUNNING,
+        "pid": posix.getpid(),
+        "startTime": start_time(posix.getpid()),
+    }
+
+
+def _plan() -> None:
+    from pyrunc.plan.facts import Facts
+    from pyrunc.plan.planner import plan
+    from pyrunc.spec import json_text, load
+    from pyrunc.spec.default import default_spec
+
+    text = json_text.encode(default_spec(cgroup_v2=False)).encode()
+    spec: Spec = json_text.parse(text)  # type: ignore[assignment]
+    load.check(spec)
+    plan(spec, "/", b"{}", Facts())

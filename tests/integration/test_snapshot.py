@@ -1,0 +1,262 @@
+"""Commands that start from a snapshot of the interpreter (docs/snapshot.md), and when they do not.
+
+Each test has an installation of its own, and so a snapshot of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from snapshots import IN_USE, SWITCH, fresh, installation, needed, own_package
+
+__all__ = ["fresh", "installation", "own_package"]
+pytestmark = needed
+OFF = {"PYRUNC_SNAPSHOT": "0"}
+
+
+@pytest.fixture(autouse=True)
+def state_root(tmp_path):
+    (tmp_path / "root").mkdir(mode=0o700)
+
+
+def test_the_first_command_that_gains_makes_it(fresh, tmp_path):
+    assert fresh.status() == "none (not made yet)"
+    assert fresh.run("spec", "--help").returncode == 0
+    assert fresh.status() == "none (not made yet)", "`spec` is not worth it"
+    listed = fresh.run("--root", f"{tmp_path}/root", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    until_made(fresh)
+    assert fresh.run("--root", f"{tmp_path}/root", "list").stdout == listed.stdout
+
+
+def test_many_first_commands_at_once_make_one(fresh, tmp_path):
+    commands = [
+        subprocess.Popen(
+            [fresh.launcher, "--root", tmp_path / "root", "list"], stdout=subprocess.DEVNULL
+        )
+        for _ in range(8)
+    ]
+    assert [command.wait(60) for command in commands] == [0] * 8
+    until_made(fresh)
+    assert fresh.made() == [fresh.snapshot]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.03, 0.05, 0.07, 0.1, 0.15])
+def test_who_is_killed_while_it_is_made_leaves_no_process(fresh, tmp_path, seconds):
+    """An engine would meet it: the command's children would become its own."""
+    command = subprocess.Popen([fresh.launcher, "--root", tmp_path / "root", "list"])
+    time.sleep(seconds)
+    command.kill()
+    command.wait()
+    end = time.monotonic() + 5
+    while running(fresh):
+        assert time.monotonic() < end, running(fresh)
+        time.sleep(0.01)
+    until_made(fresh)
+    assert fresh.made() == [fresh.snapshot]
+
+
+def running(installation):
+    """Return the command lines of this installation's processes."""
+    top = os.fsencode(installation.launcher.parent)
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = process.read_bytes()
+        except OSError:
+            continue
+        if top in line:
+            found.append(line)
+    return found
+
+
+def test_warm_up_tells_where_it_is_and_does_nothing_twice(installation):
+    before = installation.snapshot.stat()
+    assert (before.st_mode & 0o777, before.st_uid) == (0o600, os.geteuid())
+    directory = installation.snapshot.parent.stat()
+    assert (directory.st_mode & 0o777, directory.st_uid) == (0o700, os.geteuid())
+    assert installation.run("warm-up").stdout == f"{installation.snapshot}\n"
+    assert installation.snapshot.stat().st_ino == before.st_ino
+
+
+def test_features_tell(installation):
+    told = json.loads(installation.run("features").stdout)["annotations"]
+    assert told["pyrunc.snapshot"] == IN_USE
+    told = json.loads(installation.run("features", env=OFF).stdout)["annotations"]
+    assert told["pyrunc.snapshot"] == "none (switched off)"
+
+
+def test_a_trace_shows_it(installation, tmp_path):
+    trace = tmp_path / "trace"
+    installation.run("--trace", str(trace), "--root", f"{tmp_path}/root", "list")
+    first = json.loads(trace.read_text())[3]
+    assert first["name"] == "restore the snapshot"
+    assert 0 < first["dur"] < 1e6
+
+
+def test_variable_and_file_switch_it_off(installation):
+    assert installation.status(env=OFF) == "none (switched off)"
+    assert installation.status(env={"PYRUNC_SNAPSHOT": "1"}) == IN_USE
+    made = not SWITCH.parent.exists()
+    SWITCH.parent.mkdir(exist_ok=True)
+    SWITCH.touch()
+    try:
+        assert installation.status() == "none (switched off)"
+        done = installation.run("warm-up")
+        assert done.returncode == 1
+        assert "commands cannot start from a snapshot: none (switched off)" in done.stderr
+    finally:
+        SWITCH.unlink()
+        if made:
+            SWITCH.parent.rmdir()
+    assert installation.status() == IN_USE
+
+
+def test_debug_switches_it_off(own_package, tmp_path):
+    """It is there to look for mistakes, with line numbers."""
+    broken = own_package.package / "cli/list.py"
+    broken.write_text(broken.read_text().replace("def call(", "def call(*_):\n    1 / 0\ndef _("))
+    done = own_package.run("--debug", "--root", f"{tmp_path}/root", "list")
+    assert "in call" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["image", "library", "script", "launcher"])
+def test_a_replaced_file_is_noticed(own_package, what):
+    """What has been read from it may be something else now. It is made anew, but not at once."""
+    path = {
+        "image": next(own_package.package.glob("startup.*")),
+        "library": own_package.package / "linux/_syscall.abi3.so",
+        "script": own_package.script,
+        "launcher": own_package.launcher,
+    }[what]
+    copy = path.with_name("copy")
+    shutil.copy2(path, copy)
+    copy.replace(path)
+    assert own_package.status() == "none (not made yet)"
+    before = own_package.snapshot.stat().st_ino
+    assert own_package.run("list").returncode == 0
+    assert own_package.snapshot.stat().st_ino == before, "it would be made at each command"
+    os.utime(own_package.snapshot, (1, 1))
+    until_made(own_package)
+    assert own_package.snapshot.stat().st_ino != before
+
+
+def until_made(installation):
+    """Call commands until one has made the snapshot: not if another installation makes its own."""
+    for _ in range(50):
+        assert installation.run("list").returncode == 0
+        if installation.status() == IN_USE:
+            return
+        time.sleep(0.1)
+    raise AssertionError(installation.status())
+
+
+def test_what_cannot_be_made_is_not_tried_again(fresh, tmp_path):
+    module = fresh.package / "linux/_freeze.abi3.so"
+    whole = module.read_bytes()
+    module.write_bytes(b"no library")
+    for _ in range(50):
+        time.sleep(0.2)
+        assert fresh.run("--root", f"{tmp_path}/root", "list").returncode == 0
+        status = fresh.status()
+        if status != "none (not made yet)":
+            break
+    assert status.startswith("none (cannot be made: "), status
+    assert str(module) in status, status
+    (marker,) = fresh.made()
+    before = marker.stat().st_mtime_ns
+    assert fresh.run("--root", f"{tmp_path}/root", "list").returncode == 0
+    assert marker.stat().st_mtime_ns == before
+    # But when asked for.
+    done = fresh.run("warm-up")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot make a snapshot: {module}" in done.stderr
+    (marker,) = fresh.made()
+    assert marker.stat().st_mtime_ns != before
+    module.unlink()
+    module.write_bytes(whole)
+    fresh.warm_up()
+    assert fresh.made() == [fresh.snapshot]
+
+
+def test_limits_that_leave_no_room_lead_to_the_ordinary_start(installation, tmp_path):
+    """RLIMIT_AS refuses a part of the memory: the interpreter alone needs less than that."""
+    answers = set()
+    for megabytes in range(24, 80, 4):
+        size = megabytes << 20
+
+        def limit(size=size):
+            resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+        done = installation.run("state", "no-such", preexec_fn=limit)
+        if "does not exist" in done.stderr:
+            listed = installation.run("--root", f"{tmp_path}/root", "list", preexec_fn=limit)
+            answers.add(listed.returncode)
+        else:
+            # Too little for either.
+            assert done.returncode != 0
+    assert answers == {0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
+def test_ignored_signals_stay_ignored(installation, make_bundle, pyrunc, number):
+    """As nohup(1) and shells have it: what is made is not undone by a signal that was ignored."""
+    installation.serve(pyrunc)
+    bundle = make_bundle()
+    bundle.config["hooks"] = {"createRuntime": [hook(f"kill -{int(number)} $PPID; sleep 0.2")]}
+    bundle.shell("echo done")
+    previous = signal.signal(number, signal.SIG_IGN)
+    try:
+        done = pyrunc.run(bundle)
+    finally:
+        signal.signal(number, previous)
+    assert (done.code, done.stdout) == (0, "done\n"), done
+
+
+def hook(script):
+    return {"path": "/bin/sh", "args": ["sh", "-c", script]}
+
+
+def test_variables_are_those_of_the_command(installation, make_bundle, pyrunc, tmp_path):
+    """Not those of whoever made the snapshot; `ps` finds the program by them and hands them on."""
+    installation.serve(pyrunc)
+    bundle = make_bundle(args=["sleep", "100"])
+    container = pyrunc.start(bundle)
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    (directory / "ps").write_text('#!/bin/sh\necho "PID"; echo "$PROBE" >"$OUT"\n')
+    (directory / "ps").chmod(0o755)
+    out = tmp_path / "out"
+    environment = {"PATH": f"{directory}:/bin:/usr/bin", "PROBE": "here", "OUT": str(out)}
+    pyrunc("ps", container.id, env=environment)
+    assert out.read_text() == "here\n"
+
+
+def test_words_come_through_unchanged(installation):
+    words = ["", "two words", "--", "-c", "\udcff", "é", "'\"$x`"]
+    answers = [
+        subprocess.run(
+            [installation.launcher, "--root", "/nowhere", "state", *some],
+            capture_output=True, check=False, timeout=30, env=environment,
+        )
+        for environment in ({}, OFF)
+        for some in (words, words[4:5], words[5:6])
+    ]  # fmt: skip
+    assert [a.stdout for a in answers[:3]] == [a.stdout for a in answers[3:]]
+    without_time = [a.stderr.partition(b"level")[2] for a in answers]
+    assert without_time[:3] == without_time[3:]
+
+
+def test_hundreds_of_starts(installation, tmp_path):
+    """Where the kernel has put something in the snapshot's way, it is the ordinary start."""
+    for _ in range(300):
+        done = installation.run("--root", f"{tmp_path}/root", "list")
+        assert (done.returncode, done.stderr) == (0, "")
