@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from views import mounts_by_point
 
-USER = "pyrunc-test"
+#: Tests that run at the same time have each their own.
+USER = f"pyrunc-test-{os.getpid()}"
 
 
 def ids(container_id: int, host_id: int, size: int) -> dict[str, int]:

@@ -89,6 +89,15 @@ def refuse_below_usage(directory: str, name: str, limit: int, usage: int) -> Non
         )
 
 
+def refuse_without_effect(directory: str, name: str, limit: int) -> None:
+    """:raises Error: when the kernel took the limit but does not keep it."""
+    if 0 < limit < int(read(directory, name)):
+        raise Error(
+            f"setting cgroup {name} of {directory} to {limit}: this kernel takes the value and "
+            "does not limit anything; leave it out"
+        )
+
+
 #: MIN_SHARES and MAX_SHARES of kernel/sched/sched.h: v1's kernel takes what is beyond, and means
 #: these; v2's weights are reckoned from them.
 _FEWEST_SHARES, _MOST_SHARES = 2, 1 << 18

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cgroups.host import Layout
+    from pyrunc.cgroups.none import NoCgroups
     from pyrunc.cgroups.systemd import DriverSystemd
     from pyrunc.cgroups.v1 import DriverV1
     from pyrunc.cgroups.v2 import DriverV2
 
-    Driver = DriverV1 | DriverV2 | DriverSystemd
+    Driver = DriverV1 | DriverV2 | DriverSystemd | NoCgroups
 
 
 def open_driver(
@@ -23,11 +24,16 @@ def open_driver(
     systemd: bool = False,
     ignore_errors: bool = False,
     annotations: Mapping[str, str] | None = None,
+    disabled: bool = False,
 ) -> Driver:
     """Return the driver for a new container's cgroups; nothing is made yet.
 
     :raises Error: when the path is refused or the host lacks what is asked for.
     """
+    if disabled:
+        from pyrunc.cgroups.none import NoCgroups
+
+        return NoCgroups()
     if systemd:
         from pyrunc.cgroups.systemd import open_systemd_driver
 
@@ -59,7 +65,7 @@ def from_state(saved: dict[str, Any]) -> Driver:
     return driver
 
 
-def files_driver(saved: dict[str, Any]) -> DriverV1 | DriverV2:
+def files_driver(saved: dict[str, Any]) -> DriverV1 | DriverV2 | NoCgroups:
     """Return the driver for what is in a container's cgroups, whoever has made them.
 
     For a process that joins a running container: its scope of systemd's is there.
@@ -69,6 +75,10 @@ def files_driver(saved: dict[str, Any]) -> DriverV1 | DriverV2:
         from pyrunc.cgroups.v2 import DriverV2
 
         return DriverV2(saved["paths"], mount=saved["mount"], ignore_errors=ignore_errors)
+    if saved.get("version") == 0:
+        from pyrunc.cgroups.none import NoCgroups
+
+        return NoCgroups()
     from pyrunc.cgroups.v1 import DriverV1
 
     return DriverV1(saved["paths"], ignore_errors=ignore_errors)

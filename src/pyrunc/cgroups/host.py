@@ -33,13 +33,13 @@ class Layout:
         self.own = own
 
 
-def detect() -> Layout:
+def detect(*, required: bool = True) -> Layout:
     """Find out.
 
     /proc/self/mountinfo, which has thousands of lines on a busy host, is only read
     where the usual places do not hold what is expected.
 
-    :raises Error: when no cgroup hierarchy can be found.
+    :raises Error: when no cgroup hierarchy can be found, and one is ``required``.
     """
     own = cgroups_of()
     if _has(ROOT, _OF_V2):
@@ -60,7 +60,7 @@ def detect() -> Layout:
         unified = ""
     if missing:
         _find_in_mountinfo(own, mounts)
-    if not mounts and not unified:
+    if required and not mounts and not unified:
         raise Error(
             f"no cgroup hierarchy is mounted below {ROOT}; mount cgroup2 there, or run "
             "pyrunc where the host's is visible"

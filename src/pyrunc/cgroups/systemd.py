@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cgroups.host import Layout
+    from pyrunc.cgroups.none import NoCgroups
     from pyrunc.cgroups.oom import NoOomWatch
     from pyrunc.cgroups.systemd_bus import Bus, Property
     from pyrunc.cgroups.v1 import DriverV1
@@ -38,7 +39,7 @@ class DriverSystemd:
     needs_process = True
 
     def __init__(
-        self, files_driver: DriverV1 | DriverV2, unit: str, slice_: str, *, user: bool
+        self, files_driver: DriverV1 | DriverV2 | NoCgroups, unit: str, slice_: str, *, user: bool
     ) -> None:
         self._files = files_driver
         self._unit = unit
@@ -52,6 +53,11 @@ class DriverSystemd:
     def paths(self) -> dict[str, str]:
         """Return the container's directory by controller."""
         return self._files.paths()
+
+    @property
+    def restricts_devices(self) -> bool:
+        """Whether there is what keeps device rules."""
+        return self._files.restricts_devices
 
     def to_state(self) -> dict[str, Any]:
         """Return what `from_state` needs to find scope and cgroups again."""

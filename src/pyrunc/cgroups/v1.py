@@ -41,6 +41,11 @@ class DriverV1:
         """Return the container's directory by controller."""
         return self._paths
 
+    @property
+    def restricts_devices(self) -> bool:
+        """Whether there is what keeps device rules."""
+        return "devices" in self._paths
+
     def to_state(self) -> dict[str, Any]:
         """Return what `from_state` needs to find the cgroups again."""
         return {"version": 1, "paths": self._paths, "ignoreErrors": self._ignore_errors}
@@ -200,6 +205,10 @@ class DriverV1:
         """Write the device rules, one after the other: the v1 kernel takes no list at once."""
         path = self._paths.get("devices")
         if path is None:
+            from pyrunc.cgroups.unkept import NO_DEVICES_HIERARCHY, check_device_rules
+
+            user = self._ignore_errors
+            check_device_rules(resources, NO_DEVICES_HIERARCHY, in_user_namespace=user)
             return
         from pyrunc.cgroups.devices import rules_for, v1_writes
 
@@ -223,18 +232,23 @@ class DriverV1:
                 posix.close(descriptor)
 
     def _set(self, controller: str, name: str, value: str) -> None:
-        """Write one value; ``a|b`` are names to try, ``name?`` may be missing."""
+        """Write one value.
+
+        ``a|b`` are names to try, ``name?`` may be missing, ``name!`` must have an effect.
+        """
         path = self._paths.get(controller)
         if path is None:
             from pyrunc.cgroups import host
             from pyrunc.cgroups.refusals import without_controller
 
             mount = host.detect().mounts.get(controller, "")
-            raise Error(without_controller(controller, name.rstrip("?"), mount))
-        names = name.rstrip("?").split("|")
+            raise Error(without_controller(controller, name.rstrip("?!"), mount))
+        names = name.rstrip("?!").split("|")
         for index, candidate in enumerate(names):
             try:
                 cgroupfs.write(path, candidate, value)
+                if name.endswith("!"):
+                    cgroupfs.refuse_without_effect(path, candidate, int(value))
                 return
             except cgroupfs.SettingFailed as error:
                 if error.errno == ENOENT and (index + 1 < len(names) or name.endswith("?")):

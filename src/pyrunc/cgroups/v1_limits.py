@@ -80,6 +80,8 @@ def _memory(memory: Mapping[str, Any]) -> list[Write]:
         if value:
             writes.append(("memory", name, str(value)))
     for member, name in (
+        # Without effect since Linux 5.16 (cgroup-v1/memory.rst).
+        ("kernel", "memory.kmem.limit_in_bytes!"),
         ("reservation", "memory.soft_limit_in_bytes"),
         ("kernelTCP", "memory.kmem.tcp.limit_in_bytes"),
     ):

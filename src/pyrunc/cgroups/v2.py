@@ -43,6 +43,11 @@ class DriverV2:
         """Return the container's directory, under the key ""."""
         return {"": self._directory} if self._directory else {}
 
+    @property
+    def restricts_devices(self) -> bool:
+        """Whether there is what keeps device rules."""
+        return bool(self._directory)
+
     def to_state(self) -> dict[str, Any]:
         """Return what `from_state` needs to find the cgroup again."""
         return {
@@ -76,8 +81,12 @@ class DriverV2:
         try:
             self._make()
         except OSError as error:
-            if not self._may_ignore(error) or _has_limits(resources):
-                raise Error(f"cannot make cgroup {self._directory}: {reason(error)}") from None
+            why = f"cannot make cgroup {self._directory}: {reason(error)}"
+            if not self._may_ignore(error):
+                raise Error(why) from None
+            from pyrunc.cgroups.unkept import check_limits
+
+            check_limits(resources, why)
             self._directory = ""
         self.restrict_devices(resources)
 
@@ -196,6 +205,7 @@ class DriverV2:
     def restrict_devices(self, resources: Mapping[str, Any]) -> None:
         """Replace the program that judges the use of devices."""
         if not self._directory:
+            self._without_device_rules(resources)
             return
         from pyrunc.cgroups import device_filter
         from pyrunc.cgroups.devices import rules_for
@@ -210,8 +220,15 @@ class DriverV2:
                 raise Error(
                     f"cannot attach the device filter to {self._directory}: {reason(error)}"
                 ) from None
+            self._without_device_rules(resources)
         finally:
             posix.close(directory)
+
+    def _without_device_rules(self, resources: Mapping[str, Any]) -> None:
+        from pyrunc.cgroups.unkept import NO_DEVICE_FILTER, check_device_rules
+
+        user = self._ignore_errors
+        check_device_rules(resources, NO_DEVICE_FILTER, in_user_namespace=user)
 
     def _set(self, name: str, value: str) -> None:
         """Write one value; ``file=value|file`` are ways to try, ``file?`` may be missing."""
@@ -334,10 +351,6 @@ class DriverV2:
 
     def _may_ignore(self, error: OSError) -> bool:
         return self._ignore_errors and error.errno in _NOT_ALLOWED
-
-
-def _has_limits(resources: Mapping[str, Any]) -> bool:
-    return any(value for name, value in resources.items() if name != "devices")
 
 
 def _enable_controllers(path: str) -> None:

@@ -187,6 +187,7 @@ def _settings(options: flags.Options, log: Log) -> Settings:
         root,
         log,
         systemd_cgroup=options["systemd_cgroup"] or manager == "systemd",
+        no_cgroups=manager == "disabled",
         rootless=rootless,
         trace=_trace(options["trace"], options["started"]),
     )

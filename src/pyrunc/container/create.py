@@ -27,7 +27,7 @@ from pyrunc.linux import processes as p
 from pyrunc.plan.facts import Facts
 from pyrunc.plan.planner import needs_cgroup_early, plan, root_path
 from pyrunc.process import channel
-from pyrunc.process.attributes import lost_by_fork, set_rlimits, set_scheduler
+from pyrunc.process.attributes import lost_by_fork, set_rlimits, set_scheduler, why_no_score
 from pyrunc.process.console import send_to_socket
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
@@ -179,7 +179,8 @@ class Creation:
             from pyrunc.security.lsm import check_selinux
 
             check_selinux("linux.mountLabel")
-        layout = host.detect()
+        disabled = self.settings.no_cgroups
+        layout = host.detect(required=not disabled)
         self.driver = driver.open_driver(
             layout,
             linux.get("cgroupsPath", ""),
@@ -187,7 +188,10 @@ class Creation:
             systemd=self.settings.systemd_cgroup,
             ignore_errors=self.settings.rootless,
             annotations=spec.get("annotations"),
+            disabled=disabled,
         )
+        if not self.driver.restricts_devices:
+            self._check_device_rules()
         self.record = {
             "format": RECORD_FORMAT,
             "ociVersion": spec["ociVersion"],
@@ -229,6 +233,19 @@ class Creation:
             self._close_joined()
             raise
         self.settings.trace.mark("plan")
+
+    def _check_device_rules(self) -> None:
+        from pyrunc.cgroups import none, unkept
+
+        disabled = self.settings.no_cgroups
+        warning = unkept.check_device_rules(
+            self._resources,
+            none.WHY if disabled else unkept.NO_DEVICES_HIERARCHY,
+            in_user_namespace=self.settings.rootless,
+            wanted=disabled,
+        )
+        if warning:
+            self.settings.log.warn(warning)
 
     def _state_json(self, pid: int) -> bytes:
         """Return the state that hooks get on stdin (runtime.md, "State")."""
@@ -568,9 +585,7 @@ class Creation:
         try:
             files.write_file(f"/proc/{self.pid}/oom_score_adj", b"%d" % score)
         except OSError as error:
-            if self.settings.rootless:
-                return
-            raise Error(f"cannot set oom_score_adj to {score}: {reason(error)}") from None
+            raise Error(f"cannot set oom_score_adj to {score}: {why_no_score(error)}") from None
 
     def _undo(self, *, keep_cgroup: bool) -> None:
         """Leave nothing of a failed create: no process, no cgroup, no directory.

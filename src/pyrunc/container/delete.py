@@ -107,6 +107,7 @@ def _cgroup_by_config(settings: Settings, entry: Entry) -> dict[str, Any]:
             entry.load_config().get("linux", {}).get("cgroupsPath", ""),
             entry.id,
             systemd=settings.systemd_cgroup,
+            disabled=settings.no_cgroups,
             ignore_errors=settings.rootless,
         ).to_state()
     except (OSError, Error, AttributeError) as error:

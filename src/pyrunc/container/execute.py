@@ -25,7 +25,7 @@ from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork, set_scheduler
+from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork, set_scheduler, why_no_score
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.last_mile import LastMile
@@ -511,8 +511,7 @@ class _Execution:
             try:
                 files.write_file(f"/proc/{pid}/oom_score_adj", b"%d" % score)
             except OSError as error:
-                if not self.settings.rootless:
-                    raise Error(f"cannot set oom_score_adj to {score}: {reason(error)}") from None
+                raise Error(f"cannot set oom_score_adj to {score}: {why_no_score(error)}") from None
 
     def _announce(self, pid: int, pidfd: int) -> None:
         options = self.options

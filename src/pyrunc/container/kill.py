@@ -28,7 +28,7 @@ def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) 
     try:
         record = entry.load()
         status = states.status_of(entry, record)
-        if everyone:
+        if everyone and (has_cgroups(record) or status == states.STOPPED):
             signal_all(record, signal)
             return
         if status == states.STOPPED:
@@ -62,6 +62,11 @@ def signal_all(record: Record, signal: int) -> None:
     saved = record.get("cgroup")
     if saved:
         from_state(saved).signal_all(signal)
+
+
+def has_cgroups(record: Record) -> bool:
+    """Tell whether the container has any, or was made without: then only init is known."""
+    return bool((record.get("cgroup") or {}).get("paths"))
 
 
 def has_processes(record: Record) -> bool:

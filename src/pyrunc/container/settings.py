@@ -24,10 +24,11 @@ class Settings:
     """The global options, resolved.
 
     ``root`` is the state root (an absolute path), ``rootless`` says whether the
-    caller lacks real root, and so whether cgroup errors may be passed over.
+    caller lacks real root, and so whether cgroup errors may be passed over; ``no_cgroups`` that
+    new containers get no cgroups.
     """
 
-    __slots__ = ("log", "root", "rootless", "systemd_cgroup", "trace")
+    __slots__ = ("log", "no_cgroups", "root", "rootless", "systemd_cgroup", "trace")
 
     def __init__(
         self,
@@ -35,11 +36,13 @@ class Settings:
         log: Log,
         *,
         systemd_cgroup: bool = False,
+        no_cgroups: bool = False,
         rootless: bool = False,
         trace: NoTrace = OFF,
     ) -> None:
         self.root = root
         self.log = log
         self.systemd_cgroup = systemd_cgroup
+        self.no_cgroups = no_cgroups
         self.rootless = rootless
         self.trace = trace

@@ -207,7 +207,7 @@ def _cgroup_mount(
         shared = controller if where not in hierarchies else f"{hierarchies[where][1]},{controller}"
         if controller.startswith("name="):
             shared = f"none,{controller}"
-        directory = facts.cgroup_paths.get(controller, where)
+        directory = facts.cgroup_paths.get(controller, "")
         hierarchies[where] = (name, shared, directory)
         if name != controller.removeprefix("name="):
             links.append((controller.removeprefix("name="), name))

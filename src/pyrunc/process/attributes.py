@@ -7,6 +7,7 @@ calls of the man pages out.
 from __future__ import annotations
 
 from _struct import pack
+from errno import EACCES
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux.libc import syscall
@@ -78,6 +79,13 @@ MEMORY_FLAGS = {
 #: A bit for each of the 8192 CPUs that a kernel can be built for (CONFIG_NR_CPUS).
 _EVERY_CPU = b"\xff" * 1024
 _PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
+
+
+def why_no_score(error: OSError) -> str:
+    """Say why an oom_score_adj was refused (proc_pid_oom_score_adj(5))."""
+    if error.errno != EACCES:
+        return reason(error)
+    return f"{reason(error)}; who lacks CAP_SYS_RESOURCE cannot set it lower than it is"
 
 
 def set_rlimits(pid: int, rlimits: Sequence[Rlimit]) -> None:

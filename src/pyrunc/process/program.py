@@ -103,7 +103,8 @@ def _why_not_executable(root: int, path: str, cwd: str) -> str:
     mode = posix.stat(program).st_mode
     posix.close(program)
     if mode & files.S_IFMT == files.S_IFDIR:
-        return "is a directory"
+        # What the kernel would say, too: engines know that one as 126.
+        return "is a directory: permission denied"
     # execve(2) runs regular files alone.
     if mode & files.S_IFMT != files.S_IFREG or not mode & 0o111:
         return "permission denied"

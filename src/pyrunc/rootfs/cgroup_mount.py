@@ -37,7 +37,8 @@ class MountCgroupV1(Step):
     index: int
     target: str
     options: MountOptions
-    #: (directory name, controllers as cgroup mount options, the container's directory on the host)
+    #: (directory name, controllers as cgroup mount options, the container's directory on the host,
+    #: "" if it has none)
     hierarchies: tuple[tuple[str, str, str], ...]
     #: Links from a single controller's name to the directory it shares with others.
     links: tuple[tuple[str, str], ...]
@@ -49,7 +50,7 @@ class MountCgroupV1(Step):
         return f"mount the cgroup hierarchies on {self.target}"
 
     def apply(self, build: Build) -> None:
-        enable = self.options.enable
+        enable = self.options.enable | self.options.recursive_enable
         target = _open_target(build, self.target)
         attributes = enable & ~mounts.MOUNT_ATTR_RDONLY | _SAFE
         data = ("mode=755", *mounts.context_option(self.label))
@@ -59,6 +60,9 @@ class MountCgroupV1(Step):
         for name, controllers, host_directory in self.hierarchies:
             posix.mkdir(name, 0o755, dir_fd=tmpfs)
             where = posix.open(name, files.O_PATH | files.O_CLOEXEC, dir_fd=tmpfs)
+            if not self.namespaced and not host_directory:
+                posix.close(where)
+                continue
             if self.namespaced:
                 flags = tuple(controllers.split(","))
                 mount = mounts.new_filesystem("cgroup", "cgroup", flags, enable | _SAFE)
@@ -97,7 +101,7 @@ class MountCgroupV2(Step):
         return f"mount the cgroup hierarchy on {self.target}"
 
     def apply(self, build: Build) -> None:
-        enable = self.options.enable
+        enable = self.options.enable | self.options.recursive_enable
         target = _open_target(build, self.target)
         try:
             mount = self._mount(enable)
