@@ -120,22 +120,27 @@ def test_what_only_a_mount_can_have_needs_a_mount_namespace(make_bundle, pyrunc,
     assert not (bundle.rootfs / "ran").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "exec"])
-def test_a_score_that_a_user_may_not_set_is_refused(rootless, pyrunc, command):  # noqa: F811
+SCORE_REFUSED = "cannot set oom_score_adj to -500: permission denied; who lacks"
+
+
+def test_a_score_that_a_user_may_not_set_is_refused(rootless):  # noqa: F811
+    bundle = rootless.bundle("true")
+    bundle.process["oomScoreAdj"] = -500
+    done = rootless(bundle)
+    assert done.code == 1
+    assert SCORE_REFUSED in done.stderr
+
+
+def test_a_score_of_exec_that_a_user_may_not_set_is_refused(rootless, pyrunc, user):  # noqa: F811
+    who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
     bundle = rootless.bundle("sleep", "100")
+    container = rootless(bundle, "create")
     process = {"args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "oomScoreAdj": -500}
-    if command == "run":
-        bundle.process["oomScoreAdj"] = -500
-        done = rootless(bundle)
-    else:
-        who = bundle.path.stat()
-        container = rootless(bundle, "start")
-        path = bundle.path / "process.json"
-        path.write_text(json.dumps(process))
-        ids = {"user": who.st_uid, "group": who.st_gid, "extra_groups": [], "cwd": "/"}
-        done = pyrunc("exec", "--process", str(path), container.id, **ids)
-    assert done.code != 0
-    assert "cannot set oom_score_adj to -500: permission denied; who lacks" in done.stderr
+    (bundle.path / "process.json").write_text(json.dumps(process))
+    done = pyrunc("exec", "--process", bundle.path / "process.json", container.id, **who)
+    assert pyrunc("delete", "--force", container.id, **who).code == 0
+    assert done.code == 255
+    assert SCORE_REFUSED in done.stderr
 
 
 # No cgroups
