@@ -23,12 +23,10 @@ from pyrunc.engine.changes import changes
 from pyrunc.engine.keeper import cgroup_of
 from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
+from pyrunc.engine.seclusion import NOBODY, ROOT, confine, seclude
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.errors import WrongStatus
-from pyrunc.linux import mounts as m
 from pyrunc.linux import processes as p
-from pyrunc.linux.libc import syscall
-from pyrunc.linux.numbers import SYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
 
     Request: TypeAlias = dict[str, Any]
 
-_KEYCTL_JOIN_SESSION_KEYRING = 1
-
 
 class Server:
     """Serves one program until its end of ``control`` closes."""
@@ -49,7 +45,9 @@ class Server:
         self._control = control
         self._directory = directory
         self._log = log
-        self._settings = Settings(directory, log, rootless=os.geteuid() != 0)
+        self._settings = Settings(directory, log)
+        #: Whether this process is root of a user namespace of its own only.
+        self._is_confined = False
         self._cgroup = cgroup_of(name)
         self._streams = StandardStreams()
         self._boxes: dict[str, Box] = {}
@@ -61,7 +59,8 @@ class Server:
 
     def serve(self) -> None:
         """Do what is asked for until there is nobody to ask."""
-        _part_from_the_host()
+        self._is_confined = seclude()
+        self._settings.rootless = self._is_confined
         self._control.setblocking(False)
         self._watch(self._control.fileno(), self._take_requests)
         while self._handlers:
@@ -146,7 +145,12 @@ class Server:
             raise
         box.line = line
         self._watch(line.fileno(), lambda: self._close(box))
-        told = {"id": box.id, "not_enforced": box.not_enforced, "warnings": self._log.take()}
+        told: dict[str, Any] = {
+            "id": box.id,
+            "not_enforced": box.not_enforced,
+            "warnings": self._log.take(),
+        }
+        told["user"] = ROOT if self._is_confined else NOBODY
         _answer(line, "opened", told)
 
     def _start(self, request: Request, line: socket.socket, streams: list[int]) -> None:
@@ -162,7 +166,9 @@ class Server:
     def _begin(
         self, box: Box, request: Request, line: socket.socket, streams: list[int]
     ) -> Running:
-        process = checked_process(request["process"])
+        given = request["process"]
+        given.setdefault("user", ROOT if self._is_confined else NOBODY)
+        process = checked_process(given)
         # Before the streams are lent: its init must not have them.
         box.ensure()
         with self._streams.being(streams):
@@ -173,6 +179,8 @@ class Server:
 
     def _make_box(self, request: Request) -> Box:
         spec = checked_spec(request["spec"])
+        if self._is_confined:
+            confine(spec)
         not_enforced = self._enforce(spec, request)
         layer = None
         self._count += 1
@@ -351,17 +359,3 @@ def _answer(line: socket.socket, kind: str, value: Any, descriptors: Sequence[in
     except OSError:
         # Nobody wants to know any more.
         return
-
-
-def _part_from_the_host() -> None:
-    """Have mounts and a session keyring of our own.
-
-    The containers then need no keyring each, of which a user may only have 200 (keyrings(7)).
-    """
-    try:
-        syscall(SYS["keyctl"], _KEYCTL_JOIN_SESSION_KEYRING, 0)
-    except OSError:
-        # A kernel without keys, or a sandbox around us.
-        pass
-    p.unshare(p.CLONE_NEWNS)
-    m.set_root_propagation(m.MS_SLAVE | m.MS_REC)

@@ -37,6 +37,7 @@ class SandboxLogic:
         self._line: Line | None = None
         self._root: RootFilesystem | None = None
         self._id = ""
+        self._default_user = (0, 0)
         self.not_enforced: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -57,6 +58,7 @@ class SandboxLogic:
             raise
         self._line = line
         self._id = value["id"]
+        self._default_user = value["user"]["uid"], value["user"]["gid"]
         self.not_enforced = dict(value["not_enforced"])
 
     async def close(self) -> None:
@@ -170,8 +172,7 @@ class SandboxLogic:
     @property
     def _owner(self) -> tuple[int, int]:
         _, root = self._opened()
-        user = process(self._options, root, ("true",))["user"]
-        return user["uid"], user["gid"]
+        return self._options.user or root.user or self._default_user
 
     async def read_file(self, path: str, limit: int | str | None) -> bytes:
         """Return a file's content."""

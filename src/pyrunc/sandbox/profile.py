@@ -19,8 +19,6 @@ _PERIOD = 100_000
 #: The sandbox's init, what enters the sandbox, and the program that this brings forth.
 LEAST_PIDS = 3
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: nobody and nogroup: what root's sandboxes run as in the host's /usr.
-NOBODY = (65534, 65534)
 #: With the host's network, what a program needs of its /etc to use it.
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl", "/etc/ca-certificates")
 
@@ -66,15 +64,11 @@ def _spec(options: SandboxOptions, root: RootFilesystem, *, writable: bool) -> d
         "resources": resources(options),
         "seccomp": default_filter.section(),
     }
-    if os.geteuid() != 0:
-        linux["namespaces"].append({"type": "user"})
-        linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
-        linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
     return {
         "ociVersion": OCI_VERSION,
         "root": {"path": root.path, "readonly": not writable},
         "hostname": options.hostname,
-        "process": process(options, root, ("true",)),
+        "process": {"user": {"uid": 0, "gid": 0}, **process(options, root, ("true",))},
         "mounts": _mounts(options, root, writable=writable),
         "linux": linux,
     }
@@ -109,14 +103,16 @@ def process(
     terminal: bool = False,
 ) -> dict[str, Any]:
     """Return the ``process`` of config.json for a program in the sandbox."""
-    uid, gid = options.user or root.user or ((0, 0) if os.geteuid() else NOBODY)
+    user = options.user or root.user
     environment = {"PATH": _PATH, "LANG": "C.UTF-8", **root.environment, **options.env}
     if not root.is_image:
         environment.setdefault("HOME", "/tmp")
     environment |= env or {}
+    # Else the engine's, which knows what ids there are.
+    named = {"user": {"uid": user[0], "gid": user[1]}} if user else {}
     return {
+        **named,
         "terminal": terminal,
-        "user": {"uid": uid, "gid": gid},
         "args": list(words),
         "env": [f"{name}={value}" for name, value in environment.items()],
         "cwd": cwd or options.cwd or root.cwd,
