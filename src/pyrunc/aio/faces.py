@@ -25,14 +25,14 @@ __all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"]
 
 @overload
 async def run(
-    argv: Sequence[str], *, text: Literal[True], **arguments: Unpack[RunArguments]
+    argv: Sequence[str] | None, *, text: Literal[True], **arguments: Unpack[RunArguments]
 ) -> Result[str]: ...
 @overload
 async def run(
-    argv: Sequence[str], *, text: Literal[False] = False, **arguments: Unpack[RunArguments]
+    argv: Sequence[str] | None, *, text: Literal[False] = False, **arguments: Unpack[RunArguments]
 ) -> Result[bytes]: ...
 async def run(
-    argv: Sequence[str], *, text: bool = False, **arguments: Unpack[RunArguments]
+    argv: Sequence[str] | None, *, text: bool = False, **arguments: Unpack[RunArguments]
 ) -> Result[Any]:
     """Run a program in a container of its own and wait for its end: see :func:`pyrunc.run`."""
     return await drive(running.run(argv, arguments, text=text))

@@ -94,14 +94,18 @@ def _bytes(given: bytes | str | None, *, text: bool) -> bytes | None:
     raise InvalidArgument(f"input must be bytes, not {type(given).__name__}")
 
 
-async def run(argv: Sequence[str], arguments: RunArguments, *, text: bool) -> Result[Any]:
+async def run(argv: Sequence[str] | None, arguments: RunArguments, *, text: bool) -> Result[Any]:
     """Run a program in a container of its own; see :func:`pyrunc.run`."""
     pool = arguments.pop("pool", 0)
     about_program = {k: v for k, v in arguments.items() if k in PROGRAM_ARGUMENTS}
     about_box = {k: v for k, v in arguments.items() if k not in PROGRAM_ARGUMENTS}
-    program = Program(argv, about_program, text=text)  # type: ignore[arg-type]
     options = sandbox_options(about_box)  # type: ignore[arg-type]
+    if argv is not None:
+        arguments_of(argv)
     root = await InThread(root_filesystem, options.rootfs)
+    if argv is None and not root.command:
+        raise InvalidArgument("there is no image with a program of its own: give argv")
+    program = Program(argv or root.command, about_program, text=text)  # type: ignore[arg-type]
     limits = ("cpu_time",) if program.cpu_time is not None else ()
     request: dict[str, Any] = {
         "box": box_request(options, root, limits, writable=False),

@@ -24,14 +24,14 @@ __all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"]
 
 @overload
 def run(
-    argv: Sequence[str], *, text: Literal[True], **arguments: Unpack[RunArguments]
+    argv: Sequence[str] | None, *, text: Literal[True], **arguments: Unpack[RunArguments]
 ) -> Result[str]: ...
 @overload
 def run(
-    argv: Sequence[str], *, text: Literal[False] = False, **arguments: Unpack[RunArguments]
+    argv: Sequence[str] | None, *, text: Literal[False] = False, **arguments: Unpack[RunArguments]
 ) -> Result[bytes]: ...
 def run(
-    argv: Sequence[str], *, text: bool = False, **arguments: Unpack[RunArguments]
+    argv: Sequence[str] | None, *, text: bool = False, **arguments: Unpack[RunArguments]
 ) -> Result[Any]:
     """Run a program in a container of its own and wait for its end.
 
@@ -42,7 +42,8 @@ def run(
     filter, 256 MiB and no swap, 64 processes, 10 seconds. A program that fails is a result, not an
     exception. When this returns, or raises, nothing of the container is left.
 
-    :param argv: the program and its arguments, a list: no shell is involved.
+    :param argv: the program and its arguments, a list: no shell is involved. None: the program
+        that the image of ``rootfs`` names itself (entry point and command).
     :param text: ``input``, ``stdout`` and ``stderr`` are texts in UTF-8, not bytes.
     :param input: what the program reads; nothing (/dev/null) when it is left out.
     :param timeout: seconds until everything in the container is killed; None for no limit. What
