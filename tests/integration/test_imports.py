@@ -34,6 +34,7 @@ COMMON = {
     "pyrunc.cgroups": "the room",
     "pyrunc.cgroups.frozen": "paused is a status",
     "pyrunc.container": "the room",
+    "pyrunc.container.record": "what a record must hold",
     "pyrunc.container.settings": "the global options, resolved",
     "pyrunc.container.state": "the status of a container",
     "pyrunc.container.store": "the record on disk",

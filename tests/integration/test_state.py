@@ -59,7 +59,7 @@ def test_delete_force_removes_what_a_damaged_record_is_about(damaged, pyrunc, st
     assert "delete --force removes it" in told.stderr
     assert "internal error" not in told.stderr
     listed = pyrunc("list", "-q")
-    assert (listed.code, listed.stdout) == (0, "")
+    assert (listed.code, listed.stdout) == (0, f"{container.id}\n")
     assert "level=warning" in listed.stderr
     assert container.id in listed.stderr
     deleted = pyrunc("delete", "--force", container.id)

@@ -16,10 +16,11 @@ from pyrunc.container.builder import Handover, build_container
 from pyrunc.container.create_options import CreateOptions, check_terminal
 from pyrunc.container.interrupts import Interrupted, Interrupts
 from pyrunc.container.prepared_process import prepare
+from pyrunc.container.record import RECORD_FORMAT
 from pyrunc.container.removal import remove_cgroup, run_poststop
 from pyrunc.container.seen import outside
 from pyrunc.container.spawn import spawn_builder
-from pyrunc.container.store import RECORD_FORMAT, Store
+from pyrunc.container.store import Store
 from pyrunc.container.timestamps import now
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
@@ -47,8 +48,9 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.driver import Driver
     from pyrunc.cgroups.resctrl import Group
     from pyrunc.container.net_devices import NetDevices
+    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry, Record
+    from pyrunc.container.store import Entry
     from pyrunc.spec.types import Hook, IntelRdt, Process, Scheduler, Spec
 
 

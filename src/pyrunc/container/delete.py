@@ -15,9 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry, Record
+    from pyrunc.container.store import Entry
     from pyrunc.process.guard import Signals
+    from pyrunc.spec.types import Spec
 
 #: How long `delete` waits for a killed init to be gone (its last memory may take a while).
 _LONGEST_DEATH = 10.0
@@ -88,29 +90,51 @@ def _salvage(settings: Settings, entry: Entry) -> Record:
 
         try:
             from_state(record["cgroup"]).processes()
-        except Exception as error:
-            # Of another version, or damaged in a way that is still JSON: it may be anything.
+        except (OSError, Error) as error:
             settings.log.debug(f"the cgroup of {entry.id} is unknown: {reason(error)}")
             del record["cgroup"]
-    if "cgroup" not in record and entry.has("state.json"):
-        record["cgroup"] = _cgroup_by_config(settings, entry)
+    config = _checked_config(settings, entry)
+    # The config is kept once the cgroup is made, and there is a record before that: without
+    # either of them the cgroup of that name, if there is one, is somebody else's.
+    if "cgroup" not in record and (config or entry.has("state.json")):
+        record["cgroup"] = _cgroup_by_config(settings, entry, config)
+        # Killing init does not end the others for sure.
+        record["sharedPidNamespace"] = True
+    if "hooks" not in record and config.get("hooks"):
+        record["hooks"] = config["hooks"]
     return record
 
 
-def _cgroup_by_config(settings: Settings, entry: Entry) -> dict[str, Any]:
-    """Return where the processes must be by the config, which is kept beside the record."""
+def _checked_config(settings: Settings, entry: Entry) -> Spec:
+    """Return the config that is kept beside the record; empty when it is missing or damaged."""
+    from pyrunc.spec.load import check
+
+    try:
+        config = entry.load_config()
+        if not check(config):
+            return config
+        settings.log.debug(f"the config of {entry.id} is damaged")
+    except Error as error:
+        settings.log.debug(str(error))
+    return {}  # type: ignore[typeddict-item]
+
+
+def _cgroup_by_config(settings: Settings, entry: Entry, config: Spec) -> dict[str, Any]:
+    """Return where the processes must be by the config."""
     from pyrunc.cgroups import driver, host
 
+    path = config.get("linux", {}).get("cgroupsPath", "")
     try:
         return driver.open_driver(
             host.detect(),
-            entry.load_config().get("linux", {}).get("cgroupsPath", ""),
+            path,
             entry.id,
-            systemd=settings.systemd_cgroup,
             disabled=settings.no_cgroups,
+            # slice:prefix:name, as systemd's driver takes it and no other.
+            systemd=settings.systemd_cgroup or (path[:1] != "/" and path.count(":") == 2),
             ignore_errors=settings.rootless,
         ).to_state()
-    except (OSError, Error, AttributeError) as error:
+    except (OSError, Error) as error:
         settings.log.debug(f"the cgroup of {entry.id} cannot be found: {reason(error)}")
         return {}
 

@@ -38,8 +38,9 @@ from pyrunc.security import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry, Record
+    from pyrunc.container.store import Entry
     from pyrunc.process.relay import Relay
     from pyrunc.spec.types import ConsoleSize, Process, Scheduler
 

@@ -11,8 +11,8 @@ from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Record
 
 
 def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) -> None:

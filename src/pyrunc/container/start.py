@@ -15,8 +15,9 @@ from pyrunc.process.failure import START_HOOK, describe_failure, parse_failure, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry, Record
+    from pyrunc.container.store import Entry
     from pyrunc.process.guard import Signals
     from pyrunc.process.notify import Proxy
 
@@ -111,12 +112,11 @@ def release(entry: Entry, signals: Signals | None = None) -> None:
 
     Init holds the writing end of the result fifo close-on-exec, and announces the execution.
     """
-    flags = files.O_CLOEXEC | posix.O_NONBLOCK
     result = -1
     try:
         try:
-            result = posix.open("result.fifo", posix.O_RDONLY | flags, dir_fd=entry.directory)
-            go = posix.open("exec.fifo", posix.O_WRONLY | flags, dir_fd=entry.directory)
+            result = entry.open_fifo("result.fifo", posix.O_RDONLY)
+            go = entry.open_fifo("exec.fifo", posix.O_WRONLY)
         except OSError as error:
             if error.errno in (ENXIO, ENOENT):
                 raise WrongStatus("cannot start a container that has stopped") from None

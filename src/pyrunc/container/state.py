@@ -6,7 +6,7 @@ import posix
 
 from pyrunc.cgroups import frozen
 from pyrunc.container.store import UNTIL_CREATED, BeingCreated, Store
-from pyrunc.errors import Error, NotFound
+from pyrunc.errors import Error, NotFound, reason
 from pyrunc.linux import processes
 from pyrunc.spec import json_text
 
@@ -14,14 +14,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry, Record
+    from pyrunc.container.store import Entry
 
 CREATING = "creating"
 CREATED = "created"
 RUNNING = "running"
 PAUSED = "paused"
 STOPPED = "stopped"
+#: No status of the specification's: only `list` shows it.
+DAMAGED = "damaged"
+
+
+#: What is told of a container whose record tells nothing. The time is Go's zero, for those
+#: who parse it.
+_UNKNOWN = {
+    "ociVersion": "",
+    "id": "",
+    "pid": 0,
+    "status": DAMAGED,
+    "bundle": "",
+    "rootfs": "",
+    "created": "0001-01-01T00:00:00Z",
+    "owner": "",
+}
 
 
 def status_of(entry: Entry, record: Record) -> str:
@@ -66,7 +83,12 @@ def is_paused(record: Record) -> bool:
     saved = record.get("cgroup")
     if not saved:
         return False
-    return frozen.is_frozen(saved.get("version", 1), saved.get("paths") or {})
+    try:
+        return frozen.is_frozen(saved.get("version", 1), saved.get("paths") or {})
+    except OSError as error:
+        raise Error(
+            f"cannot tell whether container {record['id']} is paused: {reason(error)}"
+        ) from None
 
 
 def may_be_frozen_below(record: Record) -> bool:
@@ -119,7 +141,10 @@ def query(settings: Settings, container_id: str) -> dict[str, Any]:
 
 
 def query_all(settings: Settings) -> list[dict[str, Any]]:
-    """Return the states of all containers, by id. One that cannot be read is warned about."""
+    """Return the states of all containers, by id.
+
+    One that cannot be read is warned about, and shown as ``damaged``.
+    """
     store = Store(settings.root)
     states = []
     for container_id in store.ids():
@@ -127,8 +152,9 @@ def query_all(settings: Settings) -> list[dict[str, Any]]:
             states.append(query(settings, container_id))
         except NotFound:
             continue
-        except Error as error:
-            settings.log.warn(str(error))
+        except (OSError, Error) as error:
+            settings.log.warn(reason(error))
+            states.append({**_UNKNOWN, "id": container_id})
     return states
 
 

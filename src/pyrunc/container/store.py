@@ -13,47 +13,23 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EEXIST, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
+from errno import EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
+from pyrunc.container.record import RECORD_FORMAT, first_wrong, salvaged
 from pyrunc.errors import AlreadyExists, Error, NotFound, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypedDict
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
-    from pyrunc.spec.types import Hooks, Spec
-
-    class Record(TypedDict, total=False):
-        """What state.json holds."""
-
-        format: int
-        ociVersion: str
-        id: str
-        bundle: str
-        rootfs: str
-        created: str
-        owner: str
-        ownerUid: int
-        annotations: dict[str, str]
-        #: "creating" until create is done.
-        phase: str
-        pid: int
-        startTime: int
-        cgroup: dict[str, Any]
-        namespaces: dict[str, str]
-        hooks: Hooks
-        rootless: bool
-        #: Without a pid namespace of its own, the death of init does not end the others.
-        sharedPidNamespace: bool
-        #: Made with --no-new-keyring: `exec` makes none either.
-        noNewKeyring: bool
-        intelRdt: dict[str, Any]
+    from pyrunc.container.record import Record
+    from pyrunc.spec.types import Spec
 
 
-RECORD_FORMAT = 1
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _LONGEST_ID = 1024
 #: All that there may be in a container's directory.
@@ -73,6 +49,9 @@ _LONGEST_WRITE = 2.0
 #: How long a lock may be held by who only asks for it, and by an operation on a container.
 _LONGEST_QUESTION = 0.05
 _LONGEST_OPERATION = 30.0
+#: Larger than any record or config (bytes): of a config no more is read in the first place.
+_LARGEST = 64 << 20
+_REMEDY = "delete --force removes it"
 _DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 
 
@@ -96,6 +75,10 @@ UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
 
 class BeingCreated(WrongStatus):
     """The container is not complete yet."""
+
+
+class NotSaved(Error):
+    """What a container's directory is to hold could not be written."""
 
 
 class Entry:
@@ -160,7 +143,7 @@ class Entry:
     def _is_being_made(self) -> bool:
         """Tell whether whoever holds it is still about to make the container."""
         try:
-            record = self._parse(files.read_file("state.json", self.directory))
+            record = self._parse(self._contents("state.json"))
         except FileNotFoundError:
             return self._is_there()
         except (OSError, Error):
@@ -198,7 +181,7 @@ class Entry:
         directory of the mode in which it makes them.
         """
         try:
-            record = self._parse(files.read_file("state.json", self.directory))
+            record = self._parse(self._contents("state.json"))
         except (OSError, Error):
             record = {}
         if record.get("format") == RECORD_FORMAT and record.get("id") == self.id:
@@ -223,11 +206,12 @@ class Entry:
         :raises Error: when there is none, or it is damaged: ``delete --force`` removes it.
         """
         record = self._parse(self._read())
-        if record.get("format") != RECORD_FORMAT or not _is_complete(record):
+        if record.get("format") != RECORD_FORMAT:
             raise Error(
-                f"the state of container {self.id} is not one that this version can read; "
-                "delete --force removes it"
+                f"the state of container {self.id} is not one that this version can read; {_REMEDY}"
             )
+        if wrong := first_wrong(record, self.id):
+            raise Error(f"the state of container {self.id} is damaged: {wrong!r}; {_REMEDY}")
         return record  # type: ignore[return-value]
 
     def salvage(self) -> Record:
@@ -236,28 +220,42 @@ class Entry:
         That is at most its pid with the start time, its cgroup and its hooks.
         """
         try:
-            record = self._parse(files.read_file("state.json", self.directory))
+            return salvaged(self._parse(self._contents("state.json")))
         except (OSError, Error):
             return {}
-        return {k: v for k, v in record.items() if isinstance(v, _KINDS.get(k, ()))}  # type: ignore[return-value]
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:
             record = json_text.parse(text)
         except Error as error:
             raise Error(
-                f"the state of container {self.id} is damaged: {error}; delete --force removes it"
+                f"the state of container {self.id} is damaged: {error}; {_REMEDY}"
             ) from None
         if not isinstance(record, dict):
-            raise Error(f"the state of container {self.id} is damaged; delete --force removes it")
+            raise Error(f"the state of container {self.id} is damaged; {_REMEDY}")
         return record
+
+    def _contents(self, name: str) -> bytes:
+        """Read a file of the directory, which must be one: a fifo would hold us for ever.
+
+        :raises OSError: EINVAL when it is anything else, or far larger than it can be.
+        """
+        flags = posix.O_RDONLY | posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
+        descriptor = posix.open(name, flags, dir_fd=self.directory)
+        try:
+            status = posix.stat(descriptor)
+            if status.st_mode & files.S_IFMT != files.S_IFREG or status.st_size > _LARGEST:
+                raise OSError(EINVAL, "not a file that pyrunc has written")
+            return files.read_all(descriptor, _LARGEST)
+        finally:
+            posix.close(descriptor)
 
     def _read(self) -> bytes:
         """Read state.json. While it is not there yet, or no more, somebody has the lock."""
         deadline = 0.0
         while True:
             try:
-                return files.read_file("state.json", self.directory)
+                return self._contents("state.json")
             except OSError as error:
                 missing = error.errno == ENOENT
                 why = "it was never completed" if missing else reason(error)
@@ -279,32 +277,86 @@ class Entry:
                     # Made a moment ago by a `create` that is about to take the lock.
                     time.sleep(0.001)
                     continue
-            raise Error(
-                f"cannot read the state of container {self.id}: {why}; delete --force removes it"
-            )
+            raise Error(f"cannot read the state of container {self.id}: {why}; {_REMEDY}")
 
     def save(self, record: Record) -> None:
-        """Replace the record, all or nothing."""
-        self._replace("state.json", json_text.encode(record).encode())
+        """Replace the record, all or nothing.
+
+        :raises NotSaved: when it cannot be written; what was there before still is.
+        """
+        self.prepare({"state.json": record})
+        self.commit(("state.json",))
 
     def load_config(self) -> Spec:
-        """Read the config that the container was made from; it was checked then."""
-        return json_text.parse(files.read_file("config.json", self.directory))  # type: ignore[return-value]
+        """Read the config that the container was made from; it was checked then.
+
+        :raises Error: when it is missing or damaged.
+        """
+        try:
+            spec = json_text.parse(self._contents("config.json"))
+        except (OSError, Error) as error:
+            raise Error(
+                f"cannot read the config of container {self.id}: {reason(error)}; {_REMEDY}"
+            ) from None
+        if not isinstance(spec, dict) or not isinstance(spec.get("linux", {}), dict):
+            raise Error(f"the config of container {self.id} is damaged; {_REMEDY}")
+        return spec  # type: ignore[return-value]
 
     def save_config(self, spec: Spec) -> None:
-        """Keep the config: later changes to the bundle's must not matter (runtime.md)."""
-        self._replace("config.json", json_text.encode(spec).encode())
+        """Keep the config: later changes to the bundle's must not matter (runtime.md).
 
-    def _replace(self, name: str, content: bytes) -> None:
-        temporary = f"{name}.new"
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | files.O_NOFOLLOW | files.O_CLOEXEC
-        descriptor = posix.open(temporary, flags, 0o600, dir_fd=self.directory)
+        :raises NotSaved: when it cannot be written.
+        """
+        self.prepare({"config.json": spec})
+        self.commit(("config.json",))
+
+    def prepare(self, contents: Mapping[str, Spec | Record]) -> None:
+        """Write new contents beside the files that they are for; :meth:`commit` makes them those.
+
+        :raises NotSaved: when there is no room, for example; nothing is left then.
+        """
+        try:
+            for name, content in contents.items():
+                self._write(f"{name}.new", json_text.encode(content).encode())
+        except OSError as error:
+            self.discard(contents)
+            raise self._not_saved(error) from None
+
+    def commit(self, names: Iterable[str]) -> None:
+        """Put what was prepared in the place of what is there.
+
+        :raises NotSaved: when the file system does not let us.
+        """
+        there = self.directory
+        try:
+            for name in names:
+                posix.rename(f"{name}.new", name, src_dir_fd=there, dst_dir_fd=there)
+        except OSError as error:
+            self.discard(names)
+            raise self._not_saved(error) from None
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove what was prepared."""
+        for name in names:
+            try:
+                self.unlink(f"{name}.new")
+            except OSError:
+                # The same file system that would not take it in the first place.
+                pass
+
+    def _not_saved(self, error: OSError) -> NotSaved:
+        return NotSaved(f"cannot save the state of container {self.id}: {reason(error)}")
+
+    def _write(self, name: str, content: bytes) -> None:
+        # What an operation that was killed has left behind is nobody's.
+        self.unlink(name)
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | files.O_NOFOLLOW | files.O_CLOEXEC
+        descriptor = posix.open(name, flags, 0o600, dir_fd=self.directory)
         try:
             # No fsync(2): after a crash of the machine there are no containers to remember.
             files.write_all(descriptor, content)
         finally:
             posix.close(descriptor)
-        posix.rename(temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
     def has(self, name: str) -> bool:
         """Tell whether the directory holds a file of this name."""
@@ -320,15 +372,28 @@ class Entry:
         Until it is, init holds the fifo open (close-on-exec). The mere name would lie
         if a `start` had been killed before it could remove it.
         """
-        flags = posix.O_WRONLY | posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
         try:
-            posix.close(posix.open("exec.fifo", flags, dir_fd=self.directory))
+            posix.close(self.open_fifo("exec.fifo", posix.O_WRONLY))
         except OSError as error:
             # Nobody has it open, or it was removed after a start.
             if error.errno in (ENXIO, ENOENT):
                 return False
-            raise Error(f"cannot tell the state of container {self.id}: {reason(error)}") from None
+            why = f"exec.fifo: {reason(error)}; {_REMEDY}"
+            raise Error(f"cannot tell the state of container {self.id}: {why}") from None
         return True
+
+    def open_fifo(self, name: str, flags: int) -> int:
+        """Open one of the fifos, not waiting for the other side.
+
+        :raises OSError: EINVAL when something else is in its place; ENXIO when it is to be
+            written to and nobody has it open; ENOENT when it is not there.
+        """
+        flags |= posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
+        descriptor = posix.open(name, flags, dir_fd=self.directory)
+        if posix.stat(descriptor).st_mode & files.S_IFMT != files.S_IFIFO:
+            posix.close(descriptor)
+            raise OSError(EINVAL, "not the fifo that pyrunc has made")
+        return descriptor
 
     def unlink(self, name: str) -> None:
         """Remove a file of the directory if it is there."""
@@ -364,17 +429,6 @@ def _empty(directory: int) -> None:
             posix.rmdir(name, dir_fd=directory)
 
 
-#: What :meth:`Entry.salvage` may take from a record whose form is not known.
-_KINDS = {"pid": int, "startTime": int, "cgroup": dict, "sharedPidNamespace": bool, "hooks": dict}
-_KINDS["intelRdt"] = dict
-_NEEDED = {"ociVersion": str, "bundle": str, "rootfs": str, "created": str, "pid": int}
-_NEEDED |= {"startTime": int, "id": str, "phase": str}
-
-
-def _is_complete(record: dict[str, Any]) -> bool:
-    return all(isinstance(record.get(name), kind) for name, kind in _NEEDED.items())
-
-
 class Store:
     """The state root."""
 
@@ -403,11 +457,18 @@ class Store:
             entry = Entry(container_id, path, posix.open(path, _DIRECTORY))
         except FileNotFoundError:
             raise Error(f"container {container_id} was deleted while it was created") from None
+        except OSError as error:
+            _give_up(path)
+            raise Error(f"cannot open state directory {path}: {reason(error)}") from None
         try:
             entry.lock_new()
         except NotFound:
             entry.close()
             raise Error(f"container {container_id} was deleted while it was created") from None
+        except BaseException:
+            _give_up(path)
+            entry.close()
+            raise
         return entry
 
     def open(self, container_id: str) -> Entry:
@@ -464,6 +525,14 @@ class Store:
                 "give it to the caller alone (mode 0700)"
             )
         return True
+
+
+def _give_up(path: str) -> None:
+    """Remove a directory that was just made; it is empty, or another's by now."""
+    try:
+        posix.rmdir(path)
+    except OSError:
+        pass
 
 
 def _make_directories(path: str) -> None:

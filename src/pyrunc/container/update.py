@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.container import state as states
-from pyrunc.container.store import Store
+from pyrunc.container.store import NotSaved, Store
 from pyrunc.errors import Error, WrongStatus
 
 TYPE_CHECKING = False
@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from pyrunc.cgroups.driver import Driver
+    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry, Record
+    from pyrunc.container.store import Entry
+    from pyrunc.spec.types import Spec
 
 
 def update(
@@ -43,21 +46,37 @@ def update(
         driver = from_state(record["cgroup"])
         if intel_rdt:
             _change_schemas(entry, record, linux, intel_rdt, driver.processes())
+        linux["resources"] = {**before, **changed}
+        record["cgroup"] = driver.to_state()
+        # Written before anything changes: a full disk is found out in time.
+        files: dict[str, Spec | Record] = {"config.json": spec, "state.json": record}
+        entry.prepare(files)
         try:
             driver.apply(changed)
-        except (OSError, Error):
+            entry.commit(files)
+        except (OSError, Error) as error:
+            entry.discard(files)
             known = {name: before[name] for name in changed if before.get(name)}
-            try:
-                driver.apply(known)
-            except (OSError, Error) as error:
-                settings.log.warn(f"cannot set the limits back: {error}")
+            back = _set_back(settings, driver, known, changed)
+            if isinstance(error, NotSaved):
+                raise Error(f"{error}; {back}") from None
             raise
-        linux["resources"] = {**before, **changed}
-        entry.save_config(spec)
-        record["cgroup"] = driver.to_state()
-        entry.save(record)
     finally:
         entry.close()
+
+
+def _set_back(
+    settings: Settings, driver: Driver, known: dict[str, Any], changed: dict[str, Any]
+) -> str:
+    """Apply the limits that the container had; return what to tell of those it has now."""
+    try:
+        driver.apply(known)
+    except (OSError, Error) as error:
+        settings.log.warn(f"cannot set the limits back: {error}")
+        return "the new limits are in force, but not on record"
+    if unset := sorted(changed.keys() - known.keys()):
+        return f"the limits that it had are in force again, but for new ones ({', '.join(unset)})"
+    return "the limits that it had are in force again"
 
 
 def _change_schemas(
@@ -82,11 +101,11 @@ def _change_schemas(
         try:
             group.create(schemas)  # type: ignore[arg-type]
             group.attach(resctrl.tasks_of(pids))
+            record["intelRdt"] = group.to_state()
+            entry.save(record)
         except BaseException:
             group.destroy(undo=True)
             raise
-        record["intelRdt"] = group.to_state()
-        entry.save(record)
     linux["intelRdt"] = {**(linux.get("intelRdt") or {}), **schemas}
 
 

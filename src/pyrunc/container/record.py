@@ -1,0 +1,154 @@
+"""What state.json holds, and whether it does: every member has its type, down to the last.
+
+The record is ours, but a full disk, a careless hand or another version may have left anything
+there. What is wrong is found here, once, so that nobody who reads a record has to expect it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypedDict
+
+    from pyrunc.spec.types import Hooks
+
+    class Record(TypedDict, total=False):
+        """What state.json holds."""
+
+        format: int
+        ociVersion: str
+        id: str
+        bundle: str
+        rootfs: str
+        created: str
+        owner: str
+        ownerUid: int
+        annotations: dict[str, str]
+        #: "creating" until create is done.
+        phase: str
+        pid: int
+        startTime: int
+        cgroup: dict[str, Any]
+        namespaces: dict[str, str]
+        hooks: Hooks
+        rootless: bool
+        #: Without a pid namespace of its own, the death of init does not end the others.
+        sharedPidNamespace: bool
+        #: Made with --no-new-keyring: `exec` makes none either.
+        noNewKeyring: bool
+        intelRdt: dict[str, Any]
+
+
+RECORD_FORMAT = 1
+_NEEDED = ("ociVersion", "bundle", "rootfs", "created", "pid", "startTime", "id", "phase", "cgroup")
+#: What a record of another form is still asked for: to find processes and cgroups, to run hooks.
+_SALVAGED = ("pid", "startTime", "cgroup", "sharedPidNamespace", "hooks", "intelRdt")
+#: The kernel's highest number of a process and then some (proc_sys_kernel(5), pid_max).
+_HIGHEST_PID = (1 << 31) - 1
+
+
+def first_wrong(record: dict[str, Any], container_id: str) -> str:
+    """Return the name of the first member that is missing or is not what it must be, or ""."""
+    for name in _NEEDED:
+        if name not in record:
+            return name
+    for name, value in record.items():
+        if name in _KINDS and not _KINDS[name](value):
+            return name
+    return "" if record["id"] == container_id else "id"
+
+
+def salvaged(record: dict[str, Any]) -> Record:
+    """Return those members of a damaged record that can be relied on."""
+    return {  # type: ignore[return-value]
+        name: record[name] for name in _SALVAGED if name in record and _KINDS[name](record[name])
+    }
+
+
+def _text(value: object) -> bool:
+    return type(value) is str and "\0" not in value
+
+
+def _truth(value: object) -> bool:
+    return type(value) is bool
+
+
+def _number(most: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and 0 <= value <= most
+
+
+def _path(value: object) -> bool:
+    """A path of the host's, or none; where it leads is checked when it is used."""
+    return _text(value) and str(value)[:1] in ("/", "")
+
+
+def _texts(value: object) -> bool:
+    return type(value) is dict and all(_text(x) for pair in value.items() for x in pair)
+
+
+def _cgroup(value: object) -> bool:
+    if type(value) is not dict or value.get("version", 1) not in (1, 2):
+        return False
+    if not value:
+        return True
+    scope = value.get("systemd", {"unit": "", "slice": "", "user": False})
+    return (
+        type(value.get("version")) is int
+        and type(value.get("paths")) is dict
+        and all(_text(name) and _path(path) for name, path in value["paths"].items())
+        and (value["version"] == 1 or _path(value.get("mount")))
+        and _truth(value.get("ignoreErrors", False))
+        and type(scope) is dict
+        and _text(scope.get("unit"))
+        and _text(scope.get("slice"))
+        and _truth(scope.get("user"))
+    )
+
+
+def _hooks(value: object) -> bool:
+    return type(value) is dict and all(
+        type(hooks) is list and all(_hook(hook) for hook in hooks) for hooks in value.values()
+    )
+
+
+def _hook(value: object) -> bool:
+    return (
+        type(value) is dict
+        and _text(value.get("path"))
+        and value["path"][:1] == "/"
+        and all(
+            type(value.get(name, [])) is list and all(_text(x) for x in value.get(name, []))
+            for name in ("args", "env")
+        )
+        and _number((1 << 63) - 1)(value.get("timeout", 1))
+    )
+
+
+def _rdt(value: object) -> bool:
+    return (
+        type(value) is dict
+        and all(_path(value.get(name, "")) for name in ("path", "monitoring"))
+        and all(_truth(value.get(name, False)) for name in ("created", "removable"))
+    )
+
+
+_KINDS: dict[str, Callable[[object], bool]] = {
+    "ociVersion": _text,
+    "id": _text,
+    "bundle": _text,
+    "rootfs": _text,
+    "created": _text,
+    "owner": _text,
+    "ownerUid": _number((1 << 32) - 1),
+    "annotations": _texts,
+    "phase": _text,
+    "pid": _number(_HIGHEST_PID),
+    "startTime": _number((1 << 63) - 1),
+    "cgroup": _cgroup,
+    "hooks": _hooks,
+    "rootless": _truth,
+    "sharedPidNamespace": _truth,
+    "noNewKeyring": _truth,
+    "intelRdt": _rdt,
+}
