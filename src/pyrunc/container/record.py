@@ -88,7 +88,7 @@ def _texts(value: object) -> bool:
 
 
 def _cgroup(value: object) -> bool:
-    if type(value) is not dict or value.get("version", 1) not in (1, 2):
+    if type(value) is not dict or value.get("version", 1) not in (0, 1, 2):
         return False
     if not value:
         return True
@@ -97,7 +97,7 @@ def _cgroup(value: object) -> bool:
         type(value.get("version")) is int
         and type(value.get("paths")) is dict
         and all(_text(name) and _path(path) for name, path in value["paths"].items())
-        and (value["version"] == 1 or _path(value.get("mount")))
+        and (value["version"] != 2 or _path(value.get("mount")))
         and _truth(value.get("ignoreErrors", False))
         and type(scope) is dict
         and _text(scope.get("unit"))

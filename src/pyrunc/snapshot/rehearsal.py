@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrunc.container.store import Record
+    from pyrunc.container.record import Record
     from pyrunc.spec.types import Spec
 
 #: What the commands of a container's life load, at once or on their way. Others are loaded when
@@ -91,12 +91,12 @@ def _root(path: str) -> str:
 
 def _record() -> Record:
     """Return a record of this process as that of a container."""
-    from pyrunc.container import store
+    from pyrunc.container.record import RECORD_FORMAT
     from pyrunc.container.state import RUNNING
     from pyrunc.linux.processes import start_time
 
     return {
-        "format": store.RECORD_FORMAT,
+        "format": RECORD_FORMAT,
         "ociVersion": "1.0.0",
         "id": _NAME,
         "bundle": "/",
@@ -105,6 +105,7 @@ def _record() -> Record:
         "phase": RUNNING,
         "pid": posix.getpid(),
         "startTime": start_time(posix.getpid()),
+        "cgroup": {},
     }
 
 
