@@ -192,6 +192,20 @@ def test_scheduler_that_the_kernel_refuses(make_bundle, pyrunc, scheduler, words
     assert f"set scheduler {words}" in done.stderr
 
 
+def test_deadline_scheduler_in_a_cpuset_says_what_it_needs(make_bundle, pyrunc):
+    """The kernel refuses it with EPERM to whoever may not use every CPU (sched_setattr(2))."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two CPUs")
+    bundle = make_bundle()
+    bundle.linux["resources"]["cpu"] = {"cpus": "0"}
+    bundle.process["scheduler"] = {"policy": "SCHED_DEADLINE", "runtime": 1000000,
+                                   "deadline": 20000000, "period": 30000000}  # fmt: skip
+    done = pyrunc.create(bundle)
+    assert done.code == 1
+    assert "set scheduler SCHED_DEADLINE: operation not permitted; it takes CAP_" in done.stderr
+    assert "no linux.resources.cpu.cpus" in done.stderr
+
+
 @pytest.mark.skipif(not shutil.which("chrt"), reason="needs chrt (util-linux)")
 def test_deadline_scheduler_of_exec(make_bundle, pyrunc, tmp_path):
     """Such a process has no children, so it must be one already in the pid namespace."""
