@@ -171,7 +171,10 @@ def _crowd(bench: Bench, true: str, sleeper: str) -> None:
         start = time.perf_counter()
         for _ in range(100):
             argv = [runtime.program, "--root", runtime.root, "run", "-b", true, bench.name()]
-            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True,
+                env=runtime.environment,
+            )  # fmt: skip
         return (time.perf_counter() - start) * 1000
 
     bench.case("100 times run true, in a row", in_a_row, rounds=3)
@@ -184,7 +187,7 @@ def _crowd(bench: Bench, true: str, sleeper: str) -> None:
             if len(running) == 8:
                 os.waitpid(running.pop(0), 0)
             argv = [runtime.program, "--root", runtime.root, "run", "-b", true, bench.name()]
-            running.append(os.posix_spawn(argv[0], argv, os.environ, file_actions=actions))
+            running.append(os.posix_spawn(argv[0], argv, runtime.environment, file_actions=actions))
         for pid in running:
             os.waitpid(pid, 0)
         return (time.perf_counter() - start) * 1000
@@ -228,7 +231,10 @@ def _peak_memory(bench: Bench, true: str, sleeper: str) -> None:
         # Not rusage of our own child: until it executes the program, it is as big as we are.
         argv = [runtime.program, "--root", runtime.root, *arguments]
         time_ = [busybox(), "time", "-f", "%M", "-o", str(report), *argv]
-        subprocess.run(time_, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            time_, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True,
+            env=runtime.environment,
+        )  # fmt: skip
         return float(report.read_text()) / scale
 
     # Some versions of busybox take the kernel's KiB for pages and multiply by four.

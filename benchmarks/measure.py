@@ -19,12 +19,13 @@ FIXTURES = Path(__file__).resolve().parent / "configs"
 
 
 class Runtime:
-    """One runtime's binary with a state root of its own."""
+    """One runtime's binary with a state root of its own, and variables for it."""
 
-    def __init__(self, name: str, program: str, base: Path) -> None:
+    def __init__(self, name: str, program: str, base: Path, **variables: str) -> None:
         self.name = name
+        self.environment = {**os.environ, **variables}
         self.program = program
-        self.root = str(base / f"root-{name}")
+        self.root = str(base / f"root-{name.replace(' ', '-')}")
 
     def spawn(self, *arguments: str, pause: float = PAUSE) -> tuple[float, int]:
         """Run a command; return its wall time in ms and its exit status.
@@ -36,7 +37,7 @@ class Runtime:
         actions = [(os.POSIX_SPAWN_OPEN, n, "/dev/null", os.O_RDWR, 0) for n in (0, 1)]
         time.sleep(pause)
         start = time.perf_counter()
-        pid = os.posix_spawn(self.program, argv, os.environ, file_actions=actions)
+        pid = os.posix_spawn(self.program, argv, self.environment, file_actions=actions)
         _, status = os.waitpid(pid, 0)
         elapsed = (time.perf_counter() - start) * 1000
         return elapsed, os.waitstatus_to_exitcode(status)

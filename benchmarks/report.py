@@ -6,6 +6,10 @@ import statistics
 
 from measure import Bench
 
+#: pyrunc with its snapshot switched off.
+ORDINARY = "pyrunc without snapshot"
+_COLOURS = {"pyrunc": "#3572a5", ORDINARY: "#9fbfdc", "runc": "#00add8", "crun": "#888888"}
+
 
 def table(bench: Bench) -> str:
     """Return the results as a Markdown table."""
@@ -33,15 +37,14 @@ def table(bench: Bench) -> str:
 def plot(bench: Bench) -> str:
     """Return a bar chart of the medians as SVG, relative to runc."""
     titles = [t for t, s in bench.results.items() if len(s) > 1 and "KiB" not in t]
-    height = 40 + 54 * len(titles)
-    colours = {"pyrunc": "#3572a5", "runc": "#00add8", "crun": "#888888"}
+    height = 40 + 70 * len(titles)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{height}" '
         'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
         '<text x="10" y="20" font-size="14">time relative to runc (shorter is faster)</text>'
     ]
     for row, title in enumerate(titles):
-        top = 36 + 54 * row
+        top = 36 + 70 * row
         medians = {n: statistics.median(v) for n, v in bench.results[title].items()}
         base = medians.get("runc") or max(medians.values())
         parts.append(f'<text x="10" y="{top + 14}">{title}</text>')
@@ -49,7 +52,7 @@ def plot(bench: Bench) -> str:
             width = min(420, 210 * value / base)
             y = top + 2 + 15 * index
             parts.append(
-                f'<rect x="330" y="{y}" width="{width:.0f}" height="12" fill="{colours[name]}"/>'
+                f'<rect x="330" y="{y}" width="{width:.0f}" height="12" fill="{_COLOURS[name]}"/>'
                 f'<text x="{336 + width:.0f}" y="{y + 10}">{name} {value:.1f} ms</text>'
             )
     return "\n".join(parts) + "\n</svg>\n"

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from cases import run_cases
 from measure import Bench, Runtime
-from report import plot, table
+from report import ORDINARY, plot, table
 
 
 def private_mounts(base: Path) -> None:
@@ -83,6 +83,9 @@ def main() -> None:
             "crun": shutil.which("crun"),
         }
         runtimes = [Runtime(n, p, base) for n, p in programs.items() if p]
+        # The same commands, from the ordinary start of the interpreter (docs/snapshot.md).
+        ordinary = Runtime(ORDINARY, options.pyrunc, base, PYRUNC_SNAPSHOT="0")
+        runtimes.insert(1, ordinary)
         python = interpreter_of(options.pyrunc)
         bench = Bench(runtimes, base, 8 if options.quick else 30, options.only, python)
         run_cases(bench)

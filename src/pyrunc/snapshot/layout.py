@@ -102,7 +102,8 @@ def pack(
     if len(key) != _KEY_SIZE or len(process) != PROCESS_SIZE:
         raise ValueError("the launcher is of another version")
     mapped = {segment.source: None for segment in segments if segment.source}
-    names = [*mapped, *(path for path in files if path not in mapped)]
+    # What is only looked at comes first: it is cheaper to find out that it has changed.
+    names = [*(path for path in files if path not in mapped), *mapped]
     number = {path: place for place, path in enumerate(names)}
     table = b""
     paths = b""
