@@ -22,6 +22,7 @@ from pyrunc.trace import BUILDER, OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from pyrunc.plan.plan import Plan
@@ -37,6 +38,7 @@ class Handover:
 
     __slots__ = (
         "down",
+        "enter_old_ways",
         "entered_pid_namespace",
         "entrance",
         "held",
@@ -82,6 +84,8 @@ class Handover:
         self.entered_pid_namespace = False
         self.state = b""
         self.trace: NoTrace = OFF
+        #: Given the host's procfs, prepares for system calls that are refused here, if any may be.
+        self.enter_old_ways: Callable[[int], None] | None = None
 
     def let_go(self) -> None:
         """Close what is the runtime's, in a child of it: its lock, its ends of the pipes."""
@@ -112,6 +116,8 @@ def build_container(handover: Handover) -> NoReturn:
         build.later_cgroups = handover.entrance.later
         handover.entrance.join()
         build.proc = handover.proc
+        if handover.enter_old_ways:
+            handover.enter_old_ways(handover.proc)
         build.init = handover.init
         build.entered_pid_namespace = handover.entered_pid_namespace
         build.namespaces = handover.namespaces

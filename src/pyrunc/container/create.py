@@ -23,13 +23,13 @@ from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import Store
 from pyrunc.container.timestamps import now
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, refusals
 from pyrunc.linux import processes as p
 from pyrunc.plan.facts import Facts
 from pyrunc.plan.planner import needs_cgroup_early, plan, root_path
 from pyrunc.process import channel
 from pyrunc.process.attributes import lost_by_fork, set_rlimits, set_scheduler, why_no_score
-from pyrunc.process.console import send_to_socket
+from pyrunc.process.console import send_pidfd, send_to_socket
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import run_hooks, with_pid
@@ -296,7 +296,8 @@ class Creation:
             self._entrance.close()
         self._interrupts.let_through()
         trace.mark("fork the builder into its namespaces")
-        self._descriptors.append(self.pidfd)
+        if self.pidfd >= 0:
+            self._descriptors.append(self.pidfd)
         self.record["pid"] = self.pid
         self.record["startTime"] = p.start_time(self.pid)
         if self.driver.needs_process:
@@ -358,6 +359,11 @@ class Creation:
 
             make_directory(self.entry.directory)
         handover.proc = files.open_host_proc()
+        if refusals.are_likely():
+            from pyrunc.container import old_ways
+
+            old_ways.prepare()
+            handover.enter_old_ways = old_ways.enter
         handover.init = sealed_init()
         for name in ("exec.fifo", "result.fifo"):
             posix.mkfifo(name, 0o600, dir_fd=self.entry.directory)
@@ -500,14 +506,16 @@ class Creation:
         _go_on(self._down)
         status = p.exit_status(posix.waitpid(self.pid, 0)[1])
         self._interrupts.hold()
-        posix.close(self.pidfd)
-        self._descriptors.remove(self.pidfd)
+        if self.pidfd >= 0:
+            posix.close(self.pidfd)
+            self._descriptors.remove(self.pidfd)
         self.pid, self.pidfd = sibling_in(self._page), -1
         if not self.pid:
             why = failure_in(self._page) or f"init died (exit status {status})"
             raise Error(f"unable to start container process: {why}")
         self.pidfd = p.pidfd_open(self.pid)
-        self._descriptors.append(self.pidfd)
+        if self.pidfd >= 0:
+            self._descriptors.append(self.pidfd)
         self._interrupts.let_through()
         self.record["pid"] = self.pid
         self.record["startTime"] = p.start_time(self.pid)
@@ -567,7 +575,7 @@ class Creation:
         self.record["cgroup"] = self.driver.to_state()
         self.entry.save(self.record)
         if self.options.pidfd_socket:
-            send_to_socket(self.options.pidfd_socket, self.pidfd, b"pidfd", "the pidfd")
+            send_pidfd(self.options.pidfd_socket, self.pidfd)
         if self.options.pid_file:
             from pyrunc.container.pid_file import write_pid_file
 
@@ -599,8 +607,9 @@ class Creation:
             # Before the builder dies, and its network with it.
             for line in self._net_devices.restore():
                 self.settings.log.warn(line)
-        if self.pidfd >= 0:
-            p.pidfd_send_signal(self.pidfd, p.SIGKILL)
+        if self.pid:
+            # A child that is not waited for: its number is its own, with or without a pidfd.
+            posix.kill(self.pid, p.SIGKILL)
             p.reap(self.pid, self.pidfd)
         if self._page >= 0 and (inside := sibling_in(self._page)) not in (0, self.pid):
             posix.kill(inside, p.SIGKILL)
@@ -618,7 +627,7 @@ class Creation:
             self.entry.remove()
         except (OSError, Error) as error:
             self.settings.log.warn(f"cannot remove what was made so far: {reason(error)}")
-        if self.pidfd >= 0:
+        if self.pid:
             # runtime.md, "Lifecycle": after a failed hook it goes on at step 12.
             self._run_poststop()
         self.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posix
 import time
 
 from pyrunc.container import state as states
@@ -172,17 +171,17 @@ def _remove_cgroup(record: Record) -> None:
 
 def _kill_init(record: Record) -> None:
     """Kill the container's init and wait until it is gone, if it is still there."""
-    pidfd = p.open_process(record.get("pid", 0), record.get("startTime", 0))
-    if pidfd < 0:
+    init = p.open_process(record.get("pid", 0), record.get("startTime", 0))
+    if init is None:
         return
     try:
-        p.pidfd_send_signal(pidfd, p.SIGKILL)
-        if not p.poll((pidfd,), 0.1):
+        init.signal(p.SIGKILL)
+        if not init.wait(0.1):
             # Frozen by cgroup v1, it takes the signal only once it is thawed.
             from pyrunc.container.kill import thaw
 
             thaw(record)
-            if not p.poll((pidfd,), _LONGEST_DEATH):
+            if not init.wait(_LONGEST_DEATH):
                 raise Error(f"the container's init ({record['pid']}) does not die")
     finally:
-        posix.close(pidfd)
+        init.close()

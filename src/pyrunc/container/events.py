@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posix
 import time
 
 from pyrunc.container import state as states
@@ -32,8 +31,8 @@ def events(settings: Settings, container_id: str, interval: float) -> Iterator[d
             raise WrongStatus(f"container with id {container_id} is not running")
     finally:
         entry.close()
-    pidfd = p.open_process(record["pid"], record["startTime"])
-    if pidfd < 0:
+    init = p.open_process(record["pid"], record["startTime"])
+    if init is None:
         raise WrongStatus(f"container with id {container_id} is not running")
     driver = from_state(record["cgroup"])
     watch = driver.watch_oom()
@@ -41,10 +40,10 @@ def events(settings: Settings, container_id: str, interval: float) -> Iterator[d
         next_statistics = time.monotonic()
         while True:
             timeout = max(0.0, next_statistics - time.monotonic())
-            ready = p.poll((pidfd, watch.descriptor), timeout)
-            if watch.descriptor in ready and watch.take():
+            ended = init.wait(timeout, (watch.descriptor,))
+            if p.poll((watch.descriptor,), 0) and watch.take():
                 yield {"type": "oom", "id": container_id}
-            if pidfd in ready:
+            if ended:
                 return
             if time.monotonic() >= next_statistics:
                 next_statistics += interval
@@ -56,4 +55,4 @@ def events(settings: Settings, container_id: str, interval: float) -> Iterator[d
                 yield {"type": "stats", "id": container_id, "data": data}
     finally:
         watch.close()
-        posix.close(pidfd)
+        init.close()

@@ -19,7 +19,7 @@ from pyrunc.container import state as states
 from pyrunc.container.exec_process import ExecOptions, passed_over, process_of
 from pyrunc.container.pid_file import write_pid_file
 from pyrunc.container.prepared_process import prepare
-from pyrunc.container.seen import differing_namespaces, id_mapping, outside
+from pyrunc.container.seen import differing_namespaces, id_mapping, open_in_order, outside
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["ExecOptions", "execute"]
 
 _NO_SIZE: ConsoleSize = {"height": 0, "width": 0}
-_SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
 #: Stands in the environment for a number that is not known yet.
 _LISTEN_PID = "LISTEN_PID=          "
 
@@ -136,13 +135,16 @@ class _Execution:
         _check_terminal(self.process, options)
         self.cgroup = self._chosen_cgroup()
         pid = record["pid"]
-        self.pidfd = self._keep(p.open_process(pid, record["startTime"]))
-        if self.pidfd < 0:
+        init = p.open_process(pid, record["startTime"])
+        if init is None:
             raise WrongStatus("cannot exec in a stopped container")
+        #: Init's, or -1 where there are no pidfds.
+        self.pidfd = self._keep(init.pidfd)
         try:
             directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
             self.root = self._keep(posix.open(f"/proc/{pid}/root", directory))
             self.namespaces = differing_namespaces(pid)
+            self.ways_in = self._find_ways_in(pid)
             self.uid_map = id_mapping(pid, "uid_map")
             self.gid_map = id_mapping(pid, "gid_map")
         except OSError as error:
@@ -157,6 +159,16 @@ class _Execution:
             self._descriptors.append(descriptor)
         return descriptor
 
+    def _find_ways_in(self, pid: int) -> list[tuple[int, int]]:
+        """Return what to call setns(2) with: the pidfd, or the namespaces one by one."""
+        if self.pidfd < 0:
+            ways = open_in_order(pid, self.namespaces)
+            return [(self._keep(descriptor), FLAGS[kind]) for kind, descriptor in ways]
+        flags = 0
+        for kind in self.namespaces:
+            flags |= FLAGS[kind]
+        return [(self.pidfd, flags)] if flags else []
+
     def close(self) -> None:
         """Close everything that was opened on the way."""
         for descriptor in self._descriptors:
@@ -165,7 +177,8 @@ class _Execution:
     def spawn(self, relay: Relay) -> tuple[int, int]:
         """Return pid and pidfd of the process, which runs the program by now."""
         pid, pidfd = self._spawn(relay)
-        self._descriptors.remove(pidfd)
+        if pidfd >= 0:
+            self._descriptors.remove(pidfd)
         return pid, pidfd
 
     def carry_out(self) -> int:
@@ -178,7 +191,7 @@ class _Execution:
                 self._announce(pid, pidfd)
             except (OSError, Error):
                 # Nobody would know of it.
-                p.pidfd_send_signal(pidfd, p.SIGKILL)
+                posix.kill(pid, p.SIGKILL)
                 raise
             if options.detach:
                 return 0
@@ -202,20 +215,13 @@ class _Execution:
             self.page = self._keep(make_page())
             programs = self._launch_programs(up_write, down_read, entrance)
             inherited += programs
-            for descriptor in (*inherited, self.page, self.pidfd):
+            for descriptor in (*inherited, self.page, *(way for way, _ in self.ways_in)):
                 posix.set_inheritable(descriptor, True)
             init = self._keep(sealed_init())
             self.settings.trace.mark("compile the launch program")
-            stage = posix.posix_spawn(
-                f"/proc/self/fd/{init}",
-                ["pyrunc-init", *map(str, programs)],
-                {},
-                file_actions=[(posix.POSIX_SPAWN_DUP2, slave, n) for n in (0, 1, 2)]
-                if slave >= 0
-                else [],
-                setsigmask=(),
-                setsigdef=_SIGNALS,
-            )
+            stdio = (slave,) * 3 if slave >= 0 else ()
+            words = ["pyrunc-init", *map(str, programs)]
+            stage = p.spawn(f"/proc/self/fd/{init}", words, stdio)
         finally:
             for descriptor in (*inherited, slave):
                 if descriptor >= 0:
@@ -270,7 +276,8 @@ class _Execution:
     def _follow_inside(self, stage: int, down: int, relay: Relay) -> int:
         """Wait until the stage's sibling in the pid namespace runs the program; return its pid."""
         pidfd = self._keep(p.pidfd_open(stage))
-        self._wait({pidfd: p.POLLIN}, stage, relay)
+        if pidfd >= 0:
+            self._wait({pidfd: p.POLLIN}, stage, relay)
         status = p.exit_status(posix.waitpid(stage, 0)[1])
         pid = sibling_in(self.page)
         if not pid:
@@ -314,7 +321,8 @@ class _Execution:
         try:
             listener = p.pidfd_getfd(pidfd, number)
         finally:
-            posix.close(pidfd)
+            if pidfd >= 0:
+                posix.close(pidfd)
         state = states.hook_state(self.record, states.RUNNING, self.record["pid"])
         try:
             send_listener(self.spec, stage, state, listener)
@@ -348,11 +356,8 @@ class _Execution:
         last_mile.add_labels(launch)
         # The caller's terminal is not to be reached through a process of ours.
         launch.call("leave the caller's session", "setsid", ignore=True)
-        flags = 0
-        for kind in self.namespaces:
-            flags |= FLAGS[kind]
-        if flags:
-            launch.call("join the container's namespaces", "setns", self.pidfd, flags)
+        for descriptor, flags in self.ways_in:
+            launch.call("join the container's namespaces", "setns", descriptor, flags)
         if "mount" not in self.namespaces:
             self._change_root(launch)
         self._add_closing(launch, up, down, spawns=spawns)
@@ -517,9 +522,9 @@ class _Execution:
     def _announce(self, pid: int, pidfd: int) -> None:
         options = self.options
         if options.pidfd_socket:
-            from pyrunc.process.console import send_to_socket
+            from pyrunc.process.console import send_pidfd
 
-            send_to_socket(options.pidfd_socket, pidfd, b"pidfd", "the pidfd")
+            send_pidfd(options.pidfd_socket, pidfd)
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
 

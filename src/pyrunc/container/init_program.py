@@ -15,6 +15,7 @@ from pyrunc.process.channel import READY
 from pyrunc.process.failure import NO_PROCESS
 from pyrunc.process.hooks import with_pid
 from pyrunc.process.launch import PID_WIDTH, LaunchProgram
+from pyrunc.process.seal import come_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def compile_init(handover: Handover) -> list[LaunchProgram]:
     inside = launch if handover.page < 0 else LaunchProgram()
     launch.stamp_into(handover.trace.stamps)
     launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    come_back(launch)
     # Forgotten since the effective gid changed; later, the end of the pipe tells as well.
     launch.call("die with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
     last_mile = handover.last_mile

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyrunc.container import state as states
 from pyrunc.container.store import Store
 from pyrunc.errors import WrongStatus
@@ -36,13 +34,13 @@ def kill(settings: Settings, container_id: str, signal: int, *, everyone: bool) 
                 signal_all(record, signal)
                 return
             raise WrongStatus("container not running")
-        pidfd = p.open_process(record["pid"], record["startTime"])
-        if pidfd < 0:
+        init = p.open_process(record["pid"], record["startTime"])
+        if init is None:
             raise WrongStatus("container not running")
         try:
-            sent = p.pidfd_send_signal(pidfd, signal)
+            sent = init.signal(signal)
         finally:
-            posix.close(pidfd)
+            init.close()
         if not sent:
             raise WrongStatus("container not running")
         if signal == p.SIGKILL and record.get("sharedPidNamespace"):

@@ -12,7 +12,7 @@ from errno import EINVAL, ENOENT, ENOTDIR, EPERM
 from pyrunc.container.idmap import user_namespace_with
 from pyrunc.container.seen import outside
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files, mounts
+from pyrunc.linux import files, mounts, refusals
 from pyrunc.linux.files import clean_path
 from pyrunc.rootfs.devices import NODE, is_on_host, mode_of
 from pyrunc.rootfs.mount import open_bind_source
@@ -38,7 +38,13 @@ def open_for_builder(
     :param ids: how its ids are called here.
     :raises Error: naming what cannot be opened or made.
     """
+    refused = _refused_calls()
     for step in plan.opened_by_runtime:
+        if refused and not step.mapping:
+            # The builder finds it by its path, as root of the container's user namespace.
+            continue
+        if refused:
+            raise Error(f"cannot bind {step.source} with an id mapping: {refused}")
         holder = _mapping_holder(dict(step.mapping), spec, user_namespace)
         if _is_covered(step, spec, root, in_user_namespace=plan.namespaces.private("user")):
             if holder >= 0:
@@ -49,7 +55,20 @@ def open_for_builder(
             posix.close(holder)
     for device in plan.devices_of_runtime:
         if device.strict or not is_on_host(device):
+            if refused:
+                raise Error(f"cannot {device.describe()}: {refused}")
             opened.devices[device.path] = _make_node(device, ids)
+
+
+def _refused_calls() -> str:
+    """Say which calls are refused that mounts attached nowhere take; nothing when none is."""
+    if not refusals.are_likely():
+        return ""
+    from pyrunc.linux.mounts_by_path import calls_refused
+
+    calls = ", ".join(f"{name}(2)" for name in calls_refused())
+    why = "refused, by an old kernel or by a seccomp filter around pyrunc"
+    return f"{calls} {why}" if calls else ""
 
 
 def _open_source(step: BindMount, holder: int) -> int:

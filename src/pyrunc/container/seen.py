@@ -5,7 +5,15 @@ from __future__ import annotations
 import posix
 
 from pyrunc.linux import files
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
 from pyrunc.process.namespaces import FILES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NS_GET_USERNS = 0xB701
 
 
 def differing_namespaces(pid: int) -> tuple[str, ...]:
@@ -21,6 +29,40 @@ def differing_namespaces(pid: int) -> tuple[str, ...]:
         if there.st_ino != here.st_ino:
             differing.append(kind)
     return tuple(differing)
+
+
+def open_in_order(pid: int, kinds: Iterable[str]) -> list[tuple[str, int]]:
+    """Open namespaces of a process in the order in which they can be entered one by one.
+
+    Those that the process's user namespace owns are entered with the rights that it gives, so
+    after it; all others, which are the host's, with ours, before. (With a pidfd the kernel does
+    that by itself.) The mount namespace comes last: what /proc is then, matters no more.
+    """
+    opened = {
+        kind: posix.open(f"/proc/{pid}/ns/{FILES[kind]}", posix.O_RDONLY | posix.O_CLOEXEC)
+        for kind in sorted(kinds, key="mount".__eq__)
+    }
+    if "user" not in opened:
+        return list(opened.items())
+    user = posix.stat(opened["user"]).st_ino
+    before: list[tuple[str, int]] = []
+    after: list[tuple[str, int]] = []
+    for kind, descriptor in opened.items():
+        if kind != "user":
+            (after if _owner(descriptor) == user else before).append((kind, descriptor))
+    return [*before, ("user", opened["user"]), *after]
+
+
+def _owner(namespace: int) -> int:
+    """Return the inode of the user namespace that owns one (ioctl_nsfs(2)); 0 if it is not ours."""
+    try:
+        owner = syscall(SYS["ioctl"], namespace, _NS_GET_USERNS)
+    except OSError:
+        return 0
+    try:
+        return posix.stat(owner).st_ino
+    finally:
+        posix.close(owner)
 
 
 def id_mapping(pid: int | str, name: str) -> list[tuple[int, int, int]]:

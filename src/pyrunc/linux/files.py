@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 from _struct import pack, unpack_from
-from errno import EACCES, EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV
+from errno import EACCES, EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
 
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -53,6 +53,7 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
 
     EAGAIN, which the kernel gives when a rename anywhere on the system raced
     with a ``..``, is tried again; a rootfs that keeps it up for ever is an error.
+    Where the call is refused the path is walked by hand (resolve.py).
     """
     how = pack("=QQQ", flags | O_CLOEXEC, mode, resolve)
     name = cstring(path)
@@ -60,9 +61,28 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
         try:
             return syscall(SYS["openat2"], directory, name, how, len(how))
         except OSError as error:
+            if error.errno in (ENOSYS, EPERM):
+                return _walk(directory, path, flags, resolve, error)
             if error.errno != EAGAIN:
                 raise
     raise OSError(EAGAIN, posix.strerror(EAGAIN))
+
+
+def _walk(directory: int, path: str, flags: int, resolve: int, refusal: OSError) -> int:
+    try:
+        from pyrunc.linux.resolve import Walk
+    except ImportError:
+        # A builder that has no filter around it, so nobody refused: it may not open this file.
+        raise refusal from None
+    walk = Walk(
+        directory,
+        in_root=bool(resolve & RESOLVE_IN_ROOT),
+        links=not resolve & RESOLVE_NO_SYMLINKS,
+        magic_links=not resolve & RESOLVE_NO_MAGICLINKS,
+        one_mount=bool(resolve & RESOLVE_NO_XDEV),
+        in_procfs=lambda found: filesystem_magic(found) == PROC_SUPER_MAGIC,
+    )
+    return walk.open(path, flags)
 
 
 def open_in_root(root: int, path: str, flags: int = O_PATH, mode: int = 0) -> int:
@@ -323,9 +343,24 @@ def write_file(path: str, content: bytes, directory: int | None = None) -> None:
         posix.close(descriptor)
 
 
+def new_memory_file(name: str) -> int:
+    """Return a descriptor (close-on-exec) of an empty memory file (memfd_create(2)).
+
+    Where the call is refused it is a file without a name (unnamed_files.py).
+    """
+    try:
+        return syscall(SYS["memfd_create"], cstring(name), _MFD_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (ENOSYS, EPERM):
+            raise
+        from pyrunc.linux.unnamed_files import unnamed_file
+
+        return unnamed_file()
+
+
 def memory_file(name: str, content: bytes) -> int:
     """Return a descriptor (close-on-exec) of a memory file that holds ``content``, rewound."""
-    descriptor = syscall(SYS["memfd_create"], cstring(name), _MFD_CLOEXEC)
+    descriptor = new_memory_file(name)
     write_all(descriptor, content)
     posix.lseek(descriptor, 0, 0)
     return descriptor

@@ -1,15 +1,15 @@
 """The mount system calls: fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), pivot_root(2).
 
 All of these work on descriptors, so that a mount is made on exactly the
-directory that was looked at. They exist since Linux 5.2; mount_setattr since
-5.12, for which mount(2) on /proc/self/fd stands in on older kernels.
+directory that was looked at. They exist since Linux 5.2, mount_setattr since
+5.12. Where one is refused :mod:`pyrunc.linux.mounts_by_path` stands in for all.
 """
 
 from __future__ import annotations
 
 import posix
 from _struct import pack
-from errno import E2BIG, EINVAL, ENODEV, ENOSYS
+from errno import E2BIG, ENODEV
 
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -17,6 +17,8 @@ from pyrunc.linux.numbers import SYS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pyrunc.linux.mounts_by_path import MountsByPath
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -67,6 +69,9 @@ MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MNT_DETACH = 2
 
+#: Who makes this process's mounts where the calls here are refused; set by mounts_by_path.
+instead: MountsByPath | None = None
+
 #: fsconfig(2) takes strings of 255 bytes at most; longer ones need mount(2).
 FSCONFIG_MAXIMUM = 255
 #: mount(2) takes a page of options, with the zero at the end, and cuts the rest off.
@@ -84,6 +89,8 @@ def new_filesystem(
     :raises OSError: with the kernel's own explanation where it gives one.
     """
     if context < 0:
+        if instead is not None:
+            return instead.new_filesystem(kind, source, options, attributes)
         context = _open_filesystem(kind)
     try:
         try:
@@ -159,6 +166,8 @@ def clone_tree(directory: int, path: str, *, recursive: bool) -> int:
 
     With ``recursive`` all mounts below come along. It is the first half of a bind mount.
     """
+    if instead is not None:
+        return instead.clone_tree(directory, path, recursive=recursive)
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     if not path:
         flags |= AT_EMPTY_PATH
@@ -167,6 +176,9 @@ def clone_tree(directory: int, path: str, *, recursive: bool) -> int:
 
 def attach(mount: int, target: int) -> None:
     """Put the detached ``mount`` on the directory or file that ``target`` refers to."""
+    if instead is not None:
+        instead.attach(mount, target)
+        return
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
     syscall(SYS["move_mount"], mount, b"\0", target, b"\0", flags)
 
@@ -185,14 +197,14 @@ def set_attributes(
     Only the named attributes change; all others stay as they are. ``user_namespace`` is the
     descriptor of the namespace whose mapping MOUNT_ATTR_IDMAP applies.
     """
+    if instead is not None:
+        instead.set_attributes(
+            mount, enable=enable, disable=disable, propagation=propagation, recursive=recursive
+        )
+        return
     change = pack("=QQQQ", enable, disable, propagation, user_namespace)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    try:
-        syscall(SYS["mount_setattr"], mount, b"\0", flags, change, len(change))
-    except OSError as error:
-        if error.errno != ENOSYS:
-            raise
-        _set_attributes_before_5_12(mount, enable, disable, propagation, recursive)
+    syscall(SYS["mount_setattr"], mount, b"\0", flags, change, len(change))
 
 
 def map_ids(mount: int, user_namespace: int, *, recursive: bool) -> None:
@@ -200,37 +212,6 @@ def map_ids(mount: int, user_namespace: int, *, recursive: bool) -> None:
     set_attributes(
         mount, enable=MOUNT_ATTR_IDMAP, user_namespace=user_namespace, recursive=recursive
     )
-
-
-_FLAG_OF_ATTRIBUTE = (
-    (MOUNT_ATTR_RDONLY, MS_RDONLY),
-    (MOUNT_ATTR_NOSUID, MS_NOSUID),
-    (MOUNT_ATTR_NODEV, MS_NODEV),
-    (MOUNT_ATTR_NOEXEC, MS_NOEXEC),
-    (MOUNT_ATTR_NOATIME, MS_NOATIME),
-    (MOUNT_ATTR_STRICTATIME, MS_STRICTATIME),
-    (MOUNT_ATTR_NODIRATIME, MS_NODIRATIME),
-)
-#: statvfs(3) reports a mount's flags with these values, the same as mount(2)'s but for relatime.
-_STATVFS_KEPT = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME
-
-
-def _set_attributes_before_5_12(
-    mount: int, enable: int, disable: int, propagation: int, recursive: bool
-) -> None:
-    where = f"/proc/self/fd/{mount}"
-    if propagation:
-        mount_legacy("", where, "", propagation | (MS_REC if recursive else 0), "")
-    if enable or disable:
-        if recursive or (enable & MOUNT_ATTR_IDMAP):
-            raise OSError(EINVAL, "recursive and id-mapped mount options need Linux 5.12")
-        flags = posix.fstatvfs(mount).f_flag & _STATVFS_KEPT
-        for attribute, flag in _FLAG_OF_ATTRIBUTE:
-            if disable & attribute:
-                flags &= ~flag
-            if enable & attribute:
-                flags |= flag
-        mount_legacy("", where, "", MS_REMOUNT | MS_BIND | flags, "")
 
 
 def mount_legacy(source: str, target: str, kind: str, flags: int, options: str) -> None:

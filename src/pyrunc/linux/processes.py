@@ -6,7 +6,7 @@ import _signal  # type: ignore[import-not-found]
 import posix
 import select
 from _struct import pack, unpack_from
-from errno import ECHILD, ESRCH
+from errno import ECHILD, ENOSYS, EPERM, ESRCH
 
 from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -42,6 +42,9 @@ POLLIN = 0x1
 POLLERR = 0x8
 POLLHUP = 0x10
 P_PIDFD = 3
+_SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
+#: How often to look, in seconds, whether a process without a pidfd has ended.
+LOOK_AGAIN = 0.01
 WEXITED = 4
 #: "Forked but didn't exec" (linux/sched.h), one of the flags in proc_pid_stat(5).
 _PF_FORKNOEXEC = 0x40
@@ -66,7 +69,15 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
         "=11Q", flags | CLONE_PIDFD, address_of(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0,
         cgroup if cgroup >= 0 else 0,
     )  # fmt: skip
-    pid = syscall(SYS["clone3"], arguments, len(arguments))
+    try:
+        pid = syscall(SYS["clone3"], arguments, len(arguments))
+    except OSError as error:
+        if error.errno not in (ENOSYS, EPERM) or cgroup >= 0:
+            raise
+        # A filter cannot look into clone3's arguments, so many refuse it. The third argument is
+        # where CLONE_PIDFD puts the descriptor (clone(2)).
+        at = address_of(pidfd)
+        pid = syscall(SYS["clone"], flags | CLONE_PIDFD | exit_signal, 0, at, 0, 0)
     return (pid, unpack_from("=i", pidfd)[0]) if pid else (0, -1)
 
 
@@ -98,8 +109,16 @@ def die_with_parent(parent: int) -> None:
 
 
 def pidfd_open(pid: int) -> int:
-    """Return a descriptor that stands for the process, whatever becomes of its number."""
-    return posix.pidfd_open(pid)
+    """Return a descriptor that stands for the process, whatever becomes of its number.
+
+    It is -1 where an old kernel or a filter around us refuses the call.
+    """
+    try:
+        return posix.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in (ENOSYS, EPERM):
+            raise
+        return -1
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> bool:
@@ -107,8 +126,32 @@ def pidfd_send_signal(pidfd: int, signal: int) -> bool:
     try:
         _signal.pidfd_send_signal(pidfd, signal)
     except OSError as error:
+        if error.errno in (ENOSYS, EPERM):
+            return _kill(_pid_behind(pidfd), signal)
         if error.errno != ESRCH:
             raise
+        return False
+    return True
+
+
+def _pid_behind(pidfd: int) -> int:
+    """Return the number of the process that a pidfd stands for, or 0 when it is gone."""
+    with_pid = b"Pid:"
+    descriptor = posix.open(f"/proc/self/fdinfo/{pidfd}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        lines = posix.read(descriptor, 4096).split(b"\n")
+    finally:
+        posix.close(descriptor)
+    return max(0, *(int(x[len(with_pid) :]) for x in lines if x.startswith(with_pid)), 0)
+
+
+def _kill(pid: int, signal: int) -> bool:
+    """kill(2), which may hit a wrong process if this one has ended and its number is used anew."""
+    if not pid:
+        return False
+    try:
+        posix.kill(pid, signal)
+    except ProcessLookupError:
         return False
     return True
 
@@ -158,7 +201,10 @@ def reap(pid: int, pidfd: int, timeout: float | None = None) -> None:
     One that is traced ends, but can only be collected when its tracer has let go of it: it is
     not waited for. Nor is it an error when somebody else in this program has collected it.
     """
-    poll((pidfd,), timeout)
+    if pidfd >= 0:
+        poll((pidfd,), timeout)
+    else:
+        Process(pid, start_time(pid), pidfd).wait(timeout)
     try:
         posix.waitpid(pid, posix.WNOHANG)
     except ChildProcessError:
@@ -228,16 +274,95 @@ def status_of_zombie(pid: int) -> int:
     return int(fields[49]) if len(fields) > 49 and fields[0] in (b"Z", b"X") else 255 << 8
 
 
-def open_process(pid: int, started: int) -> int:
-    """Return a pidfd of the process that had this number and start time, or -1 when it is gone."""
+def spawn(path: str, arguments: list[str], stdio: tuple[int, ...] = ()) -> int:
+    """Execute a program in a new process, with no environment and the default action of signals.
+
+    :param stdio: what becomes its stdin, stdout and stderr in place of ours.
+    """
+    actions = [(posix.POSIX_SPAWN_DUP2, descriptor, n) for n, descriptor in enumerate(stdio)]
     try:
-        descriptor = pidfd_open(pid)
+        return posix.posix_spawn(
+            path, arguments, {}, file_actions=actions, setsigmask=(), setsigdef=_SIGNALS
+        )
+    except PermissionError as error:
+        if error.errno != EPERM:
+            raise
+    # A filter that answers EPERM to clone3(2), which glibc uses, and only takes ENOSYS for a no.
+    pid, pidfd = clone(0)
+    if pid == 0:
+        try:
+            for number, descriptor in enumerate(stdio):
+                posix.dup2(descriptor, number)
+            for number in _SIGNALS:
+                _signal.signal(number, _signal.SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+            posix.execve(path, arguments, {})
+        finally:
+            posix._exit(127)
+    posix.close(pidfd)
+    return pid
+
+
+class Process:
+    """A process known by number and start time, and held by a pidfd where those can be had.
+
+    Without one its start time is looked at again before each signal, and its end at intervals.
+    """
+
+    __slots__ = ("_pid", "_started", "pidfd")
+
+    def __init__(self, pid: int, started: int, pidfd: int) -> None:
+        self._pid = pid
+        self._started = started
+        #: Descriptor of the process, or -1.
+        self.pidfd = pidfd
+
+    def signal(self, number: int) -> bool:
+        """Send a signal; return whether there was a process to take it."""
+        if self.pidfd >= 0:
+            return pidfd_send_signal(self.pidfd, number)
+        return is_running(self._pid, self._started) and _kill(self._pid, number)
+
+    def wait(self, timeout: float | None = None, others: tuple[int, ...] = ()) -> bool:
+        """Wait until it ends, for ``timeout`` seconds at most, and return whether it has.
+
+        :param others: descriptors that end the wait as well when they can be read.
+        """
+        if self.pidfd >= 0:
+            return self.pidfd in poll((self.pidfd, *others), timeout)
+        waited = 0.0
+        while is_running(self._pid, self._started):
+            step = LOOK_AGAIN if timeout is None else min(LOOK_AGAIN, timeout - waited)
+            if step <= 0 or poll(others, step):
+                return False
+            waited += step
+        return True
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.pidfd >= 0:
+            posix.close(self.pidfd)
+            self.pidfd = -1
+
+
+def child_process(pid: int) -> Process:
+    """Return a child of ours that is not yet waited for, so that its number is its own."""
+    pidfd = pidfd_open(pid)
+    return Process(pid, 0 if pidfd >= 0 else start_time(pid), pidfd)
+
+
+def open_process(pid: int, started: int) -> Process | None:
+    """Return the process that had this number and start time, or None when it is gone."""
+    if pid <= 0:
+        return None
+    try:
+        process = Process(pid, started, pidfd_open(pid))
     except OSError:
-        return -1
+        return None
     if not is_running(pid, started):
-        posix.close(descriptor)
-        return -1
-    return descriptor
+        process.close()
+        return None
+    return process
 
 
 def set_hostname(name: str) -> None:

@@ -72,6 +72,19 @@ def send_to_socket(path: str, descriptor: int, text: bytes, what: str) -> None:
         raise Error(f"cannot send {what} to socket {path}: {reason(error)}") from None
 
 
+def send_pidfd(path: str, pidfd: int) -> None:
+    """Give a process's pidfd (-1 where there are none) to whoever listens at the socket.
+
+    :raises Error: when nobody does.
+    """
+    if pidfd < 0:
+        raise Error(
+            f"cannot send the pidfd to socket {path}: pidfd_open(2) is refused, "
+            "by an old kernel or by a seccomp filter around pyrunc"
+        )
+    send_to_socket(path, pidfd, b"pidfd", "the pidfd")
+
+
 class OpenTerminal(Step):
     """Make the terminal, hand its master to the runtime, bind the slave to /dev/console."""
 

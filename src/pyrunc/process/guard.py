@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         def interrupted(self) -> int: ...
 
 
-_AT_FDCWD = -100 & (1 << 64) - 1
 _SIG_SETMASK = 2
 _ALL_SIGNALS = pack("=Q", (1 << 64) - 1)
 _NO_SIGNALS = pack("=Q", 0)
@@ -215,8 +214,8 @@ def _execute(program: Program) -> None:
 
     arguments, environment = vector(program.arguments), vector(program.environment)
     path = cstring(program.path)
-    syscall(SYS["execveat"], _AT_FDCWD, path, arguments, environment, 0)
-    raise OSError(ENOENT, "execveat returned")
+    syscall(SYS["execve"], path, arguments, environment)
+    raise OSError(ENOENT, "execve returned")
 
 
 def _encoded(text: str) -> bytes:

@@ -14,6 +14,7 @@ from errno import ENOSYS, EPERM
 
 from pyrunc import ids
 from pyrunc.linux import processes as p
+from pyrunc.linux import refusals
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.process import attributes
@@ -242,11 +243,13 @@ class LastMile:
         """As the user it will be: may the program be executed? `start` would find out late."""
         label = f'exec: "{self.process["args"][0]}"'
         program.remark = ""
-        if self.seccomp is None or self._filters_last:
+        impossible = (refusals.NO_DESCRIPTOR, 0, 0, refusals.EVERY_FLAG)
+        is_free = self.seccomp is None or self._filters_last
+        if is_free and not refusals.refuses("faccessat2", *impossible):
             program.call(label, "faccessat2", _AT_FDCWD, self.program, _X_OK, _AT_EACCESS)
             return
-        # The filter is in force, and may not know the call of Linux 5.8, or neither. The old one
-        # answers without the capabilities that a user other than root may have.
+        # The filter in force, or one around us, may not know the call of Linux 5.8, or neither.
+        # The old one answers without the capabilities that a user other than root may have.
         user = self.process.get("user") or {}
         effective = (self.process.get("capabilities") or {}).get("effective") or ()
         if not user.get("uid", 0) or "CAP_DAC_OVERRIDE" not in effective:

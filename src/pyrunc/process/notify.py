@@ -92,20 +92,25 @@ class Proxy:
 
         A process that ends without a word is waited for no longer.
         """
-        pidfd = p.open_process(pid, started)
-        if pidfd < 0:
+        process = p.open_process(pid, started)
+        if process is None:
             return
         try:
-            while self.socket in p.poll((self.socket, pidfd)):
+            while True:
+                ended = process.wait(None, (self.socket,))
+                if not p.poll((self.socket,), 0):
+                    if ended:
+                        return
+                    continue
                 if self._pass(_PASSED):
                     self._send(b"MAINPID=%d\n" % pid)
                     self._wait_for_manager()
                     # systemd-notify(1) in the container sends a barrier right after READY=1, and
                     # fails where nobody takes it; dropped unread, it is answered.
-                    p.poll((self.socket, pidfd), _LAST_WORD)
+                    process.wait(_LAST_WORD, (self.socket,))
                     return
         finally:
-            posix.close(pidfd)
+            process.close()
 
     def _pass(self, passed: tuple[bytes, ...]) -> bool:
         """Send a message on without the lines that are not for the host; tell of READY=1."""

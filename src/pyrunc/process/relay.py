@@ -83,6 +83,7 @@ class Relay:
     def wait(self, pid: int, pidfd: int, notify: Proxy | None = None) -> int:
         """Forward until the child ``pid`` ends, and return its exit status (128 + signal).
 
+        :param pidfd: -1 where there are none.
         :param notify: the container's notify socket, if it has one.
         """
         self._notify = notify
@@ -120,6 +121,8 @@ class Relay:
         shown = self._shown
         if shown is not None:
             timeout = shown.watch(watched)
+        if pidfd < 0:
+            timeout = p.LOOK_AGAIN
         ready = p.poll_for(watched, timeout)
         if self.signals in ready:
             self._forward_signals(pid, pidfd)
@@ -127,7 +130,7 @@ class Relay:
             self._notify.pass_on()
         if shown is not None:
             shown.move(ready)
-        if pidfd in ready:
+        if pidfd in ready or pidfd < 0:
             self._reap(pid)
             if self._status is None:
                 # It is traced, and its tracer may never let go of what is left of it.
@@ -165,7 +168,11 @@ class Relay:
                 if signal == SIGCONT and self._shown is not None:
                     # A shell has put us into the foreground (again).
                     self._shown.take_over()
-                p.pidfd_send_signal(pidfd, signal)
+                if pidfd >= 0:
+                    p.pidfd_send_signal(pidfd, signal)
+                elif self._status is None:
+                    # Not waited for yet, so the number is still its own.
+                    posix.kill(pid, signal)
 
     def _reap(self, wanted: int) -> None:
         """Collect the child, and as a subreaper every other that has ended."""

@@ -6,13 +6,19 @@ there is a copy that lasts as long as the process (CVE-2019-5736).
 
 from __future__ import annotations
 
+import posix
 from _struct import pack
-from errno import EACCES, EINVAL, ENOENT
+from errno import EACCES, EINVAL, ENOENT, ENOSYS, EPERM
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
+from pyrunc.linux.refusals import EVERY_FLAG, NO_DESCRIPTOR, refuses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.process.launch import LaunchProgram
 
 _MFD_CLOEXEC = 0x1
 _MFD_ALLOW_SEALING = 0x2
@@ -22,6 +28,9 @@ _F_ADD_SEALS = 1033
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8
 _F_SEAL_EXEC = 0x20
 _AT_EMPTY_PATH = 0x1000
+
+#: The host's procfs, for :func:`execute_by_path_where_refused`; -1 as a rule.
+_proc = -1
 
 _BINARY = __file__.rpartition("/process/")[0] + "/init/pyrunc-init"
 
@@ -37,7 +46,12 @@ def sealed_init() -> int:
         raise Error(
             f"cannot read init program {_BINARY}: {reason(error)}; is pyrunc installed completely?"
         ) from None
-    descriptor = _memory_file(b"pyrunc-init\0", _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    try:
+        descriptor = _memory_file(b"pyrunc-init\0", _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    except OSError as error:
+        if error.errno not in (EACCES, ENOSYS, EPERM):
+            raise
+        return _unsealed_init(content)
     files.write_all(descriptor, content)
     try:
         syscall(SYS["fcntl"], descriptor, _F_ADD_SEALS, _SEALS | _F_SEAL_EXEC)
@@ -50,17 +64,40 @@ def sealed_init() -> int:
 
 
 def _memory_file(name: bytes, flags: int) -> int:
-    """memfd_create(2), executable: said so where the kernel wants to hear it (Linux 6.3)."""
+    """memfd_create(2), executable: said so where the kernel wants to hear it (Linux 6.3).
+
+    EACCES is the answer of the sysctl vm.memfd_noexec when it is 2.
+    """
     try:
         return syscall(SYS["memfd_create"], name, flags | _MFD_EXEC)
     except OSError as error:
-        if error.errno == EACCES:
-            raise Error(
-                "executable memory files are forbidden here: set sysctl vm.memfd_noexec below 2"
-            ) from None
         if error.errno != EINVAL:
             raise
     return syscall(SYS["memfd_create"], name, flags)
+
+
+def _unsealed_init(content: bytes) -> int:
+    """Return a copy of init that lies in a file without a name, where no memory file will do.
+
+    It is there for this one process and nobody has it open for writing. While it runs the kernel
+    lets nobody open it so (ETXTBSY), and init, which is undumpable, lets nobody in a container
+    look behind its /proc/PID/exe; afterwards it is gone.
+    """
+    from pyrunc.linux.unnamed_files import unnamed_file
+
+    try:
+        writable = unnamed_file(executable=True)
+    except OSError as error:
+        raise Error(
+            "cannot make a copy of init to execute: memory files that can be executed are refused "
+            f"here (by sysctl vm.memfd_noexec, or by a seccomp filter), and {reason(error)}"
+        ) from None
+    try:
+        files.write_all(writable, content)
+        posix.chmod(writable, 0o555)
+        return files.reopen(writable, posix.O_RDONLY)
+    finally:
+        posix.close(writable)
 
 
 def launch_fd(program: bytes) -> int:
@@ -68,8 +105,8 @@ def launch_fd(program: bytes) -> int:
 
     It is meant to outlive the execve of init, which closes it.
     """
-    descriptor = syscall(SYS["memfd_create"], b"launch\0", 0)
-    files.write_all(descriptor, program)
+    descriptor = files.memory_file("launch", program)
+    posix.set_inheritable(descriptor, True)
     return descriptor
 
 
@@ -81,5 +118,28 @@ def execute_init(init: int, *programs: int) -> None:
     words = [bytearray(cstring(word)) for word in ("pyrunc-init", *map(str, programs))]
     vector = pack(f"={len(words) + 1}Q", *map(address_of, words), 0)
     no_environment = pack("=Q", 0)
+    if _proc >= 0:
+        posix.fchdir(_proc)
+        syscall(SYS["execve"], cstring(f"self/fd/{init}"), vector, no_environment)
     syscall(SYS["execveat"], init, b"\0", vector, no_environment, _AT_EMPTY_PATH)
     raise OSError(ENOENT, "execveat returned")
+
+
+def execute_by_path_where_refused(proc: int) -> None:
+    """From here on execute init by its path in the host's procfs, if execveat(2) is refused.
+
+    By then /proc is the container's, and can hold anything. So the path is looked up from the
+    directory ``proc``, and init has to :func:`come_back` from there.
+    """
+    global _proc
+    if refuses("execveat", NO_DESCRIPTOR, 0, 0, 0, EVERY_FLAG):
+        _proc = proc
+
+
+def come_back(program: LaunchProgram) -> None:
+    """Let init begin in the working directory of now, wherever it is executed from."""
+    if _proc >= 0:
+        here = posix.open(".", files.O_PATH | files.O_DIRECTORY)
+        posix.set_inheritable(here, True)
+        program.call("go back to the working directory", "fchdir", here)
+        program.call("go back to the working directory", "close", here)

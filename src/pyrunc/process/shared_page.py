@@ -12,6 +12,7 @@ import posix
 from _struct import unpack
 from errno import errorcode
 
+from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process.failure import describe_failure, parse_failure
 
@@ -27,7 +28,7 @@ _NAME = b"call "
 
 def make_page() -> int:
     """Return a memory file (close-on-exec) of one page, for init."""
-    page = posix.memfd_create("shared", posix.MFD_CLOEXEC)
+    page = files.new_memory_file("shared")
     posix.ftruncate(page, _SIZE)
     return page
 

@@ -1,0 +1,28 @@
+"""Preparing the builder for system calls that are refused where pyrunc runs.
+
+It imports nothing, and its /proc and /tmp become the container's: what the other ways take (see
+:mod:`pyrunc.linux.refusals`) is loaded and opened before the fork.
+"""
+
+from __future__ import annotations
+
+from pyrunc.linux import resolve, unnamed_files  # noqa: F401  # resolve: for files.openat2
+from pyrunc.linux.mounts_by_path import use_where_refused
+from pyrunc.process.seal import execute_by_path_where_refused
+
+#: Memory files that the builder makes: two launch programs, and what hooks read and print to.
+_MEMORY_FILES = 4
+
+
+def prepare() -> None:
+    """Set aside what cannot be had later.
+
+    :raises OSError: when it cannot be had now either.
+    """
+    unnamed_files.set_aside(_MEMORY_FILES)
+
+
+def enter(proc: int) -> None:
+    """Find out in the builder which calls are refused; ``proc`` is the host's procfs."""
+    use_where_refused(proc)
+    execute_by_path_where_refused(proc)
