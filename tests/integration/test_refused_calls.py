@@ -133,6 +133,8 @@ def test_mounts_are_the_same(many_mounts, pyrunc, namespace, refused):
         mounts[:] = [mount for mount in mounts if mount["destination"] != "/v4"]
         for mount in mounts:
             mount["options"] = [x for x in mount.get("options", ()) if x != "noatime"]
+        # A device node with a mode and an owner of its own has no other way there.
+        del bundle.linux["devices"]
         bundle.user_namespace(100000)
         bundle.give_to(100000)
     bundle.shell("cat /proc/self/mountinfo /copied/file /file; ls -ln /dev /v3 | cut -c1-40; pwd")

@@ -16,6 +16,7 @@ RULES = {
     "in root": files.RESOLVE_IN_ROOT,
     "in root, no magic": files.RESOLVE_IN_ROOT | files.RESOLVE_NO_MAGICLINKS,
     "in root, no links": files.RESOLVE_IN_ROOT | files.RESOLVE_NO_SYMLINKS,
+    "in root, one mount": files.RESOLVE_IN_ROOT | files.RESOLVE_NO_XDEV,
     "beneath": files.RESOLVE_BENEATH,
     "beneath, no links": files.RESOLVE_BENEATH | files.RESOLVE_NO_SYMLINKS,
 }
@@ -84,6 +85,24 @@ def test_it_leaves_nothing_open(tree):
         outcome(lambda a=(top, path, flags, rules): files._walk(*a, OSError()))
     assert os.listdir("/proc/self/fd") == before
     os.close(top)
+
+
+def test_other_mounts_are_another_place():
+    """/dev and what is mounted below it, on every host."""
+    top = os.open("/", os.O_PATH)
+    rules = files.RESOLVE_IN_ROOT | files.RESOLVE_NO_XDEV
+    for path in ("proc", "proc/self/status", "dev/pts", "etc"):
+        by_kernel = outcome(lambda p=path: files.openat2(top, p, os.O_PATH, rules))
+        assert outcome(lambda p=path: files._walk(top, p, os.O_PATH, rules, OSError())) == by_kernel
+    os.close(top)
+
+
+def test_without_rules_a_path_of_the_host_is_meant():
+    rules = files.RESOLVE_NO_MAGICLINKS
+    for path in ("/dev/null", "/etc/../dev/null", "/proc/self/exe"):
+        by_kernel = outcome(lambda p=path: files.openat2(-100, p, os.O_PATH, rules))
+        by_hand = outcome(lambda p=path: files._walk(-100, p, os.O_PATH, rules, OSError()))
+        assert by_hand == by_kernel
 
 
 @pytest.mark.parametrize("path", ["self/cwd", "self/exe", "self/root/etc", "self/fd/0"])

@@ -74,6 +74,12 @@ def _walk(directory: int, path: str, flags: int, resolve: int, refusal: OSError)
     except ImportError:
         # A builder that has no filter around it, so nobody refused: it may not open this file.
         raise refusal from None
+    if path.startswith("/") and not resolve & (RESOLVE_IN_ROOT | RESOLVE_BENEATH):
+        top = posix.open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)
+        try:
+            return _walk(top, path, flags, resolve | RESOLVE_IN_ROOT, refusal)
+        finally:
+            posix.close(top)
     walk = Walk(
         directory,
         in_root=bool(resolve & RESOLVE_IN_ROOT),

@@ -42,7 +42,7 @@ class Walk:
             otherwise they are errors (RESOLVE_BENEATH).
         :param links: whether links may be followed at all.
         :param magic_links: whether those of procfs may, whose text is not where they lead.
-        :param one_mount: stay in the mount of ``directory``, which is the root of a procfs.
+        :param one_mount: stay in the mount of ``directory``.
         :param in_procfs: tells whether a descriptor lies in a procfs.
         """
         self._directory = directory
@@ -160,11 +160,13 @@ class Walk:
     def _mount(self, descriptor: int) -> bytes:
         """Return the id of the mount that a descriptor is in (proc_pid_fdinfo(5)).
 
-        Asked of the procfs that the walk is in, whose links nobody inside can change.
+        Asked of the procfs that the walk is in, or of the host's, which is on /proc for as long
+        as anybody looks into a container's root from outside.
         """
-        file = posix.open(
-            f"self/fdinfo/{descriptor}", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self._directory
-        )
+        own = self._in_procfs(self._directory)
+        path = f"{'' if own else '/proc/'}self/fdinfo/{descriptor}"
+        flags = posix.O_RDONLY | posix.O_CLOEXEC
+        file = posix.open(path, flags, dir_fd=self._directory if own else None)
         try:
             lines = posix.read(file, 4096).split(b"\n")
         finally:
