@@ -64,6 +64,7 @@ CGROUPS = {
 }
 #: What hands a launch program to init.
 LAUNCH = {
+    "pyrunc.linux.refusals": "whether another way must be prepared before the fork",
     **RAW_CALLS,
     "pyrunc.process": "the room",
     "pyrunc.process.attributes": "limits, scheduling, affinity",

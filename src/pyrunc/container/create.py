@@ -362,7 +362,7 @@ class Creation:
         if refusals.are_likely():
             from pyrunc.container import old_ways
 
-            old_ways.prepare()
+            old_ways.prepare(self.settings, self.plan.namespaces)
             handover.enter_old_ways = old_ways.enter
         handover.init = sealed_init()
         for name in ("exec.fifo", "result.fifo"):

@@ -9,17 +9,28 @@ from __future__ import annotations
 from pyrunc.linux import resolve, unnamed_files  # noqa: F401  # resolve: for files.openat2
 from pyrunc.linux.mounts_by_path import use_where_refused
 from pyrunc.process.seal import execute_by_path_where_refused
+from pyrunc.security import capabilities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.container.settings import Settings
+    from pyrunc.process.namespaces import Namespaces
 
 #: Memory files that the builder makes: two launch programs, and what hooks read and print to.
 _MEMORY_FILES = 4
 
 
-def prepare() -> None:
-    """Set aside what cannot be had later.
+def prepare(settings: Settings, spaces: Namespaces) -> None:
+    """Set aside what cannot be had later, and warn of what will not be.
 
     :raises OSError: when it cannot be had now either.
     """
     unnamed_files.set_aside(_MEMORY_FILES)
+    is_ours_to_bring_up = "network" in spaces.new and not spaces.private("user")
+    if is_ours_to_bring_up and not capabilities.own()[0].effective & capabilities.NET_ADMIN:
+        settings.log.warn(
+            "the container's loopback interface stays down: pyrunc lacks CAP_NET_ADMIN"
+        )
 
 
 def enter(proc: int) -> None:

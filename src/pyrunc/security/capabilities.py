@@ -74,6 +74,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # struct __user_cap_header_struct: version, pid (0: the caller).
 _HEADER = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
 SYS_PTRACE = 1 << NUMBERS["CAP_SYS_PTRACE"]
+NET_ADMIN = 1 << NUMBERS["CAP_NET_ADMIN"]
 _CAP_SETPCAP = 1 << NUMBERS["CAP_SETPCAP"]
 
 
