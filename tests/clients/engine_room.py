@@ -38,6 +38,8 @@ default_ulimits = ["nofile=1024:2048", "nproc=1024:2048"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "tested"
+runtime_supports_json = ["tested"]
+runtime_supports_nocgroup = ["tested"]
 [engine.runtimes]
 tested = ["{runtime}"]
 """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pexpect
 import pytest
-from engine_room import wait_until
+from engine_room import RUNTIME, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -60,6 +60,17 @@ class SameCommands:
         result = engine("run", "--rm", "box", "/etc/passwd")
         assert result.returncode == 126
         assert "permission denied" in result.stderr.lower()
+
+    def test_a_directory_as_the_program_is_126(self, engine: Engine):
+        assert engine("run", "--rm", "box", "/tmp").returncode == 126
+
+    def test_a_file_over_a_directory_names_both(self, engine: Engine, volume: Path):
+        (volume / "file").write_text("")
+        done = engine("run", "--rm", "-v", f"{volume}/file:/tmp", "box", "true")
+        assert done.returncode != 0
+        assert "not a directory" in done.stderr
+        if RUNTIME == "pyrunc":
+            assert "file is a file, /tmp is a directory" in done.stderr
 
     def test_output_and_input(self, engine: Engine):
         result = engine("run", "--rm", "-i", "box", "sh", "-c", "cat; echo bad >&2", stdin="good\n")

@@ -224,6 +224,28 @@ def test_cpu_and_pids_limits(podman: Podman):
     assert shown.split() == ["50000", "512", "33", "0"]
 
 
+def test_no_pids_limit(podman: Podman):
+    """Podman before 5.4 writes a limit of 0, the specification being of 1.0."""
+    assert podman.out("run", "--rm", "--pids-limit", "-1", "box", "sh", "-c", "true & wait; id -u")
+
+
+def test_a_secret_in_a_read_only_container(podman: Podman):
+    """Its mount point is missing in a directory that is bound read-only before."""
+    podman("secret", "create", "word", "-", stdin="hidden\n", check=True)
+    try:
+        words = ["run", "--rm", "--read-only", "--secret", "word", "box"]
+        assert podman.out(*words, "cat", "/run/secrets/word") == "hidden\n"
+    finally:
+        podman("secret", "rm", "word", check=True)
+
+
+@pytest.mark.skipif(RUNTIME == "runc", reason="runc cannot do without cgroups")
+def test_without_cgroups(podman: Podman):
+    """Podman asks only a runtime that its configuration says can do so (engines.md)."""
+    own = podman.out("run", "--rm", "--cgroups=disabled", "box", "cat", "/proc/self/cgroup")
+    assert "/libpod-" not in own
+
+
 def test_pids_limit_holds_a_fork_bomb(podman: Podman):
     words = ["run", "--rm", "--pids-limit", "20", "box", "sh", "-c"]
     result = podman(*words, "for i in $(seq 60); do sleep 1 & done; wait")

@@ -329,7 +329,7 @@ FILE_CHANGES = [
     _file("no limits of memory", {"memory": {"limit": -1, "swap": -1, "reservation": -1}}),
     _file("zeros", {"memory": {"limit": 0, "reservation": 0, "swap": 0}, "cpu": {"shares": 0}}),
     _file("check before update", {"memory": {"limit": 4096, "checkBeforeUpdate": True}}),
-    _file("kernel memory", {"memory": {"kernel": 32 * MIB, "kernelTCP": 32 * MIB}}),
+    _file("kernel memory", {"memory": {"kernelTCP": 32 * MIB}}),
     _file("swappiness", {"memory": {"swappiness": 5}}),
     _file("no out-of-memory killer", {"memory": {"disableOOMKiller": True}}),
     _file("cpu", {"cpu": {"shares": 300, "quota": 25000, "period": 50000}}),

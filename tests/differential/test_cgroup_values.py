@@ -93,6 +93,12 @@ DIFFERENCES = (
         r"memory/memory\.kmem\.tcp\.limit_in_bytes",
         "runc 1.1 passes over kernelTCP, which the specification calls a hard limit.",
     ),
+    Difference(
+        "runc crun",
+        r"memory kernel",
+        r"refused",
+        "Since 5.16 the kernel takes the limit and keeps none; the others do not look.",
+    ),
     Difference("runc crun", r"cpu burst.*", r"cpu/cpu\.cfs_burst_us", _OF_LATER_SPECS),
     Difference("runc crun", r"cpu burst over the quota", r"refused", _OF_LATER_SPECS),
     Difference("runc", r"cpu idle.*", r"cpu/cpu\.(idle|shares)", _OF_LATER_SPECS),
