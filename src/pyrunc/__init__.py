@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from pyrunc.sandbox.errors import ProgramNotFound as ProgramNotFound
     from pyrunc.sandbox.errors import SandboxClosed as SandboxClosed
     from pyrunc.sandbox.errors import TimeoutExpired as TimeoutExpired
+    from pyrunc.sandbox.executor import Executor as Executor
+    from pyrunc.sandbox.executor import RemoteTraceback as RemoteTraceback
+    from pyrunc.sandbox.executor import TaskFailed as TaskFailed
     from pyrunc.sandbox.result import Change as Change
     from pyrunc.sandbox.result import Result as Result
     from pyrunc.sandbox.result import Status as Status
@@ -60,6 +63,7 @@ _MODULES = {
         "SandboxClosed",
         "TimeoutExpired",
     ),
+    "sandbox.executor": ("Executor", "RemoteTraceback", "TaskFailed"),
     "sandbox.result": ("Change", "Result", "Status"),
     "sandbox.sync": ("DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"),
 }

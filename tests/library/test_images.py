@@ -134,7 +134,13 @@ def test_a_directory(tmp_path):
     root.mkdir()
     (tmp_path / "root.tar").write_bytes(busybox_layer())
     shutil.unpack_archive(tmp_path / "root.tar", root)
-    assert pyrunc.run(["/bin/sh", "-c", "echo here"], rootfs=root, text=True).stdout == "here\n"
+    (root / "proc").rmdir()
+    before = sorted(root.rglob("*"))
+    shown = pyrunc.run(["/bin/sh", "-c", "echo here; echo >/x"], rootfs=root, text=True)
+    assert shown.stdout == "here\n"
+    assert "Read-only" in shown.stderr
+    # Not even for the mount points that it lacks.
+    assert sorted(root.rglob("*")) == before
     with pyrunc.Sandbox(rootfs=root) as box:
         assert box.run(["/bin/sh", "-c", "echo >/new"]).ok
     assert not (root / "new").exists()

@@ -40,7 +40,10 @@ def box_request(
     :param writable: whether the root gets a throw-away layer; else it is read-only.
     """
     set_ = [*limits, *(n for n in ("memory", "swap", "pids", "cpu") if _is_set(options, n))]
-    layer = {"size": options.disk or 0, "files": options.files or 0} if writable else None
+    layer = None
+    if writable or options.rootfs or options.binds:
+        # Also where nothing may be written: mount points that are missing are made in it.
+        layer = {"size": options.disk or 0, "files": options.files or 0}
     return {
         "spec": _spec(options, root, writable=writable),
         "limits": set_,
