@@ -1,12 +1,13 @@
 # make demo    a container's life, command by command
 # make test    linters and all tests
+# make soak    10,000 runs of the library, with engines and programs killed in between
 # make bench   pyrunc, runc and crun side by side
 # make dev     build/bin/pyrunc, which runs the sources in src/
 # make lint    the linters alone
 #
 # Each installs what it needs first (tools/prepare, tools/packages).
 
-.PHONY: help demo test bench dev lint clean
+.PHONY: help demo test soak bench dev lint clean
 PYTHON = $(firstword $(wildcard /usr/bin/python3.11) python3)
 
 help:
@@ -23,6 +24,10 @@ test:
 lint:
 	@tools/prepare test
 	@tools/check lint
+
+soak:
+	@tools/prepare test
+	@.venv/bin/python tests/library/soak.py $(or $(RUNS),10000)
 
 bench:
 	@tools/prepare test

@@ -8,7 +8,7 @@
 'hello\\n'
 
 A task that is cancelled while it waits for a run ends that run first: when the cancellation comes
-out of ``run``, nothing of the container is left.
+out of ``run``, no process of the container is left.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ at the program again but through a descriptor: a pidfd, and the socket that requ
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -29,6 +30,8 @@ def main(control: int, program: int, program_pid: int) -> None:
     :param program: a pidfd of the program, whose number is ``program_pid``.
     """
     _forget_the_program()
+    # Three processes share what was loaded: the collector must not write to it.
+    gc.freeze()
     if os.fork():
         # The program waits for this process only.
         os._exit(0)

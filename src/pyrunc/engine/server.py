@@ -264,12 +264,13 @@ class Server:
         for running in processes:
             self._forget(running.line.fileno())
         box.processes.clear()
+        # The processes are gone; nobody waits for the rest, which takes as long again.
+        for running, report in zip(processes, reports, strict=True):
+            self._tell_end(running, report)
         if box.line is None:
             self._close(box)
         else:
             box.end()
-        for running, report in zip(processes, reports, strict=True):
-            self._tell_end(running, report)
 
     def _part(self, running: Running) -> None:
         self._forget(running.line.fileno())

@@ -40,7 +40,7 @@ def run(
 
     It has no network, a root that it cannot change, an empty /tmp, no capabilities, a seccomp
     filter, 256 MiB and no swap, 64 processes, 10 seconds. A program that fails is a result, not an
-    exception. When this returns, or raises, nothing of the container is left.
+    exception. When this returns, or raises, no process of the container is left.
 
     :param argv: the program and its arguments, a list: no shell is involved. None: the program
         that the image of ``rootfs`` names itself (entry point and command).
@@ -60,7 +60,8 @@ def run(
 
     :raises ProgramNotFound: when there is no such program in the container.
     :raises ProgramNotExecutable: when it cannot be executed.
-    :raises ProgramFailed: with ``check``; :raises TimeoutExpired: when its time was over.
+    :raises ProgramFailed: with ``check``, when it does not exit with 0.
+    :raises TimeoutExpired: with ``check``, when its time was over.
     :raises NotEnforced: when a limit that was given cannot be enforced.
     :raises InvalidArgument: when an argument makes no sense.
     """
