@@ -9,6 +9,7 @@ command line turns them into output and exit codes.
 from __future__ import annotations
 
 import posix
+from errno import EBADF, EFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,3 +113,17 @@ def reason(error: BaseException) -> str:
         text = error.strerror or posix.strerror(error.errno)
         return text[:1].lower() + text[1:]
     return str(error) or type(error).__name__
+
+
+def failure_of_the_machine(error: BaseException) -> str:
+    """Say why, when it is the machine that failed or its owner that forbids; else nothing.
+
+    A full disk, too many open files, a broken installation: no such thing is a bug of ours.
+    """
+    if isinstance(error, OSError) and error.errno and error.errno not in (EBADF, EFAULT):
+        return reason(error) + (f" ({error.filename!r})" if error.filename else "")
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, ImportError):
+        return f"its own code cannot be loaded ({error}): is pyrunc installed completely?"
+    return ""

@@ -9,12 +9,10 @@ keeps them across a daemon-reload) and in the files, by the ordinary driver.
 
 from __future__ import annotations
 
-import posix
-from errno import EEXIST
-
 from pyrunc.cgroups import cgroupfs
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.errors import Error, reason
+from pyrunc.linux import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -281,10 +279,6 @@ def open_systemd_driver(
 
 def _make_directories(path: str) -> None:
     try:
-        posix.mkdir(path, 0o755)
-    except FileNotFoundError:
-        _make_directories(path.rpartition("/")[0])
-        posix.mkdir(path, 0o755)
+        files.make_directories(path, 0o755)
     except OSError as error:
-        if error.errno != EEXIST:
-            raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
+        raise Error(f"cannot make cgroup {path}: {reason(error)}") from None

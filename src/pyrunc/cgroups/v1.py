@@ -109,21 +109,11 @@ class DriverV1:
                 return
             if error.errno != ENOENT:
                 raise
-            self._make_parents(controller, path.rpartition("/")[0])
+            # From the outermost on: what is inherited comes from above.
+            for parent in files.make_directories(path.rpartition("/")[0], 0o755):
+                if controller == "cpuset":
+                    _inherit_cpuset(parent)
             posix.mkdir(path, 0o755)
-
-    def _make_parents(self, controller: str, path: str) -> None:
-        try:
-            posix.mkdir(path, 0o755)
-        except OSError as error:
-            if error.errno == EEXIST:
-                return
-            if error.errno != ENOENT:
-                raise
-            self._make_parents(controller, path.rpartition("/")[0])
-            posix.mkdir(path, 0o755)
-        if controller == "cpuset":
-            _inherit_cpuset(path)
 
     def open_entrance(self, *, beside: int = 0) -> Entrance:
         """Return what lets a process get in by itself.

@@ -19,7 +19,7 @@ import posix
 import sys
 
 from pyrunc.container.settings import Settings
-from pyrunc.errors import Error, reason
+from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux.files import open_or_make
 from pyrunc.snapshot.started import MISSING, Started
 from pyrunc.trace import OFF, Trace
@@ -82,7 +82,7 @@ def invoke(argv: list[str], started: Started | None = None) -> int:
     except Error as error:
         log.error(str(error), error.lines)
     except BaseException as error:
-        _report_bug(log, error)
+        _report(log, "run pyrunc", error)
     return 1
 
 
@@ -146,7 +146,8 @@ def _command(
         log.error(str(error), error.lines)
         return getattr(module, "FAILURE", 1)
     except Exception as error:
-        _report_bug(log, error)
+        about = f" container {arguments[0]}" if arguments and name != "list" else ""
+        _report(log, f"{name}{about}", error)
         return getattr(module, "FAILURE", 1)
     finally:
         trace.close()
@@ -239,8 +240,8 @@ def _undo_the_callers_settings() -> None:
     in the umask we could not use what we make. Signals that are ignored otherwise stay so,
     for nohup(1). Programs get defaults from init (last_mile.py) and the guard of the hooks.
     """
-    if _signal.getsignal(_signal.SIGCHLD) is not _signal.SIG_DFL:
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    # Always: what Python believes of it may be what the process of its snapshot inherited.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     posix.umask(posix.umask(0o022) & 0o077)
 
@@ -268,6 +269,14 @@ def _misused(name: str, heading: str, message: str, log: Log) -> int:
     write(f"{visible(heading)}\n\n{help_.text(name)}")
     log.error(message)
     return 1
+
+
+def _report(log: Log, doing: str, error: BaseException) -> None:
+    """Log an error that nobody had words for: the machine's, or a bug."""
+    if why := failure_of_the_machine(error):
+        log.error(f"cannot {doing}: {_one_line(why)}")
+    else:
+        _report_bug(log, error)
 
 
 def _report_bug(log: Log, error: BaseException) -> None:

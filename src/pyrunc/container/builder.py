@@ -12,7 +12,7 @@ import sys
 
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.container.init_program import compile_init
-from pyrunc.errors import Error, reason
+from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux import files
 from pyrunc.process.channel import FAILED, die_with_runtime
 from pyrunc.process.program import find_program, with_home
@@ -138,7 +138,9 @@ def build_container(handover: Handover) -> NoReturn:
         text = reason(error) if isinstance(error, Error) else f"cannot {doing}: {reason(error)}"
         _fail(handover.up, text)
     except BaseException as error:
-        _fail(handover.up, f"internal error: {type(error).__name__}: {error}")
+        why = failure_of_the_machine(error)
+        bug = f"internal error: {type(error).__name__}: {error}: please report"
+        _fail(handover.up, f"cannot {doing or 'build'}: {why}" if why else bug)
     posix._exit(1)
 
 

@@ -22,7 +22,7 @@ from pyrunc.container.seen import outside
 from pyrunc.container.spawn import spawn_builder
 from pyrunc.container.store import Store
 from pyrunc.container.timestamps import now
-from pyrunc.errors import Error, reason
+from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux import files, refusals
 from pyrunc.linux import processes as p
 from pyrunc.plan.facts import Facts
@@ -151,6 +151,8 @@ class Creation:
                 self._undo(keep_cgroup=isinstance(error, CgroupTaken))
             if isinstance(error, Interrupted):
                 raise Error(f"creating container {self.id} was {error}; it is undone") from None
+            if why := failure_of_the_machine(error):
+                raise Error(f"cannot create container {self.id}: {why}") from None
             raise
         finally:
             if not exits:

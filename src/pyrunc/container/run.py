@@ -41,16 +41,32 @@ def run(
     creation.carry_out()
     try:
         if detach:
-            notify = _start(settings, creation)
+            try:
+                notify = _start(settings, creation)
+            except (OSError, Error):
+                _remove(settings, creation)
+                raise
             warn_if_killed(settings, creation.entry, creation.record)
             if notify is not None:
                 notify.wait_until_ready(creation.pid, creation.record["startTime"])
             return 0
-        if not no_subreaper:
-            p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
-        from pyrunc.process.relay import Relay
+        return _in_the_foreground(settings, creation, keep=keep, adopt=not no_subreaper)
+    finally:
+        creation.close()
 
-        with Relay(adopt=not no_subreaper) as relay:
+
+def _in_the_foreground(settings: Settings, creation: Creation, *, keep: bool, adopt: bool) -> int:
+    from pyrunc.process.relay import Relay
+
+    try:
+        if adopt:
+            p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
+        relay = Relay(adopt=adopt)
+    except OSError:
+        _remove(settings, creation)
+        raise
+    with relay:
+        try:
             if creation.master >= 0:
                 relay.show(creation.master)
             notify = _start(settings, creation, relay)
@@ -66,18 +82,17 @@ def run(
             if not keep:
                 _remove(settings, creation, relay)
                 settings.trace.mark("delete")
-        return status
-    finally:
-        creation.close()
+        except (OSError, Error):
+            # Also when it was the removal that failed: a machine may be short of something
+            # for a moment.
+            _remove(settings, creation, relay)
+            raise
+    return status
 
 
 def _start(settings: Settings, creation: Creation, relay: Relay | None = None) -> Proxy | None:
-    try:
-        notify = start_notify(settings, creation.entry)
-        start_entry(settings, creation.entry, creation.record, relay)
-    except Error:
-        _remove(settings, creation, relay)
-        raise
+    notify = start_notify(settings, creation.entry)
+    start_entry(settings, creation.entry, creation.record, relay)
     return notify
 
 

@@ -169,7 +169,9 @@ class Entry:
         try:
             here = posix.stat(self.directory)
             there = posix.stat(self.path, follow_symlinks=False)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (ENOENT, ENOTDIR):
+                raise
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
@@ -454,19 +456,19 @@ class Store:
                 ) from None
             raise Error(f"cannot make state directory {path}: {reason(error)}") from None
         try:
-            entry = Entry(container_id, path, posix.open(path, _DIRECTORY))
-        except FileNotFoundError:
+            return self._open_new(container_id, path)
+        except (FileNotFoundError, NotFound):
             raise Error(f"container {container_id} was deleted while it was created") from None
         except OSError as error:
+            # Nobody else has it yet.
             _give_up(path)
-            raise Error(f"cannot open state directory {path}: {reason(error)}") from None
+            raise Error(f"cannot lock state directory {path}: {reason(error)}") from None
+
+    def _open_new(self, container_id: str, path: str) -> Entry:
+        entry = Entry(container_id, path, posix.open(path, _DIRECTORY))
         try:
             entry.lock_new()
-        except NotFound:
-            entry.close()
-            raise Error(f"container {container_id} was deleted while it was created") from None
         except BaseException:
-            _give_up(path)
             entry.close()
             raise
         return entry
@@ -504,7 +506,10 @@ class Store:
     def _make_root(self) -> None:
         """Make the root (0700) if it is missing."""
         if not self._check_root():
-            _make_directories(self.root)
+            try:
+                files.make_directories(self.root, 0o700)
+            except OSError as error:
+                raise Error(f"cannot make state root {self.root}: {reason(error)}") from None
 
     def _check_root(self) -> bool:
         """Make sure that nobody else can put things into the root; return whether it is there.
@@ -533,17 +538,3 @@ def _give_up(path: str) -> None:
         posix.rmdir(path)
     except OSError:
         pass
-
-
-def _make_directories(path: str) -> None:
-    parent = path.rpartition("/")[0]
-    if parent:
-        try:
-            posix.stat(parent)
-        except OSError:
-            _make_directories(parent)
-    try:
-        posix.mkdir(path, 0o700)
-    except OSError as error:
-        if error.errno != EEXIST:
-            raise Error(f"cannot make directory {path}: {reason(error)}") from None

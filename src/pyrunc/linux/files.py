@@ -163,22 +163,69 @@ def ensure_directory(root: int, path: str, mode: int = 0o755, links: int = _MAXI
     except OSError as error:
         if error.errno != ENOENT:
             raise
-    parent_path, _, name = clean_path(path).rpartition("/")
-    parent = ensure_directory(root, parent_path or "/", mode, links)
-    try:
+    for _ in range(links + 1):
+        parts = [part for part in clean_path(path).split("/") if part]
+        directory, there = _deepest(root, parts)
+        for index in range(there, len(parts)):
+            above = "/" + "/".join(parts[:index])
+            try:
+                target = _make_directory(directory, parts[index], mode, above)
+                if target:
+                    # A dangling link: the same again where it leads to.
+                    path = "/".join((target, *parts[index + 1 :]))
+                    break
+                flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+                below = posix.open(parts[index], flags, dir_fd=directory)
+            finally:
+                posix.close(directory)
+            directory = below
+        else:
+            return directory
+    raise OSError(ELOOP, posix.strerror(ELOOP))
+
+
+def _deepest(root: int, parts: list[str]) -> tuple[int, int]:
+    """Open the deepest directory that there is of a path; return how many parts it has."""
+    for count in range(len(parts), 0, -1):
         try:
-            posix.mkdir(name, mode, dir_fd=parent)
+            return open_in_root(root, "/" + "/".join(parts[:count]), O_PATH | O_DIRECTORY), count
         except OSError as error:
-            if error.errno != EEXIST:
-                raise _cannot_make(path, error) from None
-            if links == 0:
-                raise OSError(ELOOP, posix.strerror(ELOOP)) from None
-            target = _link_target(parent, parent_path, name)
-            if target:
-                return ensure_directory(root, target, mode, links - 1)
-        return posix.open(name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, dir_fd=parent)
-    finally:
-        posix.close(parent)
+            if error.errno != ENOENT:
+                raise
+    return open_in_root(root, "/", O_PATH | O_DIRECTORY), 0
+
+
+def _make_directory(parent: int, name: str, mode: int, parent_path: str) -> str:
+    """Make a directory; return where the link leads that is there instead, if one is."""
+    try:
+        posix.mkdir(name, mode, dir_fd=parent)
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise _cannot_make(f"{parent_path.rstrip('/')}/{name}", error) from None
+        return _link_target(parent, parent_path.rstrip("/"), name)
+    return ""
+
+
+def make_directories(path: str, mode: int) -> list[str]:
+    """Make a directory of the host and all that are missing above it; return those made.
+
+    :raises OSError: when one cannot be made, or another kind of file is in its place.
+    """
+    missing = [path]
+    made = []
+    while missing:
+        try:
+            posix.mkdir(missing[-1], mode)
+            made.append(missing.pop())
+        except OSError as error:
+            if error.errno == EEXIST:
+                missing.pop()
+                continue
+            parent = missing[-1].rpartition("/")[0]
+            if error.errno != ENOENT or not parent:
+                raise
+            missing.append(parent)
+    return made
 
 
 def ensure_file(root: int, path: str, mode: int = 0o755, links: int = _MAXIMUM_LINKS) -> int:

@@ -247,8 +247,9 @@ linux = members(
                 {
                     "type": one_of("c", "b", "u", "p"),
                     "path": absolute_path,
-                    "major": integer(0, 2**63 - 1),
-                    "minor": integer(0, 2**63 - 1),
+                    # The kernel's dev_t has 12 bits for the one and 20 for the other.
+                    "major": integer(0, 2**12 - 1),
+                    "minor": integer(0, 2**20 - 1),
                     # Engines pass st_mode as it is, type bits and all.
                     "fileMode": uint32,
                     "uid": id_number,

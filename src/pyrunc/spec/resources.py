@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from pyrunc.spec.kinds import Kind, Mistakes
 
 _number = integer(0, 2**63 - 1)
-#: Engines write -1 where the specification leaves a number out: any device.
-_number_or_any = integer(-1, 2**63 - 1)
 
 
 def _access(value: object) -> Mistakes:
@@ -85,8 +83,9 @@ resources = members(
                 {
                     "allow": boolean,
                     "type": one_of("a", "b", "c", ""),
-                    "major": _number_or_any,
-                    "minor": _number_or_any,
+                    # As the kernel's dev_t has them. Engines write -1 for any.
+                    "major": integer(-1, 2**12 - 1),
+                    "minor": integer(-1, 2**20 - 1),
                     "access": _access,
                 },
                 required=("allow",),
