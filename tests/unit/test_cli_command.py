@@ -270,15 +270,28 @@ def failing(statement: str, *words: str) -> subprocess.CompletedProcess[str]:
     [
         ("raise KeyError('x')", "\"internal error: KeyError: 'x': please report\""),
         ("raise ValueError('a\\nb')", '"internal error: ValueError: a b: please report"'),
-        ("open('/none/x')", "no such file or directory: '/none/x': please report"),
         ("call(settings, options, arguments)", "RecursionError: maximum recursion depth"),
-        ("raise MemoryError", '"internal error: MemoryError: MemoryError: please report"'),
     ],
 )
 def test_a_bug_is_one_line(statement: str, logged: str) -> None:
     result = failing(statement)
     assert result.returncode == 1
     assert logged in message(result)
+
+
+@pytest.mark.parametrize(
+    ("statement", "logged"),
+    [
+        ("open('/none/x')", "no such file or directory ('/none/x')"),
+        ("raise MemoryError", ": out of memory"),
+        ("import pyrunc.missing", "its own code cannot be loaded"),
+    ],
+)
+def test_a_machine_that_fails_is_no_bug(statement: str, logged: str) -> None:
+    result = failing(statement)
+    assert result.returncode == 1
+    assert logged in message(result)
+    assert "please report" not in message(result)
 
 
 def test_a_bug_shows_its_traceback_with_debug_only() -> None:

@@ -273,13 +273,6 @@ def _misused(name: str, heading: str, message: str, log: Log) -> int:
 
 def _report(log: Log, doing: str, error: BaseException) -> None:
     """Log an error that nobody had words for: the machine's, or a bug."""
-    if why := failure_of_the_machine(error):
-        log.error(f"cannot {doing}: {_one_line(why)}")
-    else:
-        _report_bug(log, error)
-
-
-def _report_bug(log: Log, error: BaseException) -> None:
     kind = type(error).__name__
     where = getattr(error, "filename", None)
     about = f": {where!r}" if where is not None else ""
@@ -289,7 +282,10 @@ def _report_bug(log: Log, error: BaseException) -> None:
 
             # First, as engines show the last line of the log.
             log.debug("".join(format_exception(error)).rstrip("\n"))
-        log.error(f"internal error: {kind}: {_one_line(reason(error))}{about}: please report")
+        if why := failure_of_the_machine(error):
+            log.error(f"cannot {doing}: {_one_line(why)}")
+        else:
+            log.error(f"internal error: {kind}: {_one_line(reason(error))}{about}: please report")
     except Exception:
         log.error(f"internal error: {kind}: please report")
 
