@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import sys
 from pathlib import Path
 
 import pytest
+from stepping import HERE, Stepper
 
 _PATH = Path(__file__).resolve().parents[1] / "integration" / "conftest.py"
 sys.path.append(str(_PATH.parent))
@@ -39,6 +41,15 @@ FIGURES: dict[str, list[int]] = {}
 def factor():
     """How many times the bounded number of attempts is to be made."""
     return int(os.environ.get("HOSTILE_FACTOR", "1"))
+
+
+@pytest.fixture
+def stepper(compiled, tmp_path):
+    """What runs a command from system call to system call."""
+    if platform.machine() != "x86_64":
+        pytest.skip("the stepper knows x86_64 only")
+    program = compiled("stepper", (HERE / "stepper.c").read_text())
+    return Stepper(program, tmp_path)
 
 
 class Tally:
