@@ -2,12 +2,14 @@
 # make test    linters and all tests
 # make soak    10,000 runs of the library, with engines and programs killed in between
 # make bench   pyrunc, runc and crun side by side
+# make hostile attacks on the runtime, with figures (hours; FACTOR=2 for a short one)
+# make fuzz    strange configs, words, records and launch programs (MINUTES=5)
 # make dev     build/bin/pyrunc, which runs the sources in src/
 # make lint    the linters alone
 #
 # Each installs what it needs first (tools/prepare, tools/packages).
 
-.PHONY: help demo test soak bench dev lint clean
+.PHONY: help demo test soak bench hostile fuzz dev lint clean
 PYTHON = $(firstword $(wildcard /usr/bin/python3.11) python3)
 
 help:
@@ -33,6 +35,14 @@ bench:
 	@tools/prepare test
 	@.venv/bin/python benchmarks/run.py --pyrunc .venv/bin/pyrunc
 	@.venv/bin/python benchmarks/engines.py --pyrunc .venv/bin/pyrunc
+
+hostile:
+	@tools/prepare test
+	@tools/hostile $(FACTOR)
+
+fuzz:
+	@tools/prepare test
+	@.venv/bin/python tools/fuzz $(MINUTES)
 
 dev:
 	@$(MAKE) -s -C init
