@@ -138,7 +138,9 @@ def test_a_hook_that_hangs_ends_with_its_time(make_bundle, pyrunc, tmp_path, kin
         assert "hook" in result.stderr
     pyrunc("delete", "--force", result.id, timeout=PATIENCE)
     assert left_of(pyrunc, result.id) == []
-    assert still_alive([int(pid) for pid in pids.read_text().split()]) == []
+    if kind not in ("createContainer", "startContainer"):
+        # Those of the container's own are numbered in there; its cgroups are gone, and so are they.
+        assert still_alive([int(pid) for pid in pids.read_text().split()]) == []
 
 
 def test_a_stopped_hook_does_not_hold_up_sigkill(make_bundle, pyrunc, tmp_path):
