@@ -77,5 +77,7 @@ def test_commands_race_on_one_container(make_bundle, pyrunc, tally, factor):
             removed = pyrunc("delete", "--force", name)
             if removed.code or removed.stderr:
                 wrong.append(f"delete --force: {removed}")
-            tally(f"race {number}", wrong + left_of(pyrunc, name))
+            if left := left_of(pyrunc, name):
+                wrong += left + [f"{command} ({result.code})" for command, result in results]
+            tally(f"race {number}", wrong)
             pyrunc.ids.remove(name)

@@ -126,13 +126,17 @@ class DriverV1:
                 entrance.later.append(path)
                 continue
             try:
-                _open_into(entrance, controller, path)
-            except OSError as error:
-                if beside and error.errno == ENOENT:
+                try:
+                    _open_into(entrance, controller, path)
+                except FileNotFoundError:
+                    if not beside:
+                        raise
                     from pyrunc.cgroups.host import v1_directory_of
 
+                    # Gone as well when the container is just being deleted.
                     _open_into(entrance, controller, v1_directory_of(beside, controller))
-                elif not self._may_ignore(error):
+            except OSError as error:
+                if not self._may_ignore(error):
                     entrance.close()
                     raise Error(f"cannot open cgroup {path}: {reason(error)}") from None
         return entrance

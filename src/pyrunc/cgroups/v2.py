@@ -154,7 +154,12 @@ class DriverV2:
         """
         from pyrunc.cgroups.host import cgroups_of
 
-        path = cgroups_of(pid).get("", "")
+        try:
+            path = cgroups_of(pid).get("", "")
+        except OSError as error:
+            raise Error(
+                f"cannot find the cgroup of the container's process {pid}: {reason(error)}"
+            ) from None
         directory = f"{self._mount}{path}"
         if why != ENOENT and not directory.startswith(f"{self._directory}/"):
             raise Error(
