@@ -40,10 +40,24 @@ __asm__(START);
  * installed there must not hide a module of the standard library. Where the
  * package has a start-up image for this Python (image.py), modules come from it,
  * but for --debug: the image has no line numbers.
+ *
+ * Root runs nothing that others can write: neither the files that are used, nor
+ * where they could be replaced. The owner of the files, and root's group, are trusted.
  */
 static const char BOOTSTRAP[] =
 	"import sys\n"
-	"from posix import environ, open, read, stat, unsetenv\n"
+	"from posix import environ, geteuid, listdir, open, read, stat, unsetenv\n"
+	"def guard(path, above=0):\n"
+	"    try: status = stat(path)\n"
+	"    except OSError: return\n"
+	"    mode, owner, group = status.st_mode, status.st_uid, status.st_gid\n"
+	"    if (mode & 2 and not (above and mode & 512)\n"
+	"            or mode & 16 and not above and group not in (0, owner, 65534)):\n"
+	"        sys.exit('pyrunc: others can write to %s: root does not run what is there' % path)\n"
+	"    return mode & 0o40000\n"
+	"def guard_all(path):\n"
+	"    if guard(path):\n"
+	"        for name in listdir(path): guard_all(path + '/' + name)\n"
 	"argv = sys.argv\n"
 	"top = argv.pop(1).rpartition('/')[0]\n"
 	"started = argv.pop(1)\n"
@@ -62,9 +76,23 @@ static const char BOOTSTRAP[] =
 	"):\n"
 	"    try: stat(home + '/pyrunc/cli')\n"
 	"    except OSError: continue\n"
+	"    image = home + '/pyrunc/startup.' + sys.implementation.cache_tag\n"
+	"    debug = '--debug' in argv\n"
+	"    if not geteuid():\n"
+	"        part = home\n"
+	"        while part: guard(part, 1); part = part.rpartition('/')[0]\n"
+	"        guard(top + '/bin'); guard_all(top + '/lib/pyrunc')\n"
+	"        whole = home + '/pyrunc'\n"
+	"        try: stat(image)\n"
+	"        except OSError: debug = True\n"
+	"        if debug: guard_all(whole)\n"
+	"        else:\n"
+	"            guard(whole)\n"
+	"            for name in listdir(whole) + ['init/pyrunc-init', 'linux/_syscall.abi3.so']:\n"
+	"                guard(whole + '/' + name)\n"
 	"    sys.path.append(home)\n"
-	"    if '--debug' in argv: break\n"
-	"    try: file = open(home + '/pyrunc/startup.' + sys.implementation.cache_tag, 0o2000000)\n"
+	"    if debug: break\n"
+	"    try: file = open(image, 0o2000000)\n"
 	"    except OSError: break\n"
 	"    from marshal import loads\n"
 	"    size = int.from_bytes(read(file, 4), 'little')\n"
@@ -78,6 +106,13 @@ static const char BOOTSTRAP[] =
 	"    sys.exit('pyrunc: %s cannot import %s: is pyrunc installed completely?'\n"
 	"             % (sys.executable, error.name))\n"
 	"main(told=started)\n";
+
+/* Of the auxiliary vector (linux/auxvec.h). */
+#define AUX_UID 11
+#define AUX_EUID 12
+#define AUX_GID 13
+#define AUX_EGID 14
+#define AUX_SECURE 23
 
 static int contains(const char *text, const char *word)
 {
@@ -239,6 +274,40 @@ static const char *interpreter_in(const char *script, char *text, u64 size)
 	return path;
 }
 
+/* Whether this process holds any capability (capget(2), version 3). */
+static int has_capabilities(void)
+{
+	u32 header[2] = { 0x20080522, 0 };
+	u32 sets[2][3] = { { 0 } }; /* effective, permitted, inheritable; lower and upper half */
+
+	if (failed(call(NR_capget, header, sets)))
+		return 1;
+	return (sets[0][0] | sets[0][1] | sets[1][0] | sets[1][1]) != 0;
+}
+
+/*
+ * A set-user-ID bit or file capabilities would give the rights of this file to
+ * whoever executes it, with an environment and a command line of theirs: a
+ * container runtime that works as root for anybody. The kernel tells of both
+ * with AT_SECURE (getauxval(3)), but also of a change of domain that a security
+ * module has made, which gives nothing: then there are no other ids, and a user
+ * other than root has no capabilities.
+ */
+static void refuse_lent_rights(const u64 *auxiliary)
+{
+	u64 values[24] = { 0 };
+
+	for (; auxiliary[0]; auxiliary += 2)
+		if (auxiliary[0] < 24)
+			values[auxiliary[0]] = auxiliary[1];
+	if (!values[AUX_SECURE])
+		return;
+	if (values[AUX_UID] != values[AUX_EUID] || values[AUX_GID] != values[AUX_EGID] ||
+	    (values[AUX_UID] && has_capabilities()))
+		die("cannot run with rights that its caller does not have:",
+		    "remove the set-user-ID bit or the file capabilities", -EACCES);
+}
+
 /* Fill in what the command line and the environment say about starting from a snapshot. */
 static void read_wishes(struct start *start, char **argv, char **environment)
 {
@@ -287,6 +356,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 
 	open_stdio();
 	read_wishes(&start, argv, environment);
+	refuse_lent_rights(start.auxiliary);
 	u64 variables = drop_code(environment);
 
 	/* Not argv[0]: this follows links, and the caller cannot make it up. */

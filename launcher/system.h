@@ -24,6 +24,7 @@ typedef unsigned int u32;
 #define NR_fcntl 72
 #define NR_mkdir 83
 #define NR_geteuid 107
+#define NR_capget 125
 #define NR_arch_prctl 158
 #define NR_set_tid_address 218
 #define NR_clock_gettime 228
@@ -65,6 +66,7 @@ static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 #define NR_read 63
 #define NR_write 64
 #define NR_readlinkat 78
+#define NR_capget 90
 #define NR_exit_group 94
 #define NR_execve 221
 

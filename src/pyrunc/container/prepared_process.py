@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyrunc.container.store import Store
+import posix
+
 from pyrunc.process.last_mile import LastMile, session_keyring
 from pyrunc.security import capabilities
 
@@ -46,8 +47,7 @@ def prepare(
     if linux.get("seccomp"):
         from pyrunc.security.seccomp import filter_for
 
-        cache = Store(settings.root).shared_directory("seccomp")
-        last_mile.seccomp = filter_for(linux["seccomp"], cache)  # type: ignore[arg-type]
+        last_mile.seccomp = filter_for(linux["seccomp"], _filter_cache(settings))  # type: ignore[arg-type]
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
         from pyrunc.security import lsm
 
@@ -61,3 +61,15 @@ def prepare(
     last_mile.preserved = passed.total
     last_mile.preserved_listen = bool(passed.announced)
     return last_mile, sets
+
+
+def _filter_cache(settings: Settings) -> str:
+    """Return the directory for compiled seccomp filters; nothing where there is no place for it.
+
+    Not in the state root, which holds containers and nothing else. Whether it can be trusted is
+    for :func:`pyrunc.security.seccomp.open_cache` to see.
+    """
+    if posix.geteuid() == 0 and not settings.rootless:
+        return "/run/pyrunc-seccomp"
+    runtime = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
+    return f"{runtime}/pyrunc-seccomp" if runtime[:1] == "/" else ""

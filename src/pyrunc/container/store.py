@@ -482,11 +482,15 @@ class Store:
         path = f"{self.root}/{container_id}"
         self._check_root()
         try:
-            return Entry(container_id, path, posix.open(path, _DIRECTORY))
+            directory = posix.open(path, _DIRECTORY)
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
                 raise NotFound(f"container does not exist: {container_id}") from None
             raise Error(f"cannot open state directory {path}: {reason(error)}") from None
+        if _is_open_to_others(posix.stat(directory)):
+            posix.close(directory)
+            raise Error(f"state directory {path} can be written to by others: it is not used")
+        return Entry(container_id, path, directory)
 
     def ids(self) -> list[str]:
         """Return the ids of all containers, sorted; none when the root is not there yet."""
@@ -499,10 +503,6 @@ class Store:
             raise Error(f"cannot list state root {self.root}: {reason(error)}") from None
         return sorted(name for name in names if _ID_CHARACTERS.issuperset(name))
 
-    def shared_directory(self, name: str) -> str:
-        """Return the path of a directory of the root that no container id can take."""
-        return f"{self.root}/@{name}"
-
     def _make_root(self) -> None:
         """Make the root (0700) if it is missing."""
         if not self._check_root():
@@ -510,6 +510,8 @@ class Store:
                 files.make_directories(self.root, 0o700)
             except OSError as error:
                 raise Error(f"cannot make state root {self.root}: {reason(error)}") from None
+            # It may be another's, who was faster.
+            self._check_root()
 
     def _check_root(self) -> bool:
         """Make sure that nobody else can put things into the root; return whether it is there.
@@ -524,12 +526,35 @@ class Store:
             return False
         if self.root == "/":
             raise Error("state root / holds the whole file system; give a directory of its own")
-        if status.st_mode & 0o022 or status.st_uid not in (0, posix.geteuid()):
+        if _is_open_to_others(status):
             raise Error(
                 f"state root {self.root} can be written to by others; "
                 "give it to the caller alone (mode 0700)"
             )
+        if posix.geteuid() == 0:
+            _check_above(self.root)
         return True
+
+
+def _is_open_to_others(status: posix.stat_result) -> bool:
+    return bool(status.st_mode & 0o022) or status.st_uid not in (0, posix.geteuid())
+
+
+def _check_above(root: str) -> None:
+    """See that nobody can put another directory in the root's place.
+
+    Where everybody may write, only the sticky bit keeps others from renaming what is root's.
+
+    :raises Error: naming the directory.
+    """
+    above = root.rpartition("/")[0]
+    while above:
+        mode = posix.stat(above).st_mode
+        if mode & 0o002 and not mode & 0o1000:
+            raise Error(
+                f"state root {root} can be replaced by others: everybody may write to {above}"
+            )
+        above = above.rpartition("/")[0]
 
 
 def _give_up(path: str) -> None:
