@@ -106,6 +106,21 @@ def test_a_limit_that_the_kernel_takes_without_effect_is_refused(make_bundle, py
     assert pyrunc.run(bundle).code == 0
 
 
+@pytest.mark.parametrize(
+    ("resources", "kept"),
+    [
+        ({"pids": {"limit": -1}, "memory": {"limit": -1, "swap": -1}, "cpu": {}}, True),
+        ({"pids": {"limit": 100}}, False),
+        ({"cpu": {"shares": 512}}, False),
+    ],
+)
+def test_without_root_no_limit_needs_no_cgroup(rootless, resources, kept):  # noqa: F811
+    bundle = rootless.bundle("true")
+    bundle.linux["resources"] = resources
+    done = rootless(bundle)
+    assert (done.code == 0) == kept, done
+
+
 @pytest.mark.parametrize("member", ["readonly", "rootfsPropagation"])
 def test_what_only_a_mount_can_have_needs_a_mount_namespace(make_bundle, pyrunc, member):
     bundle = make_bundle(args=["touch", "/ran"], mounts=[])

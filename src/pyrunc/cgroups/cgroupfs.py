@@ -89,6 +89,11 @@ def refuse_below_usage(directory: str, name: str, limit: int, usage: int) -> Non
         )
 
 
+def is_no_limit(value: str) -> bool:
+    """Tell whether a value lifts a limit: then there is none to keep where there is no file."""
+    return value.split(" ", 1)[0] in ("max", "-1")
+
+
 def refuse_without_effect(directory: str, name: str, limit: int) -> None:
     """:raises Error: when the kernel took the limit but does not keep it."""
     if 0 < limit < int(read(directory, name)):

@@ -231,6 +231,8 @@ class DriverV1:
         ``a|b`` are names to try, ``name?`` may be missing, ``name!`` must have an effect.
         """
         path = self._paths.get(controller)
+        if path is None and cgroupfs.is_no_limit(value):
+            return
         if path is None:
             from pyrunc.cgroups import host
             from pyrunc.cgroups.refusals import without_controller

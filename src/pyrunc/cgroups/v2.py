@@ -237,6 +237,8 @@ class DriverV2:
 
     def _set(self, name: str, value: str) -> None:
         """Write one value; ``file=value|file`` are ways to try, ``file?`` may be missing."""
+        if not self._directory and cgroupfs.is_no_limit(value):
+            return
         if not self._directory:
             raise Error(
                 f"setting {name.rstrip('?').partition('=')[0]}: the container has no cgroup of its "
