@@ -114,6 +114,17 @@ def test_a_device_has_the_owner_and_mode_of_the_config(bundle, pyrunc):
     ]
 
 
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv (util-linux)")
+def test_without_the_right_to_make_devices_the_host_s_is_bound(bundle, pyrunc):
+    pyrunc.command[:0] = ["setpriv", "--bounding-set=-mknod", "--inh-caps=-all", "--"]
+    bundle.linux["devices"] = [device("/dev/full", "c", 1, 7, fileMode=0o600)]
+    bundle.process["args"] = ["stat", "-c", "%t:%T %a", "/dev/full"]
+    assert pyrunc.run(bundle).stdout == "1:7 666\n"
+    bundle.linux["devices"] = [device("/dev/nowhere", "c", 1, 7)]
+    done = pyrunc.run(bundle)
+    assert "make device /dev/nowhere (c 1:7): operation not permitted" in done.stderr
+
+
 def test_what_is_done_to_a_device_does_not_reach_the_host(bundle, pyrunc):
     """With ids mapped to themselves, root of the container owns what root of the host does."""
     bundle.user_namespace(0)

@@ -54,10 +54,17 @@ def open_for_builder(
         if holder >= 0:
             posix.close(holder)
     for device in plan.devices_of_runtime:
-        if device.strict or not is_on_host(device):
-            if refused:
-                raise Error(f"cannot {device.describe()}: {refused}")
+        on_host = is_on_host(device)
+        if on_host and (refused or not device.strict):
+            # The builder binds the host's, as it is.
+            continue
+        if refused:
+            raise Error(f"cannot {device.describe()}: {refused}")
+        try:
             opened.devices[device.path] = _make_node(device, ids)
+        except OSError as error:
+            if error.errno != EPERM or not on_host:
+                raise Error(f"cannot {device.describe()}: {reason(error)}") from None
 
 
 def _refused_calls() -> str:
@@ -167,9 +174,11 @@ def _make_node(device: MakeDevice, ids: Ids) -> int:
 
     It is the container's, and not a name of the host's: what is changed there changes nothing
     here. An owner that the user namespace does not map stays nobody's.
+
+    :raises OSError: EPERM without CAP_MKNOD, for one.
     """
+    holder = mounts.new_filesystem("tmpfs", "tmpfs", ("mode=755", "size=4k"), 0)
     try:
-        holder = mounts.new_filesystem("tmpfs", "tmpfs", ("mode=755", "size=4k"), 0)
         number = posix.makedev(device.major, device.minor)
         posix.mknod(NODE, mode_of(device), number, dir_fd=holder)
         node = posix.open(NODE, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=holder)
@@ -178,6 +187,7 @@ def _make_node(device: MakeDevice, ids: Ids) -> int:
         # The umask took bits from mknod's mode.
         posix.chmod(here, device.mode)
         posix.close(node)
-    except OSError as error:
-        raise Error(f"cannot {device.describe()}: {reason(error)}") from None
+    except OSError:
+        posix.close(holder)
+        raise
     return holder
