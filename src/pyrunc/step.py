@@ -98,6 +98,7 @@ class Build:
         "opened",
         "proc",
         "root",
+        "socket",
         "terminal",
         "up",
     )
@@ -107,6 +108,8 @@ class Build:
         self.up = up
         #: Pipe from the runtime: one byte for each thing the builder may go on with.
         self.down = down
+        #: Socket to the runtime, where that cannot take a descriptor of ours by itself; or -1.
+        self.socket = -1
         #: O_PATH descriptor of the root file system's mount.
         self.root = -1
         #: O_PATH descriptor of the host's procfs.

@@ -56,7 +56,10 @@ def life(make_bundle, pyrunc, tmp_path):
         hook = tmp_path / "hook"
         hook.write_text(f"#!/bin/sh\ncat >>{tmp_path}/hooked\n")
         hook.chmod(0o755)
-        bundle = make_bundle(hooks={"createRuntime": [{"path": str(hook), "timeout": 10}]})
+        host_hook = {"path": str(hook), "timeout": 10}
+        hooks = {name: [host_hook] for name in ("createRuntime", "createContainer", "poststop")}
+        hooks["startContainer"] = [{"path": "/bin/true", "timeout": 10}]
+        bundle = make_bundle(hooks=hooks)
         bundle.shell("echo inside; exit 3")
         bundle.process["cwd"] = "/tmp"
         went = {"run": pyrunc.run(bundle, **filtered)}
@@ -82,7 +85,7 @@ def test_a_whole_life(life, error, name):
     codes = {command: done.code for command, done in went.items()}
     expected = dict.fromkeys(("create", "start", "state", "kill", "delete"), 0)
     assert codes == {"run": 3, "exec": 4, **expected}, went
-    assert hooked.read_text().count('"id"') == 2
+    assert hooked.read_text().count('"id"') == 6
     assert (went["run"].stdout, went["exec"].stdout) == ("inside\n", "/tmp\n")
     assert json.loads(went["state"].stdout)["status"] == "running"
     assert {done.stderr for done in went.values()} == {""}

@@ -52,6 +52,7 @@ class Handover:
         "preserved",
         "proc",
         "result_fifo",
+        "socket",
         "start_fifo",
         "state",
         "trace",
@@ -74,6 +75,7 @@ class Handover:
         self.proc = -1
         self.start_fifo = -1
         self.result_fifo = -1
+        self.socket = -1
         self.preserved = 0
         self.namespaces: dict[str, int] = {}
         self.opened = Opened()
@@ -90,7 +92,8 @@ class Handover:
     def let_go(self) -> None:
         """Close what is the runtime's, in a child of it: its lock, its ends of the pipes."""
         for descriptor in self.of_runtime:
-            posix.close(descriptor)
+            if descriptor >= 0:
+                posix.close(descriptor)
         self.of_runtime = ()
 
 
@@ -116,6 +119,7 @@ def build_container(handover: Handover) -> NoReturn:
         build.later_cgroups = handover.entrance.later
         handover.entrance.join()
         build.proc = handover.proc
+        build.socket = handover.socket
         if handover.enter_old_ways:
             handover.enter_old_ways(handover.proc)
         build.init = handover.init

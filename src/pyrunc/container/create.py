@@ -91,6 +91,8 @@ class Creation:
         self.pidfd = -1
         #: The terminal's master, for a foreground run.
         self.master = -1
+        #: What the terminal comes through, where it cannot be taken from the builder.
+        self._socket = -1
         self._descriptors: list[int] = []
         #: Namespaces to join, until the builder has them.
         self._joined: dict[str, int] = {}
@@ -273,10 +275,10 @@ class Creation:
         handover.down, down = posix.pipe2(files.O_CLOEXEC)
         self._descriptors += [up, down]
         self._down = down
-        handover.of_runtime = (up, down, self.entry.directory)
+        handover.of_runtime = (up, down, self.entry.directory, self._socket)
         handover.entrance = self._entrance
         builders = [handover.up, handover.down, handover.init]
-        builders += [handover.proc, handover.start_fifo, handover.result_fifo]
+        builders += [handover.proc, handover.start_fifo, handover.result_fifo, handover.socket]
         builders += handover.opened.descriptors()
 
         def mappings(pid: int) -> None:
@@ -293,7 +295,8 @@ class Creation:
             )
         finally:
             for descriptor in builders:
-                posix.close(descriptor)
+                if descriptor >= 0:
+                    posix.close(descriptor)
             self._close_joined()
             self._entrance.close()
         self._interrupts.let_through()
@@ -366,6 +369,9 @@ class Creation:
 
             old_ways.prepare(self.settings, self.plan.namespaces)
             handover.enter_old_ways = old_ways.enter
+            handover.socket, self._socket = old_ways.sockets_if_needed()
+            if self._socket >= 0:
+                self._descriptors.append(self._socket)
         handover.init = sealed_init()
         for name in ("exec.fifo", "result.fifo"):
             posix.mkfifo(name, 0o600, dir_fd=self.entry.directory)
@@ -493,12 +499,24 @@ class Creation:
             elif kind == channel.NET_DEVICES:
                 self._move_net_devices()
             elif kind == channel.TERMINAL:
-                self._take_terminal(p.pidfd_getfd(self.pidfd, channel.descriptor_in(message)))
+                self._take_terminal(self._fetch(message, "terminal"))
             elif kind == channel.LISTENER:
-                self._send_listener(p.pidfd_getfd(self.pidfd, channel.descriptor_in(message)))
+                self._send_listener(self._fetch(message, "seccomp listener"))
             else:
                 raise self._failure(message)
             _go_on(down)
+
+    def _fetch(self, message: bytes, what: str) -> int:
+        """Return a copy of the descriptor that the builder, or init, tells of."""
+        try:
+            if self._socket >= 0 and message[:1] == channel.TERMINAL:
+                from pyrunc.linux.sockets import receive_descriptor
+
+                return receive_descriptor(self._socket)
+            return p.pidfd_getfd(self.pidfd, channel.descriptor_in(message))
+        except OSError as error:
+            why = reason(refusals.explained(error, "pidfd_getfd(2)"))
+            raise Error(f"cannot take the container's {what}: {why}") from None
 
     def _follow_inside(self) -> None:
         """Let init bring forth the container's process in the pid namespace, and be that from now.

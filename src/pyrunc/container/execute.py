@@ -22,7 +22,7 @@ from pyrunc.container.prepared_process import prepare
 from pyrunc.container.seen import differing_namespaces, id_mapping, open_in_order, outside
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, refusals
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
 from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork, set_scheduler, why_no_score
@@ -320,6 +320,11 @@ class _Execution:
         pidfd = p.pidfd_open(stage)
         try:
             listener = p.pidfd_getfd(pidfd, number)
+        except OSError as error:
+            why = reason(refusals.explained(error, "pidfd_open(2) and pidfd_getfd(2)"))
+            posix.kill(stage, p.SIGKILL)
+            posix.waitpid(stage, 0)
+            raise Error(f"exec failed: cannot take the seccomp listener: {why}") from None
         finally:
             if pidfd >= 0:
                 posix.close(pidfd)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pyrunc.linux import resolve, unnamed_files  # noqa: F401  # resolve: for files.openat2
 from pyrunc.linux.mounts_by_path import use_where_refused
+from pyrunc.linux.refusals import EVERY_FLAG, NO_DESCRIPTOR, refuses
+from pyrunc.linux.sockets import socket_pair
 from pyrunc.process.seal import execute_by_path_where_refused
 from pyrunc.security import capabilities
 
@@ -31,6 +33,16 @@ def prepare(settings: Settings, spaces: Namespaces) -> None:
         settings.log.warn(
             "the container's loopback interface stays down: pyrunc lacks CAP_NET_ADMIN"
         )
+
+
+def sockets_if_needed() -> tuple[int, int]:
+    """Return the builder's end and ours of a pair that a terminal can come through, or -1 twice.
+
+    Docker's own filter lets pidfd_getfd(2) through with CAP_SYS_PTRACE only.
+    """
+    if refuses("pidfd_getfd", NO_DESCRIPTOR, NO_DESCRIPTOR, EVERY_FLAG):
+        return socket_pair()
+    return -1, -1
 
 
 def enter(proc: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posix
-from _struct import pack
+from _struct import pack, unpack_from
+from errno import EPROTO
 
 from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -49,3 +50,25 @@ def send_descriptor(socket: int, descriptor: int, text: bytes) -> None:
     # struct msghdr: name, its length, vector, its length, control, its length, flags.
     message = pack("=QI4xQQQQi4x", 0, 0, address_of(vector), 1, address_of(control), 24, 0)
     syscall(SYS["sendmsg"], socket, message, 0x4000)  # MSG_NOSIGNAL
+
+
+def socket_pair() -> tuple[int, int]:
+    """Return two stream sockets that are connected to each other (socketpair(2))."""
+    pair = bytearray(8)
+    syscall(SYS["socketpair"], _AF_UNIX, _SOCK_STREAM | _SOCK_CLOEXEC, 0, pair)
+    return unpack_from("=i", pair)[0], unpack_from("=i", pair, 4)[0]
+
+
+def receive_descriptor(socket: int) -> int:
+    """Wait for a message of one byte with a descriptor, and return that (close-on-exec)."""
+    body, control = bytearray(1), bytearray(24)
+    vector = bytearray(pack("=QQ", address_of(body), 1))
+    message = bytearray(
+        pack("=QI4xQQQQi4x", 0, 0, address_of(vector), 1, address_of(control), 24, 0)
+    )
+    syscall(SYS["recvmsg"], socket, message, 0x40000000)  # MSG_CMSG_CLOEXEC
+    length, level, kind, descriptor = unpack_from("=Qiii", control)
+    if (length, level, kind) != (20, _SOL_SOCKET, _SCM_RIGHTS):
+        raise OSError(EPROTO, "a message without a descriptor")
+    number: int = descriptor
+    return number

@@ -7,6 +7,8 @@ after each for one byte down, so there is never more than one in flight:
     H           and run the hooks of the runtime's side
     T + fd      the terminal's master is my descriptor number fd
     S + fd      the seccomp listener is my descriptor number fd
+                (the runtime takes it with pidfd_getfd(2); where that is refused, the builder
+                sends it through a socket that it has for that)
     R           ready: waiting for the last leave to go on, and then for the start
     ! + text    failed, and why
     (a failure record of init's)
@@ -47,6 +49,15 @@ def tell_runtime(build: Build, message: bytes) -> None:
     """
     posix.write(build.up, message)
     await_runtime(build)
+
+
+def tell_descriptor(build: Build, kind: bytes, descriptor: int) -> None:
+    """Let the runtime take a descriptor, and wait for its leave to go on."""
+    if build.socket >= 0:
+        from pyrunc.linux.sockets import send_descriptor
+
+        send_descriptor(build.socket, descriptor, kind)
+    tell_runtime(build, with_descriptor(kind, descriptor))
 
 
 def await_runtime(build: Build) -> None:

@@ -11,7 +11,7 @@ from pyrunc.linux import files, mounts, sockets
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.linux.own_directory import open_own
-from pyrunc.process.channel import TERMINAL, tell_runtime, with_descriptor
+from pyrunc.process.channel import TERMINAL, tell_descriptor
 from pyrunc.process.tty import set_window_size
 from pyrunc.step import Step
 
@@ -104,7 +104,7 @@ class OpenTerminal(Step):
         if self.uid:
             posix.fchown(slave, self.uid, -1)
         self._bind_console(build, slave)
-        tell_runtime(build, with_descriptor(TERMINAL, master))
+        tell_descriptor(build, TERMINAL, master)
         posix.close(master)
         build.console_peer = slave
 

@@ -130,7 +130,7 @@ class Relay:
             self._notify.pass_on()
         if shown is not None:
             shown.move(ready)
-        if pidfd in ready or pidfd < 0:
+        if pidfd in ready or (pidfd < 0 and not p.is_running(pid, p.start_time(pid))):
             self._reap(pid)
             if self._status is None:
                 # It is traced, and its tracer may never let go of what is left of it.
