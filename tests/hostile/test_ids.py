@@ -76,7 +76,7 @@ def test_exec_with_ids_that_are(make_bundle, pyrunc):
 @pytest.mark.parametrize("number", [-1, 2**32 - 1, 2**32, 2**64 - 1, 2**64, True, 1.0, "1", None])
 def test_the_library_takes_no_other_numbers(number):
     with pytest.raises(Error, match="is no id"):
-        process_of({}, ExecOptions(args=["true"], additional_gids=[number]))  # type: ignore[typeddict-item]
+        process_of({}, ExecOptions(args=["true"], additional_gids=[number]), [])  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_library_takes_no_other_numbers(number):
 def test_the_library_takes_no_other_texts(options):
     """Seen: ValueError and TypeError came out of the launch program's maker."""
     with pytest.raises(Error, match="exec failed"):
-        process_of({}, ExecOptions(**options))
+        process_of({}, ExecOptions(**options), [])
 
 
 @pytest.mark.parametrize("user", [{"uid": 2**32}, {"gid": 2**32 - 1}, {"additionalGids": [-1]}])
