@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: How many descriptors an operation needs besides.
+_NEEDED_BESIDES = 30
 #: For the kernel: whoever is writing.
 MYSELF = b"0"
 
@@ -24,7 +26,7 @@ MYSELF = b"0"
 class Entrance:
     """Open descriptors of a container's cgroups, to be inherited by who is to get in."""
 
-    __slots__ = ("birthplace", "later", "tasks")
+    __slots__ = ("birthplace", "later", "moved", "tasks")
 
     def __init__(self, birthplace: int = -1, tasks: Sequence[tuple[str, int]] = ()) -> None:
         #: Directory in the v2 hierarchy, for clone3(2), or -1.
@@ -33,6 +35,16 @@ class Entrance:
         self.tasks = list(tasks)
         #: v1 cgroups yet to be made, for :class:`pyrunc.cgroups.joining.JoinLaterCgroups`.
         self.later: list[str] = []
+        #: Whether the process must be moved after all: there are too few descriptors for this.
+        self.moved = False
+
+    def give_up_if_crowded(self) -> bool:
+        """Close all and leave it to a move, if the limit on open files leaves no room for this."""
+        highest = max(self.descriptors(), default=-1)
+        if 0 < posix.sysconf("SC_OPEN_MAX") < highest + _NEEDED_BESIDES:
+            self.close()
+            self.moved = True
+        return self.moved
 
     def join(self) -> None:
         """Get into the v1 cgroups that are there, as a process with one thread, and close all.

@@ -139,6 +139,8 @@ class DriverV1:
                 if not self._may_ignore(error):
                     entrance.close()
                     raise Error(f"cannot open cgroup {path}: {reason(error)}") from None
+            if entrance.give_up_if_crowded():
+                break
         return entrance
 
     def attach(self, pid: int, *, beside: int = 0) -> None:

@@ -80,9 +80,17 @@ def text_entry(now: str, level: str, message: str) -> str:
     """Return one line ``time="…" level=… msg=…``; plain words go unquoted."""
     if _UNQUOTED.issuperset(message):
         return f'time="{now}" level={level} msg={message}\n'
-    from .text import quoted
-
+    try:
+        from .text import quoted
+    except (ImportError, OSError):
+        # What is to be told may be that nothing can be opened any more.
+        return f'time="{now}" level={level} msg="{plain(message)}"\n'
     return f'time="{now}" level={level} msg={quoted(message)}\n'
+
+
+def plain(message: str) -> str:
+    """Return the message with nothing in it that could end the quotes, or be an escape code."""
+    return "".join(c if c.isprintable() and c not in '"\\' else "?" for c in message)
 
 
 def json_entry(now: str, level: str, message: str) -> str:

@@ -99,6 +99,8 @@ class Creation:
         self._reserved = False
         self._wrote_pid_file = False
         self._entrance = Entrance()
+        #: What is being gathered for the builder, until it is born.
+        self._handing: Handover | None = None
         #: What is shared with an init that goes into another's pid namespace, and its start fifo.
         self._page = self._start_fifo = -1
         #: Set from here: its process would lose it on its way there.
@@ -171,6 +173,18 @@ class Creation:
             self._net_devices.close()
             self._net_devices = None
         self.entry.close()
+
+    def _close_the_builders(self) -> None:
+        """Close what the builder has by now, or will not get any more."""
+        if handover := self._handing:
+            self._handing = None
+            fixed = (handover.up, handover.down, handover.init, handover.proc)
+            ways = (handover.start_fifo, handover.result_fifo, handover.socket)
+            for descriptor in (*fixed, *ways, *handover.opened.descriptors()):
+                if descriptor >= 0:
+                    posix.close(descriptor)
+        self._close_joined()
+        self._entrance.close()
 
     def _close_joined(self) -> None:
         while self._joined:
@@ -272,14 +286,12 @@ class Creation:
         handover.trace = trace
         trace.mark("open and compile what the builder gets")
         up, handover.up = posix.pipe2(files.O_CLOEXEC)
+        self._descriptors.append(up)
         handover.down, down = posix.pipe2(files.O_CLOEXEC)
-        self._descriptors += [up, down]
+        self._descriptors.append(down)
         self._down = down
         handover.of_runtime = (up, down, self.entry.directory, self._socket)
         handover.entrance = self._entrance
-        builders = [handover.up, handover.down, handover.init]
-        builders += [handover.proc, handover.start_fifo, handover.result_fifo, handover.socket]
-        builders += handover.opened.descriptors()
 
         def mappings(pid: int) -> None:
             from pyrunc.container.idmap import write_mappings
@@ -294,11 +306,7 @@ class Creation:
                 handover, self.spec, build_container, mappings
             )
         finally:
-            for descriptor in builders:
-                if descriptor >= 0:
-                    posix.close(descriptor)
-            self._close_joined()
-            self._entrance.close()
+            self._close_the_builders()
         self._interrupts.let_through()
         trace.mark("fork the builder into its namespaces")
         if self.pidfd >= 0:
@@ -357,6 +365,7 @@ class Creation:
         spec = self.spec
         process = spec.get("process")
         handover = Handover(self.plan, self._last_mile(process) if process else None)
+        self._handing = handover
         handover.held = self.options.held
         handover.state = self._state_json(0)
         if self.options.notify_socket:
@@ -455,7 +464,7 @@ class Creation:
         settings = self.spec.get("linux", {}).get("intelRdt")
         if settings is not None:
             self._join_resctrl(settings)
-        if not in_cgroup or self.driver.needs_process:
+        if not in_cgroup or self._entrance.moved or self.driver.needs_process:
             self.driver.attach(self.pid)
         if "cgroup" in self.plan.namespaces.new and self.record["cgroup"]["version"] == 2:
             self._give_cgroup_away()
@@ -623,6 +632,8 @@ class Creation:
         Whatever fails here is only warned about: the error that led here matters more, and
         the rest must be undone all the same.
         """
+        # An undo needs descriptors of its own, and there may be no more.
+        self._close_the_builders()
         if self._net_devices:
             # Before the builder dies, and its network with it.
             for line in self._net_devices.restore():

@@ -229,7 +229,7 @@ class _Execution:
         try:
             if master >= 0:
                 self._hand_over_terminal(master, relay)
-            joined = True
+            joined = not entrance.moved
             if born:
                 stage, joined = self._follow_into_cgroup(stage, up, relay)
             self._attach(stage, joined=joined)
