@@ -13,6 +13,7 @@ import pytest
 from test_cgroups import MOUNTS, cgroups_of
 
 from pyrunc.cgroups.host import detect
+from pyrunc.cgroups.v1 import DriverV1
 from pyrunc.cgroups.v2 import DriverV2
 from pyrunc.errors import Error
 
@@ -316,3 +317,13 @@ def test_empty_cpusets_on_the_way_are_filled(make_bundle, pyrunc, unused, made):
     for name in ("cpus", "mems"):
         whole = Path(MOUNTS, f"cpuset/cpuset.{name}").read_text()
         assert Path(f"{MOUNTS}/cpuset{path}/cpuset.{name}").read_text() == whole
+
+
+@pytest.mark.skipif(not Path(MOUNTS, "cpuset").is_dir(), reason="needs the cpuset hierarchy of v1")
+def test_a_cpuset_that_systemd_has_not_made_is_filled(unused):
+    """It leaves the cpuset hierarchy of v1 alone: nothing could join a scope's cgroup there."""
+    path = f"{MOUNTS}/cpuset/{unused}/system.slice/box.scope"
+    DriverV1({"cpuset": path}).make_missing()
+    for name in ("cpus", "mems"):
+        whole = Path(MOUNTS, f"cpuset/cpuset.{name}").read_text()
+        assert Path(f"{path}/cpuset.{name}").read_text() == whole

@@ -43,6 +43,9 @@ class NoCgroups:
 
         check_limits(resources, WHY)
 
+    def make_missing(self) -> None:
+        """Do nothing."""
+
     def create_rest(self, resources: Mapping[str, Any]) -> None:
         """Do nothing."""
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from pyrunc.cgroups import cgroupfs
 from pyrunc.cgroups.entrance import Entrance
-from pyrunc.errors import Error, reason
-from pyrunc.linux import files
+from pyrunc.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,8 +128,7 @@ class DriverSystemd:
 
     def _join_the_rest(self, pid: int) -> None:
         """Of the v1 hierarchies systemd uses only some: make and join the others ourselves."""
-        for path in self.paths().values():
-            _make_directories(path)
+        self._files.make_missing()
         self._files.restrict_devices(self._resources)
         self._files.attach(pid)
 
@@ -275,10 +273,3 @@ def open_systemd_driver(
 
     paths = {controller: f"{mount}{inside}" for controller, mount in layout.mounts.items()}
     return DriverSystemd(DriverV1(paths, ignore_errors=ignore_errors), unit, slice_, user=user)
-
-
-def _make_directories(path: str) -> None:
-    try:
-        files.make_directories(path, 0o755)
-    except OSError as error:
-        raise Error(f"cannot make cgroup {path}: {reason(error)}") from None

@@ -87,6 +87,19 @@ class DriverV1:
             self._make_all([c for c in self._paths if c])
             self.restrict_devices(resources)
 
+    def make_missing(self) -> None:
+        """Make what systemd has not: it uses only some of the hierarchies.
+
+        :raises Error: naming the cgroup that cannot be made.
+        """
+        for controller, path in self._paths.items():
+            try:
+                files.make_directories(path, 0o755)
+                if controller == "cpuset":
+                    _inherit_cpuset(path)
+            except OSError as error:
+                raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
+
     def _make_all(self, controllers: list[str]) -> None:
         for controller in controllers:
             path = self._paths[controller]

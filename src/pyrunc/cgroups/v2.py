@@ -109,6 +109,16 @@ class DriverV2:
                 raise
             tree.refuse_processes(self._directory)
 
+    def make_missing(self) -> None:
+        """Make what systemd has not.
+
+        :raises Error: naming the cgroup that cannot be made.
+        """
+        try:
+            files.make_directories(self._directory, 0o755)
+        except OSError as error:
+            raise Error(f"cannot make cgroup {self._directory}: {reason(error)}") from None
+
     def create_rest(self, resources: Mapping[str, Any]) -> None:
         """Do nothing: a process is born into the cgroup, so that must be there."""
 
