@@ -240,6 +240,36 @@ def test_variables_are_those_of_the_command(installation, make_bundle, pyrunc, t
     assert out.read_text() == "here\n"
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_frequent_commands_find_their_modules_in_it(installation, make_bundle, pyrunc, tmp_path):
+    """What is loaded later costs more than to have it in the snapshot, where it is not touched."""
+    installation.serve(pyrunc)
+    report = tmp_path / "report"
+    traced = ["strace", "-f", "-qq", "-e", "trace=openat,open", "-e", "signal=none", "-o", report]
+
+    def opened(*words):
+        before = list(pyrunc.command)
+        pyrunc.command[:0] = map(str, traced)
+        try:
+            done = pyrunc(*words)
+        finally:
+            pyrunc.command[:] = before
+        assert done.code == 0, done
+        lines = report.read_text().splitlines()
+        return [x for x in lines if "/pyrunc/startup." in x or ".py" in x]
+
+    bundle = make_bundle(args=["true"])
+    bundle.save()
+    short = pyrunc.new_id()
+    found = {"run": opened("run", "-b", str(bundle.path), short)}
+    container = pyrunc.start(make_bundle(args=["sleep", "100"]))
+    found["exec"] = opened("exec", container.id, "true")
+    for command in ("state", "pause", "resume", "list", "events --stats", "kill", "delete --force"):
+        name = [] if command == "list" else [container.id]
+        found[command] = opened(*command.split(), *name)
+    assert not any(found.values()), found
+
+
 def test_words_come_through_unchanged(installation):
     words = ["", "two words", "--", "-c", "\udcff", "é", "'\"$x`"]
     answers = [

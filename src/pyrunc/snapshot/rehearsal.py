@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 #: they are needed, as ever.
 _MODULES = (
     *("cli.create", "cli.delete", "cli.execute", "cli.kill", "cli.list", "cli.run", "cli.start"),
-    *("cli.state", "cli.output", "cli.paths", "cli.text"),
+    *("cli.state", "cli.output", "cli.paths", "cli.text", "cli.pause", "cli.resume", "cli.update"),
+    *("cli.events", "container.events", "container.freeze", "container.update"),
+    *("cgroups.oom", "cgroups.v1_statistics", "cgroups.v2_statistics", "container.statistics"),
+    *("security.seccomp_cache",),
     *("cgroups.device_filter", "cgroups.driver", "cgroups.host", "cgroups.v1", "cgroups.v2"),
     *("cgroups.v1_limits", "cgroups.v2_limits", "container.cgroup_owner", "container.create"),
     *("container.delete", "container.execute", "container.kill", "container.run"),
