@@ -28,6 +28,15 @@ def set_aside(count: int) -> None:
         _set_aside.extend((descriptor, posix.fstat(descriptor)) for descriptor in made)
 
 
+def rehearse() -> None:
+    """Have all that makes such a file loaded: for a fork that will have closed the start-up image.
+
+    :raises OSError: when there is no place for one.
+    """
+    if not _set_aside:
+        posix.close(unnamed_file())
+
+
 def unnamed_file(*, executable: bool = False) -> int:
     """Return a new, empty file (close-on-exec), of mode 0700.
 
@@ -35,8 +44,13 @@ def unnamed_file(*, executable: bool = False) -> int:
     :raises OSError: naming what does not take it.
     """
     while _set_aside and not executable:
-        descriptor, status = _set_aside.pop()
-        if _is(descriptor, status):
+        descriptor, was = _set_aside.pop()
+        try:
+            now = posix.fstat(descriptor)
+        except OSError:
+            # This is a fork that has closed all it had.
+            continue
+        if (now.st_dev, now.st_ino) == (was.st_dev, was.st_ino):
             return descriptor
     refusal = OSError(EACCES, f"{', '.join(_DIRECTORIES)} are all mounted noexec")
     for directory in _DIRECTORIES:
@@ -46,15 +60,6 @@ def unnamed_file(*, executable: bool = False) -> int:
         except OSError as error:
             refusal = OSError(error.errno, f"{directory}: {error.strerror}")
     raise refusal
-
-
-def _is(descriptor: int, status: posix.stat_result) -> bool:
-    """Tell whether it is open and still that file: a fork may have closed all that it had."""
-    try:
-        now = posix.fstat(descriptor)
-    except OSError:
-        return False
-    return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
 
 
 def _in(directory: str) -> int:

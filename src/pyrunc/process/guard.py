@@ -20,6 +20,7 @@ from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
+from pyrunc.linux.refusals import EVERY_FLAG, refuses
 from pyrunc.process.descriptors import close_all_but
 
 TYPE_CHECKING = False
@@ -87,6 +88,10 @@ def run_in_turn(
     :param signals: where signals are blocked: what tells of one that wants us to end.
     :raises Failed: at the first that fails; the rest are not run.
     """
+    if refuses("memfd_create", 0, EVERY_FLAG):
+        from pyrunc.linux.unnamed_files import rehearse
+
+        rehearse()
     leash, our_end = posix.pipe2(files.O_CLOEXEC)
     report, their_end = posix.pipe2(files.O_CLOEXEC)
     # In the guard no handler of ours may run.
