@@ -215,7 +215,7 @@ def test_reserving_leaves_no_directory_when_it_fails_half_way(tmp_path):
     except OSError:
         pass
     try:
-        with pytest.raises(Error, match="state directory .*: too many open files"):
+        with pytest.raises(Error, match=r"state directory .*: too many open files"):
             store.reserve("second")
     finally:
         for descriptor in taken:
