@@ -32,6 +32,7 @@ CALLS = {
     "signalfd4": ("EMFILE",),
     "unlinkat": ("EIO",),
     "mmap": ("ENOMEM",),
+    "poll": ("ENOMEM",),
 }
 #: How many of a call's places in a command are tried.
 SAMPLE = int(os.environ.get("PYRUNC_INJECTIONS", "2"))
@@ -138,6 +139,21 @@ def small_root(tmp_path):
         pytest.skip("no tmpfs can be mounted here")
     yield root
     subprocess.run(["umount", "-l", root], check=True)
+
+
+@needs_strace
+def test_a_builder_that_fails_while_its_end_cannot_be_waited_for(make_bundle, pyrunc, behind):
+    """poll(2) fails once in each process: the undo stopped there, and left everything else."""
+    bundle = make_bundle()
+    bundle.save()
+    name = pyrunc.new_id()
+    inject = "inject=poll:error=ENOMEM:when=1"
+    prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=poll", "-e", inject]
+    done = behind(prefix, "run", "-b", bundle.path, name)
+    assert done.code == 1
+    assert_said_plainly(done, "run")
+    assert pyrunc("state", name).code == 1
+    assert not cgroups_of(name)
 
 
 @pytest.mark.parametrize("command", ["create", "run"])

@@ -201,12 +201,17 @@ def reap(pid: int, pidfd: int, timeout: float | None = None) -> None:
     One that is traced ends, but can only be collected when its tracer has let go of it: it is
     not waited for. Nor is it an error when somebody else in this program has collected it.
     """
-    if pidfd >= 0:
-        poll((pidfd,), timeout)
-    else:
-        Process(pid, start_time(pid), pidfd).wait(timeout)
+    how = posix.WNOHANG
     try:
-        posix.waitpid(pid, posix.WNOHANG)
+        if pidfd >= 0:
+            poll((pidfd,), timeout)
+        else:
+            Process(pid, start_time(pid), pidfd).wait(timeout)
+    except OSError:
+        # An undo goes on though there is no memory even for that.
+        how = 0
+    try:
+        posix.waitpid(pid, how)
     except ChildProcessError:
         pass
 
