@@ -374,6 +374,19 @@ def test_wrong_memory_policy(make_bundle, pyrunc, policy):
     assert "memoryPolicy" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="a kernel without NUMA")
+@pytest.mark.parametrize("mode", ["DEFAULT", "LOCAL", "PREFERRED", "BIND", "INTERLEAVE"])
+def test_empty_memory_nodes_are_none(make_bundle, pyrunc, mode):
+    """Also for modes that want some, which are refused in the same words."""
+    bundle = make_bundle(args=["head", "-n", "1", "/proc/self/numa_maps"])
+    outcomes = set()
+    for nodes in ({}, {"nodes": ""}, {"nodes": " "}, {"nodes": None}):
+        bundle.linux["memoryPolicy"] = {"mode": f"MPOL_{mode}", **nodes}
+        done = pyrunc.run(bundle)
+        outcomes.add((done.code, "at least one node" in done.stderr))
+    assert outcomes == {(1, True) if mode in ("BIND", "INTERLEAVE") else (0, False)}
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
 def test_exec_cpu_affinity(make_bundle, pyrunc):
     look = ["grep", "Cpus_allowed_list", "/proc/self/status"]
