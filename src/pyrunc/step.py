@@ -91,6 +91,7 @@ class Build:
         "entered_cwd",
         "entered_pid_namespace",
         "init",
+        "known",
         "later_cgroups",
         "mounts",
         "namespaces",
@@ -120,6 +121,8 @@ class Build:
         self.init = -1
         #: Whether children are born in the pid namespace that the container joins.
         self.entered_pid_namespace = False
+        #: What the places in init's launch program are filled with (process/late.py).
+        self.known: dict[str, Any] = {}
         #: Namespaces to join, opened by the runtime, by type.
         self.namespaces: dict[str, int] = {}
         #: What the runtime opened before the builder existed.

@@ -100,7 +100,7 @@ def test_the_library_takes_no_other_texts(options):
 @pytest.mark.parametrize("user", [{"uid": 2**32}, {"gid": 2**32 - 1}, {"additionalGids": [-1]}])
 def test_the_last_mile_looks_again(user):
     """Whatever made the process: setresuid(2**32) would be setresuid(0), and -1 no change."""
-    last_mile = LastMile({"args": ["a"], "cwd": "/", "user": user}, "/a", ())
+    last_mile = LastMile({"args": ["a"], "cwd": "/", "user": user})
     with pytest.raises(Error, match="is no id"):
         last_mile.add_privileges(LaunchProgram())
 

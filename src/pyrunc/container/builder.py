@@ -11,12 +11,21 @@ import posix
 import sys
 
 from pyrunc.cgroups.entrance import Entrance
-from pyrunc.container.init_program import compile_init
-from pyrunc.errors import Error, failure_of_the_machine, reason
+from pyrunc.errors import Error, ExecFailed, failure_of_the_machine, reason
 from pyrunc.linux import files
 from pyrunc.process.channel import FAILED, die_with_runtime
-from pyrunc.process.program import find_program, with_home
-from pyrunc.process.seal import execute_init, launch_fd
+from pyrunc.process.late import (
+    CWD_BY_ROOT,
+    CWD_BY_USER,
+    DOWN,
+    HERE,
+    PID_NAMESPACE,
+    PID_NAMESPACE_AHEAD,
+    PROC,
+    STAMPS,
+    UP,
+)
+from pyrunc.process.seal import execute_init, launch_fds, way_back
 from pyrunc.step import Build, Opened
 from pyrunc.trace import BUILDER, OFF
 
@@ -26,11 +35,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pyrunc.plan.plan import Plan
-    from pyrunc.process.last_mile import LastMile
     from pyrunc.trace import NoTrace
-
-_SIG_IGN = 1
-_SIGSET_SIZE = 8
 
 
 class Handover:
@@ -41,50 +46,38 @@ class Handover:
         "enter_old_ways",
         "entered_pid_namespace",
         "entrance",
-        "held",
         "init",
-        "last_mile",
+        "known",
         "namespaces",
         "of_runtime",
         "opened",
-        "page",
         "plan",
         "preserved",
         "proc",
-        "result_fifo",
         "socket",
-        "start_fifo",
-        "state",
         "trace",
         "up",
     )
 
-    def __init__(self, plan: Plan, last_mile: LastMile | None) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        #: None for a container without a process: it can be created, but not started.
-        self.last_mile = last_mile
         self.up = -1
         self.down = -1
-        #: As of :class:`pyrunc.container.create_options.CreateOptions`.
-        self.held = False
         #: The runtime's ends of the pipes and its lock, closed so that its death is noticed.
         self.of_runtime: tuple[int, ...] = ()
         self.init = -1
         #: How to get into the container's cgroups.
         self.entrance = Entrance()
         self.proc = -1
-        self.start_fifo = -1
-        self.result_fifo = -1
         self.socket = -1
+        #: What the runtime has opened for init: descriptors by their names in process/late.py.
+        self.known: dict[str, int] = {}
+        #: How many descriptors from 3 on the program gets.
         self.preserved = 0
         self.namespaces: dict[str, int] = {}
         self.opened = Opened()
-        #: When a pid namespace is joined: the page through which init tells whom it has brought
-        #: forth there (process/shared_page.py), or -1.
-        self.page = -1
         #: Whether children of the builder are born in it already.
         self.entered_pid_namespace = False
-        self.state = b""
         self.trace: NoTrace = OFF
         #: Given the host's procfs, prepares for system calls that are refused here, if any may be.
         self.enter_old_ways: Callable[[int], None] | None = None
@@ -131,13 +124,16 @@ def build_container(handover: Handover) -> NoReturn:
             doing = ""
             try:
                 step.apply(build)
+            except ExecFailed:
+                # Its words are engines': they make exit codes of them.
+                raise
             except (OSError, Error, ValueError) as error:
                 doing = step.describe()
                 raise Error(f"cannot {doing}: {reason(error)}") from error
             if trace.on:
                 trace.mark(step.describe())
         doing = "launch init"
-        _become_init(handover, entered_cwd=build.entered_cwd)
+        _become_init(handover, build)
     except (OSError, Error, ValueError) as error:
         text = reason(error) if isinstance(error, Error) else f"cannot {doing}: {reason(error)}"
         _fail(handover.up, text)
@@ -156,29 +152,27 @@ def _fail(up: int, text: str) -> None:
     posix._exit(1)
 
 
-def _become_init(handover: Handover, *, entered_cwd: bool) -> None:
-    """Compile the launch program, now that the program can be found, and execute init with it."""
-    last_mile = handover.last_mile
+def _become_init(handover: Handover, build: Build) -> None:
+    """Fill in the launch programs, now that all is known, and execute init with them."""
     trace = handover.trace
-    if last_mile is not None:
-        process = last_mile.process
-        last_mile.entered_cwd = entered_cwd
-        root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
-        if not handover.held:
-            last_mile.program = find_program(
-                root, process["args"][0], last_mile.environment, process["cwd"]
-            )
-        uid = (process.get("user") or {}).get("uid", 0)
-        last_mile.environment = with_home(root, list(last_mile.environment), uid, handover.proc)
-        posix.close(root)
-        # These are init's from here on; the rest of what is open is not.
-        for descriptor in range(3, 3 + last_mile.preserved):
-            posix.set_inheritable(descriptor, True)
-    programs = compile_init(handover)
-    if trace.on:
-        trace.expect(programs[0].stamped)
-    launch = [launch_fd(program.encode()) for program in programs]
-    trace.mark("find the program, compile the launch program")
+    known = {
+        **build.known,
+        **handover.known,
+        UP.name: handover.up,
+        DOWN.name: handover.down,
+        PROC.name: handover.proc,
+        HERE.name: way_back(),
+        STAMPS.name: trace.stamps,
+        PID_NAMESPACE.name: handover.namespaces.get("pid", -1),
+        PID_NAMESPACE_AHEAD.name: not handover.entered_pid_namespace,
+        CWD_BY_ROOT.name: build.entered_cwd,
+        CWD_BY_USER.name: not build.entered_cwd,
+    }
+    # These are init's from here on; the rest of what is open is not.
+    for descriptor in range(3, 3 + handover.preserved):
+        posix.set_inheritable(descriptor, True)
+    launch = launch_fds(handover.plan.init, known, trace)
+    trace.mark("fill in the launch program")
     _give_up_effective_gid()
     execute_init(handover.init, *launch)
 

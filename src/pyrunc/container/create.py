@@ -15,7 +15,7 @@ from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
 from pyrunc.container.create_options import CreateOptions, check_terminal
 from pyrunc.container.interrupts import Interrupted, Interrupts
-from pyrunc.container.prepared_process import prepare
+from pyrunc.container.process_facts import process_facts
 from pyrunc.container.record import RECORD_FORMAT
 from pyrunc.container.removal import remove_cgroup, run_poststop
 from pyrunc.container.seen import outside
@@ -25,15 +25,16 @@ from pyrunc.container.timestamps import now
 from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux import files, refusals
 from pyrunc.linux import processes as p
-from pyrunc.plan.facts import Facts
+from pyrunc.plan.facts import Facts, ProcessFacts
+from pyrunc.plan.first_process import sets_late_scheduler, sets_rlimits
 from pyrunc.plan.planner import needs_cgroup_early, plan, root_path
 from pyrunc.process import channel
-from pyrunc.process.attributes import lost_by_fork, set_rlimits, set_scheduler, why_no_score
+from pyrunc.process.attributes import set_rlimits, set_scheduler, why_no_score
 from pyrunc.process.console import send_pidfd, send_to_socket
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import run_hooks, with_pid
-from pyrunc.process.last_mile import LastMile
+from pyrunc.process.late import PAGE, RESULT, START
 from pyrunc.process.program import give_stdio
 from pyrunc.process.seal import sealed_init
 from pyrunc.process.shared_page import failure_in, make_page, sibling_in
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry
-    from pyrunc.spec.types import Hook, IntelRdt, Process, Scheduler, Spec
+    from pyrunc.spec.types import Hook, IntelRdt, Spec
 
 
 def create(
@@ -103,8 +104,6 @@ class Creation:
         self._handing: Handover | None = None
         #: What is shared with an init that goes into another's pid namespace, and its start fifo.
         self._page = self._start_fifo = -1
-        #: Set from here: its process would lose it on its way there.
-        self._late_scheduler: Scheduler | None = None
         self._net_devices: NetDevices | None = None
         self._resctrl: Group | None = None
 
@@ -179,7 +178,7 @@ class Creation:
         if handover := self._handing:
             self._handing = None
             fixed = (handover.up, handover.down, handover.init, handover.proc)
-            ways = (handover.start_fifo, handover.result_fifo, handover.socket)
+            ways = (handover.socket, *(handover.known.get(n.name, -1) for n in (START, RESULT)))
             for descriptor in (*fixed, *ways, *handover.opened.descriptors()):
                 if descriptor >= 0:
                     posix.close(descriptor)
@@ -234,13 +233,15 @@ class Creation:
             self.record["sharedPidNamespace"] = True
         if kept := {k: v for k, v in spec.get("hooks", {}).items() if k.startswith("post")}:
             self.record["hooks"] = kept  # type: ignore[typeddict-item]
-        facts = Facts(
+        self._facts = facts = Facts(
             cgroup_version=layout.version,
             cgroup_mounts=layout.mounts if layout.version == 1 else {"": layout.unified},
             cgroup_paths=self.driver.paths(),
             rootless=self.settings.rootless,
             pivot=not self.options.no_pivot,
             new_keyring=not self.options.no_new_keyring,
+            process=self._process_facts(),
+            held=self.options.held,
         )
         if any(namespace.get("path") for namespace in linux.get("namespaces") or ()):
             from pyrunc.container.joined import open_joined
@@ -252,7 +253,27 @@ class Creation:
         except BaseException:
             self._close_joined()
             raise
+        for warning in self.plan.warnings:
+            self.settings.log.warn(warning)
         self.settings.trace.mark("plan")
+
+    def _process_facts(self) -> ProcessFacts:
+        process = self.spec.get("process")
+        if not process:
+            return ProcessFacts()
+        environment = [*(process.get("env") or ()), *self.passed.environment]
+        if self.options.notify_socket:
+            from pyrunc.process.notify import ENVIRONMENT
+
+            environment.append(ENVIRONMENT)
+        return process_facts(
+            self.settings,
+            self.spec,
+            process,
+            environment,
+            self.passed,
+            keyring_of="" if self.options.no_new_keyring else self.id,
+        )
 
     def _check_device_rules(self) -> None:
         from pyrunc.cgroups import none, unkept
@@ -364,10 +385,10 @@ class Creation:
         """Open everything that the builder inherits, compile everything that it only executes."""
         spec = self.spec
         process = spec.get("process")
-        handover = Handover(self.plan, self._last_mile(process) if process else None)
+        handover = Handover(self.plan)
         self._handing = handover
-        handover.held = self.options.held
-        handover.state = self._state_json(0)
+        if process:
+            handover.preserved = self.passed.total
         if self.options.notify_socket:
             from pyrunc.process.notify import make_directory
 
@@ -386,11 +407,12 @@ class Creation:
             posix.mkfifo(name, 0o600, dir_fd=self.entry.directory)
         # Opened for both directions, a fifo has a reader and a writer from the start on.
         flags = posix.O_RDWR | files.O_CLOEXEC
-        handover.start_fifo = posix.open("exec.fifo", flags, dir_fd=self.entry.directory)
+        known = handover.known
+        known[START.name] = posix.open("exec.fifo", flags, dir_fd=self.entry.directory)
         if self.plan.namespaces.entered_by_builder:
-            self._open_way_inside(handover)
+            self._open_way_inside(known)
         else:
-            handover.result_fifo = posix.open("result.fifo", flags, dir_fd=self.entry.directory)
+            known[RESULT.name] = posix.open("result.fifo", flags, dir_fd=self.entry.directory)
         handover.namespaces = self._joined
         if self.plan.namespaces.private("user") or self.plan.opened_by_runtime:
             self._do_as_host(handover)
@@ -412,46 +434,20 @@ class Creation:
         if process and not process.get("terminal") and self.plan.namespaces.private("user"):
             give_stdio(outside(ids.uids, (process.get("user") or {}).get("uid", 0)))
 
-    def _open_way_inside(self, handover: Handover) -> None:
+    def _open_way_inside(self, known: dict[str, int]) -> None:
         """Open what an init that goes into another's pid namespace is told and heard through.
 
         There it has nothing but the fifos. It is let live through the one, and notices through
         the other that the runtime, its only reader, has died.
         """
-        self._page = handover.page = make_page()
-        self._start_fifo = posix.dup(handover.start_fifo)
+        self._page = known[PAGE.name] = make_page()
+        self._start_fifo = posix.dup(known[START.name])
         directory = self.entry.directory
         flags = posix.O_RDONLY | posix.O_NONBLOCK | files.O_CLOEXEC
         reader = posix.open("result.fifo", flags, dir_fd=directory)
         self._descriptors += [self._page, self._start_fifo, reader]
         flags = posix.O_WRONLY | files.O_CLOEXEC
-        handover.result_fifo = posix.open("result.fifo", flags, dir_fd=directory)
-
-    def _last_mile(self, process: Process) -> LastMile:
-        spec = self.spec
-        environment = [*(process.get("env") or ()), *self.passed.environment]
-        if self.options.notify_socket:
-            from pyrunc.process.notify import ENVIRONMENT
-
-            environment.append(ENVIRONMENT)
-        last_mile, _ = prepare(
-            self.settings,
-            spec,
-            process,
-            environment,
-            self.passed,
-            user_namespace=self.plan.namespaces.private("user"),
-            keyring_of="" if self.options.no_new_keyring else self.id,
-        )
-        annotations = spec.get("annotations") or {}
-        last_mile.keep_groups = annotations.get("run.oci.keep_original_groups") == "1"
-        last_mile.hooks = spec.get("hooks", {}).get("startContainer") or ()
-        scheduler = last_mile.scheduler
-        if scheduler and self.plan.namespaces.entered_by_builder and lost_by_fork(scheduler):
-            self._late_scheduler, last_mile.scheduler = scheduler, None
-        if self._sets_rlimits:
-            last_mile.rlimits = ()
-        return last_mile
+        known[RESULT.name] = posix.open("result.fifo", flags, dir_fd=directory)
 
     @property
     def _resources(self) -> Mapping[str, Any]:
@@ -595,10 +591,10 @@ class Creation:
         process = spec.get("process")
         if process and (score := process.get("oomScoreAdj")) is not None:
             self._set_oom_score(score)
-        if self._sets_rlimits and process and process.get("rlimits"):
+        if sets_rlimits(self.plan.namespaces, self._facts) and process and process.get("rlimits"):
             set_rlimits(self.pid, process["rlimits"])
-        if self._late_scheduler:
-            set_scheduler(self.pid, self._late_scheduler)
+        if process and sets_late_scheduler(spec, self.plan.namespaces):
+            set_scheduler(self.pid, process["scheduler"])
         self.driver.apply_late(self._resources)
         self.record["phase"] = states.CREATED
         self.record["cgroup"] = self.driver.to_state()
@@ -614,11 +610,6 @@ class Creation:
             # cgroup v2 takes any limit, and kills what does not fit.
             raise Error("container init was OOM-killed (memory limit too low?)")
         self.settings.trace.mark("set the last limits, write the record")
-
-    @property
-    def _sets_rlimits(self) -> bool:
-        """Whether the runtime sets the limits: root of a user namespace may not raise any."""
-        return not self.settings.rootless and self.plan.namespaces.private("user")
 
     def _set_oom_score(self, score: int) -> None:
         try:

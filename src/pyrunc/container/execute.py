@@ -14,41 +14,59 @@ import posix
 from _struct import unpack
 
 from pyrunc.cgroups.driver import files_driver
-from pyrunc.cgroups.entrance import MYSELF, Entrance
+from pyrunc.cgroups.entrance import Entrance
 from pyrunc.container import state as states
 from pyrunc.container.exec_process import ExecOptions, passed_over, process_of
 from pyrunc.container.pid_file import write_pid_file
-from pyrunc.container.prepared_process import prepare
+from pyrunc.container.process_facts import process_facts
 from pyrunc.container.seen import differing_namespaces, id_mapping, open_in_order, outside
 from pyrunc.container.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus, reason
 from pyrunc.linux import files, refusals
 from pyrunc.linux import processes as p
+from pyrunc.plan.executed_process import plan_execution
+from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID
 from pyrunc.process import channel
-from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork, set_scheduler, why_no_score
+from pyrunc.process.attributes import set_scheduler, why_no_score
 from pyrunc.process.descriptors import passed
 from pyrunc.process.failure import describe_failure, parse_failure
-from pyrunc.process.last_mile import LastMile
-from pyrunc.process.launch import LaunchProgram
-from pyrunc.process.namespaces import FLAGS
+from pyrunc.process.late import (
+    BIRTHPLACE,
+    CONTAINER,
+    CWD_BY_ROOT,
+    CWD_BY_USER,
+    DOWN,
+    ENVIRONMENT,
+    PAGE,
+    PROC,
+    PROGRAM,
+    ROOT,
+    STAMPS,
+    UP,
+    left_stdio,
+    tasks,
+    way_in,
+)
+from pyrunc.process.namespaces import FLAGS, flags_of
 from pyrunc.process.program import can_enter, find_program, give_stdio, with_home
-from pyrunc.process.seal import launch_fd, sealed_init
+from pyrunc.process.seal import launch_fds, sealed_init
 from pyrunc.process.shared_page import failure_in, make_page, sibling_in, why_not_executed
-from pyrunc.security import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry
+    from pyrunc.plan.executed_process import ExecutionPlan
+    from pyrunc.process.late import Descriptor
     from pyrunc.process.relay import Relay
     from pyrunc.spec.types import ConsoleSize, Process, Scheduler
 
 __all__ = ["ExecOptions", "execute"]
 
 _NO_SIZE: ConsoleSize = {"height": 0, "width": 0}
-#: Stands in the environment for a number that is not known yet.
-_LISTEN_PID = "LISTEN_PID=          "
 
 
 def execute(settings: Settings, container_id: str, options: ExecOptions) -> int:
@@ -121,10 +139,9 @@ class _Execution:
         self._descriptors: list[int] = []
         #: Shared with init (process/shared_page.py).
         self.page = -1
-        #: What the calls in the container's pid namespace are called.
-        self._labels: list[str] = []
-        #: Set by the runtime, as the process would lose it on its way into the pid namespace.
-        self._late_scheduler: Scheduler | None = None
+        #: What the places in the plan are filled with.
+        self._known: dict[str, Any] = {}
+        self.plan: ExecutionPlan
         self.spec = entry.load_config()
         notes: list[str] = []
         self.process = process_of(self.spec, options, notes)
@@ -159,15 +176,16 @@ class _Execution:
             self._descriptors.append(descriptor)
         return descriptor
 
-    def _find_ways_in(self, pid: int) -> list[tuple[int, int]]:
+    def _find_ways_in(self, pid: int) -> list[tuple[Descriptor, int]]:
         """Return what to call setns(2) with: the pidfd, or the namespaces one by one."""
-        if self.pidfd < 0:
-            ways = open_in_order(pid, self.namespaces)
-            return [(self._keep(descriptor), FLAGS[kind]) for kind, descriptor in ways]
-        flags = 0
-        for kind in self.namespaces:
-            flags |= FLAGS[kind]
-        return [(self.pidfd, flags)] if flags else []
+        if self.pidfd >= 0:
+            flags = flags_of(self.namespaces)
+            return [(CONTAINER, flags)] if flags else []
+        ways = []
+        for kind, descriptor in open_in_order(pid, self.namespaces):
+            self._known[way_in(kind).name] = self._keep(descriptor)
+            ways.append((way_in(kind), FLAGS[kind]))
+        return ways
 
     def close(self) -> None:
         """Close everything that was opened on the way."""
@@ -212,13 +230,13 @@ class _Execution:
             entrance = self._open_entrance()
             born = entrance.birthplace >= 0
             inherited += entrance.descriptors()
+            self.plan = self._plan(entrance)
             self.page = self._keep(make_page())
-            programs = self._launch_programs(up_write, down_read, entrance)
+            self._known |= {UP.name: up_write, DOWN.name: down_read, PAGE.name: self.page}
+            programs = launch_fds(self.plan.init, self._known, self.settings.trace)
             inherited += programs
-            for descriptor in (*inherited, self.page, *(way for way, _ in self.ways_in)):
-                posix.set_inheritable(descriptor, True)
             init = self._keep(sealed_init())
-            self.settings.trace.mark("compile the launch program")
+            self.settings.trace.mark("plan, fill in the launch program")
             stdio = (slave,) * 3 if slave >= 0 else ()
             words = ["pyrunc-init", *map(str, programs)]
             stage = p.spawn(f"/proc/self/fd/{init}", words, stdio)
@@ -257,7 +275,7 @@ class _Execution:
     def _follow(self, stage: int, up: int, down: int, relay: Relay) -> int:
         """Answer the stage until the program is executed; return its pid."""
         _answer(down, channel.GO_ON)
-        if self.last_mile.notifies:
+        if self.plan.notifies:
             message = self._next(up, stage, relay)
             if message[:1] == channel.LISTENER:
                 self._send_listener(stage, channel.descriptor_in(message))
@@ -283,12 +301,15 @@ class _Execution:
         if not pid:
             died = f"init died (exit status {status}; was it killed, or out of memory?)"
             raise _not_started(failure_in(self.page) or died)
-        if self._late_scheduler:
-            self._set_scheduler(pid, self._late_scheduler)
+        if self.plan.late_scheduler:
+            self._set_scheduler(pid, self.plan.late_scheduler)
             _answer(down, channel.GO_ON)
             # Nobody reads from the pipe once it has executed or ended.
             self._wait({down: 0}, pid, relay)
-        if problem := why_not_executed(pid, self._labels):
+        if p.has_executed(pid):
+            return pid
+        labels = self.plan.init[-1].filled(self._known).describe()
+        if problem := why_not_executed(pid, labels):
             raise _not_started(problem)
         return pid
 
@@ -336,122 +357,45 @@ class _Execution:
             posix.waitpid(stage, 0)
             raise
 
-    def _launch_programs(self, up: int, down: int, entrance: Entrance) -> list[int]:
-        """Compile what init does unseen and, when it enters a pid namespace, what it does there."""
-        last_mile = self.last_mile = self._last_mile()
-        spawns = "pid" in self.namespaces
-        affinity = self.process.get("execCPUAffinity") or {}
-        trace = self.settings.trace
-        launch = LaunchProgram(up)
-        launch.stamp_into(trace.stamps)
-        launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
-        if affinity.get("initial"):
-            add_cpu_affinity(launch, affinity["initial"])
-        if entrance.birthplace >= 0:
-            launch.spawn_into("go on in the container's cgroup", up, entrance.birthplace)
-        if spawns:
-            launch.share(self.page)
-        for path, tasks in entrance.tasks:
-            launch.call(f"join cgroup {path}", "write", tasks, MYSELF, len(MYSELF))
-        launch.await_byte("wait to be in the container's cgroup", down)
-        scheduler = last_mile.scheduler
-        if scheduler and spawns and lost_by_fork(scheduler):
-            self._late_scheduler, last_mile.scheduler = scheduler, None
-        last_mile.add_limits(launch)
-        last_mile.add_labels(launch)
-        # The caller's terminal is not to be reached through a process of ours.
-        launch.call("leave the caller's session", "setsid", ignore=True)
-        for descriptor, flags in self.ways_in:
-            launch.call("join the container's namespaces", "setns", descriptor, flags)
-        if "mount" not in self.namespaces:
-            self._change_root(launch)
-        self._add_closing(launch, up, down, spawns=spawns)
-        if can_enter(self.root, self.process["cwd"]):
-            last_mile.add_cwd(launch)
-        last_mile.add_preparation(launch)
-        last_mile.add_privileges(launch, up, down)
-        last_mile.add_late_cwd(launch)
-        inside = launch
-        if spawns:
-            if last_mile.notifies:
-                launch.call("close the pipe", "close", up)
-                if not self._late_scheduler:
-                    launch.call("close the pipe", "close", down)
-            inside = LaunchProgram()
-            until_executed = not self._late_scheduler
-            doing = f"enter the container's pid namespace{launch.remark}"
-            inside.spawn(doing, until_executed=until_executed)
-        if self._late_scheduler:
-            inside.await_byte("wait for the scheduling policy", down)
-        if last_mile.preserved_listen:
-            # sd_listen_fds(3): only now is there a pid.
-            number = inside.string(_LISTEN_PID) + len("LISTEN_PID=")
-            inside.own_pid(number, b"\0")
-        last_mile.add_session(inside)
-        last_mile.add_execution(inside)
-        self._labels = inside.describe()
-        if trace.on:
-            posix.set_inheritable(trace.stamps, True)
-            trace.expect(launch.stamped)
-        programs = [launch] if inside is launch else [launch, inside]
-        return [launch_fd(program.encode()) for program in programs]
-
-    def _add_closing(self, launch: LaunchProgram, up: int, down: int, *, spawns: bool) -> None:
-        """From here on there are the program's descriptors, and what leads to the runtime.
-
-        The latter goes before the container can see the process. Without a pid namespace of its
-        own the container sees it all the time, as it sees everything of the host.
-        """
-        passed = range(3, 3 + self.last_mile.preserved)
-        if spawns:
-            launch.stamp_into(-1)
-            pipes = [up, down] if self.last_mile.notifies else []
-            if self._late_scheduler:
-                pipes.append(down)
-        else:
-            pipes = [up, down, self.settings.trace.stamps]
-        launch.close_others(3, passed, pipes)
-
-    def _change_root(self, launch: LaunchProgram) -> None:
-        """Enter the container's root where no mount namespace does it: it is only chrooted.
-
-        After the user namespace, which may be what gives the right to chroot(2).
-        """
-        posix.set_inheritable(self.root, True)
-        doing = "change to the container's root"
-        launch.call(doing, "fchdir", self.root)
-        launch.call(doing, "chroot", ".")
-
-    def _last_mile(self) -> LastMile:
+    def _plan(self, entrance: Entrance) -> ExecutionPlan:
         process = self.process
+        environment = list(process.get("env") or ())
         uid = (process.get("user") or {}).get("uid", 0)
-        environment = with_home(self.root, list(process.get("env") or ()), uid)
+        environment = with_home(self.root, environment, uid)
         program = find_program(self.root, process["args"][0], environment, process["cwd"])
         environment += self.passed.environment
         if self.passed.announced:
-            environment.append(_LISTEN_PID)
-        last_mile, sets = prepare(
+            environment.append(LISTEN_PID + UNKNOWN_PID)
+        facts = process_facts(
             self.settings,
             self.spec,
             process,
             environment,
             self.passed,
-            user_namespace="user" in self.namespaces,
             keyring_of="" if self.record.get("noNewKeyring") else self.entry.id,
         )
-        last_mile.program = program
-        if last_mile.label_writes:
-            last_mile.proc = self._keep(files.open_host_proc())
-            posix.set_inheritable(last_mile.proc, True)
-        affinity = process.get("execCPUAffinity") or {}
-        # What was asked for before the transition holds after it, too (config.md, "final").
-        last_mile.cpu_affinity = affinity.get("final") or (None if affinity.get("initial") else "")
+        plan = plan_execution(self.spec, process, facts, self.namespaces, self.ways_in, entrance)
+        for warning in plan.warnings:
+            self.settings.log.warn(warning)
+        by_root = can_enter(self.root, process["cwd"])
+        self._known |= {
+            PROGRAM.name: program,
+            ENVIRONMENT.name: facts.environment,
+            CWD_BY_ROOT.name: by_root,
+            CWD_BY_USER.name: not by_root,
+            CONTAINER.name: self.pidfd,
+            ROOT.name: self.root,
+            BIRTHPLACE.name: entrance.birthplace,
+            STAMPS.name: self.settings.trace.stamps,
+        }
+        for path, descriptor in entrance.tasks:
+            self._known[tasks(path).name] = descriptor
+        if facts.label_writes:
+            self._known[PROC.name] = self._keep(files.open_host_proc())
         if not process.get("terminal"):
-            last_mile.give_stdio = give_stdio(outside(self.uid_map, uid))
-        # With CAP_SYS_PTRACE the container could seize a process that shows itself without
-        # its filter, and be rid of the filter: it is loaded before that.
-        last_mile.filter_early = bool(sets.bounding & capabilities.SYS_PTRACE)
-        return last_mile
+            for descriptor in give_stdio(outside(self.uid_map, uid)):
+                self._known[left_stdio(descriptor).name] = True
+        return plan
 
     def _open_terminal(self) -> tuple[int, int]:
         from pyrunc.process.console import open_terminal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.process.launch import LaunchProgram
     from pyrunc.process.namespaces import Namespaces
     from pyrunc.rootfs.devices import MakeDevice
     from pyrunc.rootfs.mount import BindMount
@@ -14,18 +15,26 @@ class Plan:
     """The ordered steps of a container, grouped by the process that carries them out.
 
     Pure data: making one touches nothing, so it can be shown (`pyrunc plan`) and
-    tested without privilege. What init does is compiled in the builder, from the
-    same config, since only there the program can be looked up.
+    tested without privilege.
     """
 
-    __slots__ = ("builder", "devices_of_runtime", "namespaces", "opened_by_runtime")
+    __slots__ = (
+        "builder",
+        "devices_of_runtime",
+        "init",
+        "namespaces",
+        "opened_by_runtime",
+        "warnings",
+    )
 
     def __init__(
         self,
         namespaces: Namespaces,
         builder: tuple[Step, ...],
         opened_by_runtime: tuple[BindMount, ...],
-        devices_of_runtime: tuple[MakeDevice, ...] = (),
+        devices_of_runtime: tuple[MakeDevice, ...],
+        init: tuple[LaunchProgram, ...],
+        warnings: list[str],
     ) -> None:
         self.namespaces = namespaces
         #: Steps of the builder, inside the new namespaces.
@@ -36,3 +45,8 @@ class Plan:
         #: Devices that the runtime makes, as the builder, root only of a user namespace, cannot;
         #: of those that every container has, the ones that the host lacks.
         self.devices_of_runtime = devices_of_runtime
+        #: What the builder becomes then: one launch program, or two when a pid namespace is
+        #: joined, the second for a process that can be seen there.
+        self.init = init
+        #: What the config asks for in vain.
+        self.warnings = warnings

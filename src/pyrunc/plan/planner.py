@@ -10,8 +10,10 @@ from pyrunc.cgroups.joining import JoinLaterCgroups
 from pyrunc.errors import Error
 from pyrunc.linux import mounts as m
 from pyrunc.linux.files import clean_path
+from pyrunc.plan.first_process import created_state, plan_first_process
 from pyrunc.plan.mounts import make_read_only, plan_mounts
 from pyrunc.plan.plan import Plan
+from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID
 from pyrunc.process import channel, console, namespaces, program
 from pyrunc.process.hooks import container_hooks
 from pyrunc.rootfs import cgroup_mount, devices, protect, root
@@ -21,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.plan.facts import Facts
     from pyrunc.process.namespaces import Namespaces
-    from pyrunc.spec.types import ConsoleSize, Spec
+    from pyrunc.spec.types import ConsoleSize, Process, Spec
     from pyrunc.step import Step
 
 _PROPAGATION = {
@@ -77,6 +79,7 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
             steps.append(console.TakeTerminal())
         else:
             steps.append(program.GiveStdio((process.get("user") or {}).get("uid", 0)))
+        steps += _found_inside(spec, process, spaces, facts, state)
     made: tuple[devices.MakeDevice, ...] = ()
     if in_user_namespace and not facts.rootless:
         made = tuple(
@@ -84,7 +87,28 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
             for step in device_steps
             if isinstance(step, devices.MakeDevice) and step.bind and step.kind != "p"
         )
-    return Plan(spaces, tuple(steps), opened, made)
+    init, warnings = plan_first_process(spec, spaces, facts, state)
+    return Plan(spaces, tuple(steps), opened, made, init, warnings)
+
+
+def _found_inside(
+    spec: Spec, process: Process, spaces: Namespaces, facts: Facts, state: bytes
+) -> list[Step]:
+    """What init needs to know of the container, now that it can be looked at as it will be."""
+    environment = facts.process.environment
+    steps: list[Step] = []
+    if not facts.held:
+        steps.append(program.FindProgram(process["args"][0], environment, process["cwd"]))
+    # Into a pid namespace that is joined init goes itself: only there it learns its number.
+    joins = "pid" in spaces.joined
+    uid = (process.get("user") or {}).get("uid", 0)
+    listen_pid = LISTEN_PID + UNKNOWN_PID if joins else ""
+    announced = facts.process.announced
+    steps.append(program.CompleteEnvironment(environment, uid, announced, listen_pid))
+    if spec.get("hooks", {}).get("startContainer"):
+        place = b"" if joins else UNKNOWN_PID.encode()
+        steps.append(program.OpenHookFiles(created_state(state, UNKNOWN_PID), place))
+    return steps
 
 
 def _after_cgroup(

@@ -1,4 +1,6 @@
-"""The launch program: all that init does between entering the container and the user's program.
+"""All that init does between entering the container and the user's program.
+
+Pieces of launch programs, which the planner puts in order, for `create` and for `exec`.
 
 The order is the security of it. Ids and capabilities are dropped before init
 waits for the start, so that for as long as it waits it is worth no more to an
@@ -10,33 +12,39 @@ from __future__ import annotations
 
 import posix
 from _struct import pack
-from errno import ENOSYS, EPERM
 
 from pyrunc import ids
 from pyrunc.linux import processes as p
-from pyrunc.linux import refusals
-from pyrunc.linux.libc import syscall
-from pyrunc.linux.numbers import SYS
 from pyrunc.process import attributes
 from pyrunc.process.channel import EXECUTING, LISTENER
 from pyrunc.process.failure import SET_GROUPS, START_HOOK
-from pyrunc.process.launch import LaunchProgram
+from pyrunc.process.late import (
+    CWD_BY_ROOT,
+    CWD_BY_USER,
+    DOWN,
+    ENVIRONMENT,
+    HOOK_OUTPUT,
+    HOOK_STDIN,
+    PROC,
+    PROGRAM,
+    UP,
+    left_stdio,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyrunc.process.late import Descriptor, Late
+    from pyrunc.process.launch import LaunchProgram
     from pyrunc.security.capabilities import Call
     from pyrunc.security.seccomp import Filter
     from pyrunc.spec.types import Hook, MemoryPolicy, Personality, Process, Rlimit
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
-_KEYCTL_GET_KEYRING_ID = 0
-_KEY_SPEC_SESSION_KEYRING = -3
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 _AT_EACCESS = 0x200
-_MASK = 0xFFFFFFFFFFFFFFFF
 _AT_FDCWD = -100
 _X_OK = 1
 #: The umask when ``process.user.umask`` is not given, as runc has it. Inheriting the caller's,
@@ -45,40 +53,31 @@ DEFAULT_UMASK = 0o022
 
 
 class LastMile:
-    """Everything that goes into one launch program; ``compile`` puts it in order."""
+    """What one process asks for on its last mile, and how init gives it that."""
 
     __slots__ = (
         "capability_calls",
         "cpu_affinity",
         "dropped",
-        "entered_cwd",
-        "environment",
         "filter_early",
-        "give_stdio",
-        "hook_files",
+        "gives_stdio",
         "hooks",
         "keep_groups",
         "keyring",
         "label_writes",
         "memory_policy",
         "no_new_privileges",
+        "old_access_check",
         "personality",
-        "preserved",
-        "preserved_listen",
-        "proc",
         "process",
-        "program",
         "rlimits",
         "scheduler",
         "seccomp",
         "terminal",
     )
 
-    def __init__(self, process: Process, program: str, environment: Sequence[str]) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
-        #: The path to execute, already searched for in PATH.
-        self.program = program
-        self.environment: Sequence[str] = attributes.without_repetitions(environment)
         self.no_new_privileges = bool(process.get("noNewPrivileges"))
         #: The capabilities that leave the bounding set.
         self.dropped = 0
@@ -86,8 +85,6 @@ class LastMile:
         self.capability_calls: tuple[Sequence[Call], Sequence[Call]] = ((), ())
         #: (file below the process's own /proc directory, content): LSM labels.
         self.label_writes: Sequence[tuple[str, bytes]] = ()
-        #: The host's procfs, which the labels are written through.
-        self.proc = -1
         #: Name of the session keyring to join, or nothing to keep the caller's.
         self.keyring = ""
         self.seccomp: Filter | None = None
@@ -103,17 +100,12 @@ class LastMile:
         #: CPUs to run on, as ``0-3,7``; empty for all that the cgroup's cpuset gives; None for
         #: those that the process runs on by then.
         self.cpu_affinity: str | None = ""
-        #: Whether it is in ``process.cwd`` already.
-        self.entered_cwd = False
-        #: Descriptors from 3 on that the program gets.
-        self.preserved = 0
-        #: Whether some are announced with $LISTEN_FDS, so that $LISTEN_PID is wanted.
-        self.preserved_listen = False
-        #: Which of stdin, stdout and stderr become the user's.
-        self.give_stdio: Sequence[int] = ()
-        #: startContainer hooks, and the memory files that they read the state from and print to.
+        #: Whether init gives the user those of stdin, stdout and stderr that were left to it.
+        self.gives_stdio = False
+        #: startContainer hooks.
         self.hooks: Sequence[Hook] = ()
-        self.hook_files: tuple[int, int] = (-1, -1)
+        #: Whether faccessat2(2) is refused here.
+        self.old_access_check = False
         #: `run.oci.keep_original_groups`: leave the supplementary groups as the caller had them.
         self.keep_groups = False
 
@@ -149,10 +141,10 @@ class LastMile:
             # dead (proc_pid_attr(5)).
             label = f"write {content.decode('utf-8', 'replace')!r} to {path}"
             flags = posix.O_WRONLY | posix.O_CLOEXEC
-            program.call(label, "openat", self.proc, f"self/{path}", flags, store_in_next=True)
+            program.call(label, "openat", PROC, f"self/{path}", flags, store_in_next=True)
             program.call(label, "write", 0, program.blob(content), len(content))
         if self.label_writes:
-            program.call("close the host's /proc", "close", self.proc)
+            program.call("close the host's /proc", "close", PROC)
 
     def add_preparation(self, program: LaunchProgram) -> None:
         """What needs no order: signals, keyring, personality, umask."""
@@ -177,17 +169,16 @@ class LastMile:
         if self.terminal:
             program.call("take the terminal", "ioctl", 0, 0x540E, 0)
 
-    def add_privileges(self, program: LaunchProgram, up: int = -1, down: int = -1) -> None:
-        """Become the user, with the capabilities that the config gives.
-
-        ``up`` and ``down`` lead to the runtime, which collects a seccomp listener.
-        """
+    def add_privileges(self, program: LaunchProgram) -> None:
+        """Become the user, with the capabilities that the config gives."""
         process = self.process
         user = process.get("user") or {}
         uid, gid = ids.check(user.get("uid", 0), "uid"), ids.check(user.get("gid", 0), "gid")
         groups = [ids.check(number, "gid") for number in user.get("additionalGids") or ()]
-        for descriptor in self.give_stdio:
-            program.call("give stdio to the user", "fchown", descriptor, uid, -1, ignore=True)
+        for descriptor in range(3) if self.gives_stdio else ():
+            left = left_stdio(descriptor)
+            doing = "give stdio to the user"
+            program.call(doing, "fchown", descriptor, uid, -1, ignore=True, only=left)
         if self.dropped:
             program.drop_capabilities(self.dropped)
         for label, name, *arguments in self.capability_calls[0]:
@@ -204,7 +195,7 @@ class LastMile:
         if uid == 0:
             program.call("set uid 0", "setresuid", 0, 0, 0)
         if before:
-            self._add_seccomp(program, up, down)
+            self._add_seccomp(program)
             program.remark = ", with the filter of linux.seccomp in force"
         if uid:
             program.call(f"set uid {uid}", "setresuid", uid, uid, uid)
@@ -216,24 +207,29 @@ class LastMile:
         if self.no_new_privileges:
             program.call("set no_new_privs", "prctl", p.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             if self.seccomp and not self._filters_last:
-                self._add_seccomp(program, up, down)
+                self._add_seccomp(program)
                 program.remark = ", with the filter of linux.seccomp in force"
 
     def add_cwd(self, program: LaunchProgram) -> None:
-        """Enter the working directory: as root of the container if that may, else as the user."""
-        program.call(f"chdir to cwd ({self._cwd!r}) set in config.json", "chdir", self._cwd)
-        self.entered_cwd = True
+        """Enter the working directory as root of the container, if that may."""
+        self._enter_cwd(program, CWD_BY_ROOT)
         self.add_cwd_check(program)
 
     def add_cwd_check(self, program: LaunchProgram) -> None:
-        """Is the working directory, once it is entered, inside the root (CVE-2024-21626)?"""
-        if self.entered_cwd:
-            program.check_cwd(f"find the cwd {self._cwd!r} inside the root file system")
+        """Is the working directory, if root has entered it, inside its root (CVE-2024-21626)?"""
+        self._check_cwd(program, CWD_BY_ROOT)
 
     def add_late_cwd(self, program: LaunchProgram) -> None:
         """As the user it will be: enter the working directory that root could not."""
-        if not self.entered_cwd:
-            self.add_cwd(program)
+        self._enter_cwd(program, CWD_BY_USER)
+        self._check_cwd(program, CWD_BY_USER)
+
+    def _enter_cwd(self, program: LaunchProgram, only: Late) -> None:
+        doing = f"chdir to cwd ({self._cwd!r}) set in config.json"
+        program.call(doing, "chdir", self._cwd, only=only)
+
+    def _check_cwd(self, program: LaunchProgram, only: Late) -> None:
+        program.check_cwd(f"find the cwd {self._cwd!r} inside the root file system", only)
 
     @property
     def _cwd(self) -> str:
@@ -243,20 +239,18 @@ class LastMile:
         """As the user it will be: may the program be executed? `start` would find out late."""
         label = f'exec: "{self.process["args"][0]}"'
         program.remark = ""
-        impossible = (refusals.NO_DESCRIPTOR, 0, 0, refusals.EVERY_FLAG)
-        is_free = self.seccomp is None or self._filters_last
-        if is_free and not refusals.refuses("faccessat2", *impossible):
-            program.call(label, "faccessat2", _AT_FDCWD, self.program, _X_OK, _AT_EACCESS)
+        if not self.old_access_check and (self.seccomp is None or self._filters_last):
+            program.call(label, "faccessat2", _AT_FDCWD, PROGRAM, _X_OK, _AT_EACCESS)
             return
         # The filter in force, or one around us, may not know the call of Linux 5.8, or neither.
         # The old one answers without the capabilities that a user other than root may have.
         user = self.process.get("user") or {}
         effective = (self.process.get("capabilities") or {}).get("effective") or ()
         if not user.get("uid", 0) or "CAP_DAC_OVERRIDE" not in effective:
-            arguments = (_AT_FDCWD, self.program, _X_OK)
+            arguments = (_AT_FDCWD, PROGRAM, _X_OK)
             program.call(label, "faccessat", *arguments, may_be_forbidden=True)
 
-    def add_execution(self, program: LaunchProgram, announce_to: int = -1) -> None:
+    def add_execution(self, program: LaunchProgram, announce_to: Descriptor | None = None) -> None:
         """The startContainer hooks, the filter, the program.
 
         :param announce_to: takes EXECUTING right before the filter and the program, so that
@@ -264,14 +258,12 @@ class LastMile:
         """
         if self.hooks:
             self._add_hooks(program)
-        if announce_to >= 0:
+        if announce_to is not None:
             label = "tell that the program is executed"
             program.call(label, "write", announce_to, EXECUTING, len(EXECUTING))
         if self.seccomp and self._filters_last:
-            self._add_seccomp(program, -1, -1)
-        program.execute(
-            f"exec {self.program}", self.program, self.process["args"], self.environment
-        )
+            self._add_seccomp(program)
+        program.execute(("exec ", PROGRAM), PROGRAM, self.process["args"], ENVIRONMENT)
 
     def _add_hooks(self, program: LaunchProgram) -> None:
         """The startContainer hooks, confined as the program will be."""
@@ -287,19 +279,20 @@ class LastMile:
                 f"{START_HOOK} #{index}: {hook['path']}",
                 hook["path"],
                 hook.get("args") or [hook["path"]],
-                self.environment if environment is None else environment,
-                *self.hook_files,
+                ENVIRONMENT if environment is None else environment,
+                HOOK_STDIN,
+                HOOK_OUTPUT,
                 timeout=hook.get("timeout") or 0,
                 seccomp=seccomp,
             )
 
-    def _add_seccomp(self, program: LaunchProgram, up: int, down: int) -> None:
+    def _add_seccomp(self, program: LaunchProgram) -> None:
         assert self.seccomp is not None
         label = "load the seccomp filter"
         arguments = (_SECCOMP_SET_MODE_FILTER, self.seccomp.flags)
         filter_program = program.sock_fprog(self.seccomp.bpf)
         # The filter may not let init tell the time.
-        program.stamp_into(-1)
+        program.tell_no_more_times()
         if not self.seccomp.notify:
             program.call(label, "seccomp", *arguments, filter_program)
             return
@@ -307,20 +300,7 @@ class LastMile:
         # cell and the first four of the next.
         message = program.blob(LISTENER.rjust(8, b"\0") + bytes(8))
         program.call(label, "seccomp", *arguments, filter_program, store=message + 8)
-        program.call("hand over the seccomp listener", "write", up, message + 7, 5)
-        program.await_byte("wait until the seccomp listener is taken", down)
+        program.call("hand over the seccomp listener", "write", UP, message + 7, 5)
+        program.await_byte("wait until the seccomp listener is taken", DOWN)
         # With it, whoever can trace this process could answer for the agent.
         program.call("close the seccomp listener", "close", message + 8, indirect=True)
-
-
-def session_keyring(container_id: str) -> str:
-    """Return the name of a container's session keyring; nothing where there are no keys.
-
-    That is a kernel without them, or a sandbox around us that forbids keyctl(2).
-    """
-    try:
-        syscall(SYS["keyctl"], _KEYCTL_GET_KEYRING_ID, _KEY_SPEC_SESSION_KEYRING & _MASK, 0)
-    except OSError as error:
-        if error.errno in (ENOSYS, EPERM):
-            return ""
-    return f"_ses.{container_id}"

@@ -66,7 +66,7 @@ class Namespaces:
 
         So it does when a pid namespace is joined. Only a child could be in that, and whoever is
         there already could see a builder: a Python with the rights of the runtime. It is init's
-        last act to go there (container/init_program.py).
+        last act to go there (plan/first_process.py).
         """
         return "pid" in self.joined
 

@@ -11,6 +11,7 @@ from errno import EACCES, ELOOP, ENOENT, EPERM
 
 from pyrunc.errors import ExecFailed, reason
 from pyrunc.linux import files
+from pyrunc.process.late import ENVIRONMENT, HOOK_OUTPUT, HOOK_STDIN, PROGRAM
 from pyrunc.step import Step
 
 TYPE_CHECKING = False
@@ -158,7 +159,7 @@ class EnterWorkingDirectory(Step):
         if self.path in ("/", ""):
             build.entered_cwd = True
             return
-        root = posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
+        root = _open_own_root()
         try:
             directory = files.open_in_root(root, self.path, files.O_PATH | files.O_DIRECTORY)
             try:
@@ -173,6 +174,75 @@ class EnterWorkingDirectory(Step):
                 posix.close(directory)
         finally:
             posix.close(root)
+
+
+class FindProgram(Step):
+    """Look for ``args[0]`` where the process will find it."""
+
+    name: str
+    environment: Sequence[str]
+    cwd: str
+
+    def describe(self) -> str:
+        return f"find the program {self.name!r}"
+
+    def apply(self, build: Build) -> None:
+        root = _open_own_root()
+        try:
+            build.known[PROGRAM.name] = find_program(root, self.name, self.environment, self.cwd)
+        finally:
+            posix.close(root)
+
+
+class CompleteEnvironment(Step):
+    """Add HOME, and $LISTEN_PID (sd_listen_fds(3)) where descriptors are announced.
+
+    ``listen_pid`` is the variable for a process whose pid is not known yet, or empty for the
+    builder's own.
+    """
+
+    environment: Sequence[str]
+    uid: int
+    announced: bool
+    listen_pid: str
+
+    def describe(self) -> str:
+        return f"find the home of user {self.uid}"
+
+    def apply(self, build: Build) -> None:
+        root = _open_own_root()
+        try:
+            environment = with_home(root, list(self.environment), self.uid, build.proc)
+        finally:
+            posix.close(root)
+        if self.announced:
+            environment = [e for e in environment if not e.startswith("LISTEN_PID=")]
+            environment.append(self.listen_pid or f"LISTEN_PID={posix.getpid()}")
+        build.known[ENVIRONMENT.name] = environment
+
+
+class OpenHookFiles(Step):
+    """Make what the startContainer hooks read their state from and print to.
+
+    ``pid_place`` stands in ``state`` for the pid of the builder.
+    """
+
+    state: bytes
+    pid_place: bytes
+
+    def describe(self) -> str:
+        return "open the files of the startContainer hooks"
+
+    def apply(self, build: Build) -> None:
+        state = self.state
+        if self.pid_place:
+            state = state.replace(self.pid_place, b"%d" % posix.getpid(), 1)
+        build.known[HOOK_STDIN.name] = files.memory_file("hook-stdin", state)
+        build.known[HOOK_OUTPUT.name] = files.memory_file("hook-output", b"")
+
+
+def _open_own_root() -> int:
+    return posix.open("/", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
 
 
 class GiveStdio(Step):

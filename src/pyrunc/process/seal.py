@@ -15,10 +15,15 @@ from pyrunc.linux import files
 from pyrunc.linux.libc import address_of, cstring, syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.linux.refusals import EVERY_FLAG, NO_DESCRIPTOR, refuses
+from pyrunc.trace import OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.process.late import Known
     from pyrunc.process.launch import LaunchProgram
+    from pyrunc.trace import NoTrace
 
 _MFD_CLOEXEC = 0x1
 _MFD_ALLOW_SEALING = 0x2
@@ -110,6 +115,25 @@ def launch_fd(program: bytes) -> int:
     return descriptor
 
 
+def launch_fds(programs: Sequence[LaunchProgram], known: Known, trace: NoTrace = OFF) -> list[int]:
+    """Fill in launch programs that belong together, and return memory files with them.
+
+    What of the descriptors that are ``known`` the programs are about is inherited from now on.
+    """
+    opened = []
+    for program in programs:
+        for name in program.descriptors():
+            descriptor = known.get(name, -1)
+            if isinstance(descriptor, int) and descriptor >= 0:
+                posix.set_inheritable(descriptor, True)
+        filled = program.filled(known)
+        if filled.stamped:
+            posix.set_inheritable(trace.stamps, True)
+            trace.expect(filled.stamped)
+        opened.append(launch_fd(filled.encode()))
+    return opened
+
+
 def execute_init(init: int, *programs: int) -> None:
     """Become init, with nothing but the launch programs' descriptors as arguments.
 
@@ -129,17 +153,15 @@ def execute_by_path_where_refused(proc: int) -> None:
     """From here on execute init by its path in the host's procfs, if execveat(2) is refused.
 
     By then /proc is the container's, and can hold anything. So the path is looked up from the
-    directory ``proc``, and init has to :func:`come_back` from there.
+    directory ``proc``, and init has to go the :func:`way_back`.
     """
     global _proc
     if refuses("execveat", NO_DESCRIPTOR, 0, 0, 0, EVERY_FLAG):
         _proc = proc
 
 
-def come_back(program: LaunchProgram) -> None:
-    """Let init begin in the working directory of now, wherever it is executed from."""
-    if _proc >= 0:
-        here = posix.open(".", files.O_PATH | files.O_DIRECTORY)
-        posix.set_inheritable(here, True)
-        program.call("go back to the working directory", "fchdir", here)
-        program.call("go back to the working directory", "close", here)
+def way_back() -> int:
+    """Return the working directory of now if init will begin elsewhere, or -1."""
+    if _proc < 0:
+        return -1
+    return posix.open(".", files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)

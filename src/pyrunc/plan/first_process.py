@@ -1,0 +1,201 @@
+"""What init does as the first process of a container: the third list of its plan.
+
+It waits for the start with the ids, capabilities and descriptors of the program that it will
+become. Into another's pid namespace it goes as the last of all: who is there could see it.
+"""
+
+from __future__ import annotations
+
+from _struct import pack
+
+from pyrunc.linux import processes as p
+from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID, plan_last_mile
+from pyrunc.process.attributes import lost_by_fork
+from pyrunc.process.channel import READY
+from pyrunc.process.failure import NO_PROCESS
+from pyrunc.process.hooks import with_pid
+from pyrunc.process.late import (
+    DOWN,
+    HERE,
+    HOOK_OUTPUT,
+    HOOK_STDIN,
+    PAGE,
+    PID_NAMESPACE,
+    PID_NAMESPACE_AHEAD,
+    PROC,
+    RESULT,
+    STAMPS,
+    START,
+    UP,
+)
+from pyrunc.process.launch import PID_WIDTH, LaunchProgram
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.plan.facts import Facts, ProcessFacts
+    from pyrunc.process.last_mile import LastMile
+    from pyrunc.process.late import Descriptor
+    from pyrunc.process.namespaces import Namespaces
+    from pyrunc.spec.types import Spec
+
+_SIG_IGN = 1
+_SIGSET_SIZE = 8
+
+
+def created_state(state: bytes, pid: str) -> bytes:
+    """Return the state that startContainer hooks get, from that of a container in the making."""
+    return with_pid(state.replace(b'"status":"creating"', b'"status":"created"', 1), pid)
+
+
+def plan_first_process(
+    spec: Spec, spaces: Namespaces, facts: Facts, state: bytes
+) -> tuple[tuple[LaunchProgram, ...], list[str]]:
+    """Return what the first process of a container does, and warnings.
+
+    It is one program, or two when a pid namespace is joined: the second is carried out by a
+    process that can be seen there.
+
+    :param state: the state JSON for hooks, of a container in the making, with ``"pid":0``.
+    """
+    process = spec.get("process")
+    joins = "pid" in spaces.joined
+    launch = LaunchProgram(UP)
+    # Everything from here on is carried out by a process that is in the pid namespace.
+    inside = LaunchProgram() if joins else launch
+    if joins:
+        inside.tell_no_more_times()
+    launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    for name in ("fchdir", "close"):
+        launch.call("go back to the working directory", name, HERE, only=HERE)
+    # Forgotten since the effective gid changed; later, the end of the pipe tells as well.
+    launch.call("die with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
+    programs = (launch, inside) if joins else (launch,)
+    if process is None:
+        _close_others(launch, 0, [PAGE, PID_NAMESPACE] if joins else [])
+        if joins:
+            launch.share(PAGE)
+        launch.reset_signals()
+        _enter_pid_namespace(launch, spaces)
+        _wait_for_start(launch, inside, held=facts.held)
+        # What there is to execute is missing, and is said to be so.
+        inside.execute(NO_PROCESS, "/nonexistent", [""], [])
+        return programs, []
+    last_mile, _, warnings = plan_last_mile(
+        spec, process, facts.process, in_user_namespace=spaces.private("user")
+    )
+    _complete(last_mile, spec, spaces, facts)
+    kept: list[Descriptor] = [PAGE, PID_NAMESPACE] if joins else []
+    if last_mile.hooks:
+        kept += [HOOK_STDIN, HOOK_OUTPUT]
+    if last_mile.label_writes:
+        kept.append(PROC)
+    _close_others(launch, facts.process.preserved, kept)
+    if joins:
+        launch.share(PAGE)
+    last_mile.add_limits(launch)
+    last_mile.add_labels(launch)
+    last_mile.add_preparation(launch)
+    if not joins:
+        last_mile.add_session(launch)
+    last_mile.add_cwd_check(launch)
+    _enter_pid_namespace(launch, spaces)
+    last_mile.add_privileges(launch)
+    last_mile.add_late_cwd(launch)
+    if not facts.held:
+        last_mile.add_permission_check(launch)
+    _wait_for_start(launch, inside, held=facts.held)
+    if joins:
+        last_mile.add_session(inside)
+        _tell_own_pid(inside, facts.process, state if last_mile.hooks else b"")
+    last_mile.add_execution(inside, RESULT)
+    return programs, warnings
+
+
+def _complete(last_mile: LastMile, spec: Spec, spaces: Namespaces, facts: Facts) -> None:
+    """Add what is asked of a first process only, and leave to the runtime what that must do."""
+    annotations = spec.get("annotations") or {}
+    last_mile.keep_groups = annotations.get("run.oci.keep_original_groups") == "1"
+    last_mile.hooks = spec.get("hooks", {}).get("startContainer") or ()
+    if sets_late_scheduler(spec, spaces):
+        last_mile.scheduler = None
+    if sets_rlimits(spaces, facts):
+        last_mile.rlimits = ()
+
+
+def sets_late_scheduler(spec: Spec, spaces: Namespaces) -> bool:
+    """Whether the runtime sets the policy: init would lose it on its way into a pid namespace."""
+    process = spec.get("process")
+    scheduler = process and process.get("scheduler")
+    return bool(scheduler and spaces.entered_by_builder and lost_by_fork(scheduler))
+
+
+def sets_rlimits(spaces: Namespaces, facts: Facts) -> bool:
+    """Whether the runtime sets the limits: root of a user namespace may not raise any."""
+    return not facts.rootless and spaces.private("user")
+
+
+def _tell_own_pid(inside: LaunchProgram, facts: ProcessFacts, state: bytes) -> None:
+    """Fill in the number that only a process in the pid namespace knows."""
+    if facts.announced:
+        # sd_listen_fds(3): the descriptors are for the process with this number.
+        inside.own_pid(inside.string(LISTEN_PID + UNKNOWN_PID) + len(LISTEN_PID), b"\0")
+    if state:
+        number = inside.blob(UNKNOWN_PID.encode())
+        inside.own_pid(number, b" ")
+        at = created_state(state, UNKNOWN_PID).index(UNKNOWN_PID.encode())
+        inside.call("tell the hooks the pid", "pwrite64", HOOK_STDIN, number, PID_WIDTH, at)
+
+
+def _close_others(launch: LaunchProgram, preserved: int, more: Sequence[Descriptor]) -> None:
+    """Close whatever the caller had open: who waits for the start holds on to nothing of it."""
+    launch.close_others(3, range(3, 3 + preserved), [UP, DOWN, START, RESULT, STAMPS, *more])
+
+
+def _enter_pid_namespace(launch: LaunchProgram, spaces: Namespaces) -> None:
+    """Let the sibling that is still to come be born in the pid namespace that is joined."""
+    if path := spaces.joined.get("pid"):
+        doing = f"join pid namespace {path}"
+        launch.call(doing, "setns", PID_NAMESPACE, p.CLONE_NEWPID, only=PID_NAMESPACE_AHEAD)
+        launch.call("close the pid namespace", "close", PID_NAMESPACE)
+
+
+def _wait_for_start(launch: LaunchProgram, inside: LaunchProgram, *, held: bool) -> None:
+    """Wait until the runtime has written everything down, then for the start.
+
+    If the runtime dies first, the pipe ends, and so does init. With its leave to go on
+    the container lives on its own. What a seccomp filter forbids of this is done without.
+    """
+    if held and inside is launch:
+        _end_with_runtime(launch)
+    elif not held:
+        # The change of ids has made the kernel forget it, but where there was none.
+        launch.call("outlive the runtime", "prctl", p.PR_SET_PDEATHSIG, 0, 0, 0, 0, ignore=True)
+    launch.call("report that the container is ready", "write", UP, READY, 1)
+    launch.await_byte("wait until the container is on record", DOWN)
+    if inside is launch:
+        launch.report_to(RESULT)
+        launch.call("close the pipe", "close", UP, ignore=True)
+        launch.call("close the pipe", "close", DOWN, ignore=True)
+    else:
+        launch.tell_no_more_times()
+        for descriptor in (UP, DOWN, STAMPS):
+            doing = "close what leads to the runtime"
+            launch.call(doing, "close", descriptor, only=descriptor)
+        inside.spawn("enter the pid namespace", until_executed=False)
+        doing = "wait until the container is on record"
+        if held:
+            _end_with_runtime(inside)
+        inside.await_living(doing, START, RESULT)
+        inside.report_to(RESULT)
+    inside.await_byte("wait for the start", START)
+
+
+def _end_with_runtime(program: LaunchProgram) -> None:
+    # Set anew, as the change of ids has undone it (PR_SET_PDEATHSIG(2const)).
+    program.call("end with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
+    ignored = program.blob(pack("=4Q", _SIG_IGN, 0, 0, 0))
+    # The kernel collects the children of who ignores this (wait(2), NOTES).
+    label = "let the kernel collect orphans"
+    program.call(label, "rt_sigaction", p.SIGCHLD, ignored, 0, _SIGSET_SIZE)
