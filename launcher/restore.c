@@ -27,6 +27,7 @@
 #define MAP_ANONYMOUS 0x20
 #define MAP_NORESERVE 0x4000
 #define MAP_FIXED_NOREPLACE 0x100000
+#define MADV_WIPEONFORK 18
 #define MREMAP_MOVE_FIXED 3
 #define ARCH_SET_FS 0x1002
 #define SIG_IGN 1UL
@@ -222,8 +223,10 @@ static int map(const struct segment *segment, s64 descriptor)
 
 	if (segment->source == FROM_NOWHERE)
 		flags |= MAP_ANONYMOUS | MAP_NORESERVE;
-	return call(NR_mmap, segment->start, segment->end - segment->start, segment->protection,
-		    flags, descriptor, segment->offset) == (s64)segment->start;
+	u64 size = segment->end - segment->start;
+	return call(NR_mmap, segment->start, size, segment->protection, flags, descriptor,
+		    segment->offset) == (s64)segment->start &&
+	       (!segment->wiped || !call(NR_madvise, segment->start, size, MADV_WIPEONFORK));
 }
 
 /* Map everything, each file after a look whether it is still the same. */
@@ -277,7 +280,7 @@ static int move_vdso(u64 vdso)
 		if (!size)
 			continue;
 		/* mremap(2) would take the place of whatever is there. */
-		const struct segment place = { start, start + size, 0, FROM_NOWHERE, 0 };
+		const struct segment place = { start, start + size, 0, FROM_NOWHERE, 0, 0 };
 		if (!map(&place, -1) || call(NR_mremap, start + by, size, size, MREMAP_MOVE_FIXED,
 					     start) != (s64)start)
 			return 0;

@@ -41,6 +41,7 @@ struct segment {
 	u64 start, end, protection;
 	s64 source; /* A keyed file's number, or one of the above. */
 	u64 offset;
+	u64 wiped; /* Forks get zeros there (MADV_WIPEONFORK). */
 };
 
 struct area {

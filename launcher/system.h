@@ -19,6 +19,7 @@ typedef unsigned int u32;
 #define NR_brk 12
 #define NR_rt_sigaction 13
 #define NR_mremap 25
+#define NR_madvise 28
 #define NR_execve 59
 #define NR_uname 63
 #define NR_fcntl 72

@@ -145,6 +145,7 @@ def test_a_replaced_file_is_noticed(own_package, what):
     assert own_package.run("list").returncode == 0
     assert own_package.snapshot.stat().st_ino == before, "it would be made at each command"
     os.utime(own_package.snapshot, (1, 1))
+    time.sleep(0.3)
     until_made(own_package)
     assert own_package.snapshot.stat().st_ino != before
 
@@ -184,6 +185,22 @@ def test_what_cannot_be_made_is_not_tried_again(fresh, tmp_path):
     module.unlink()
     module.write_bytes(whole)
     fresh.warm_up()
+    assert fresh.made() == [fresh.snapshot]
+
+
+def test_files_that_change_at_this_moment_are_not_trusted(fresh, tmp_path):
+    """They may have been read before the change. Nor is it tried at each command."""
+    command = ("--root", f"{tmp_path}/root", "list")
+    fresh.script.touch()
+    assert fresh.run(*command).returncode == 0
+    later = fresh.snapshot.with_name(f"{fresh.snapshot.name}.later")
+    assert fresh.made() == [later]
+    time.sleep(0.3)
+    before = later.stat().st_mtime_ns
+    assert fresh.run(*command).returncode == 0
+    assert (fresh.made(), later.stat().st_mtime_ns) == ([later], before)
+    os.utime(later, (1, 1))
+    until_made(fresh)
     assert fresh.made() == [fresh.snapshot]
 
 

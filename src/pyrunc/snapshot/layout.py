@@ -20,7 +20,7 @@ _IDENTITY = "7Q"
 _KEY_SIZE = calcsize("=4Q6I7Q40s72s")
 _HEAD = Struct("=5Q")
 _FILE = Struct(f"=Q{_IDENTITY}")
-_SEGMENT = Struct("=3QqQ")
+_SEGMENT = Struct("=3Qq2Q")
 #: struct process: its registers and addresses come from the frozen process, as do the signals;
 #: between them is where the kernel's own pages are.
 _REGISTERS = Struct("=14Q")
@@ -33,9 +33,10 @@ class Segment:
     """A piece of memory: addresses, PROT_* bits, where its content comes from, and the content.
 
     ``source`` is a path, or "" for content that the snapshot holds; zeros when that is None.
+    ``wiped`` says that forks get zeros (MADV_WIPEONFORK).
     """
 
-    __slots__ = ("content", "end", "offset", "protection", "source", "start")
+    __slots__ = ("content", "end", "offset", "protection", "source", "start", "wiped")
 
     def __init__(
         self,
@@ -45,7 +46,10 @@ class Segment:
         source: str = "",
         offset: int = 0,
         content: bytes | None = None,
+        *,
+        wiped: bool = False,
     ) -> None:
+        self.wiped = wiped
         self.start = start
         self.end = end
         self.protection = protection
@@ -126,6 +130,8 @@ def pack(
             source, offset = FROM_SNAPSHOT, at
             contents.append(segment.content)
             at += len(segment.content)
-        table += _SEGMENT.pack(segment.start, segment.end, segment.protection, source, offset)
+        table += _SEGMENT.pack(
+            segment.start, segment.end, segment.protection, source, offset, segment.wiped
+        )
     head = _HEAD.pack(MAGIC, at, size, len(names), len(segments))
     return [head, key, process, table, paths, *contents]

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 #: The maker gives up after so many seconds; it takes 0.1.
 _PATIENCE = 10
-#: A snapshot that does not fit is not made again so soon: what spoils it may do so each time.
+#: A snapshot that does not fit is not made again so soon, in seconds, nor is one that could not be
+#: made for now: what spoils it may do so each time.
 _REST = 60
 #: A file that has been changed so shortly before, in ns, may have been read before the change.
 _FRESH = 10**8
@@ -48,15 +49,26 @@ class _TryLater(Error):
 
 def by_the_way(started: Started) -> None:
     """Make a snapshot, if none is there, for the commands to come; say nothing if that fails."""
+    if _is_recent(started.path) or _is_recent(_later(started)):
+        return
     try:
-        age = time.time() - posix.stat(started.path).st_mtime
-    except OSError:
-        age = _REST
-    try:
-        if age >= _REST and not _is_busy(started):
+        if not _is_busy(started):
             make(started)
     except (Error, OSError):
         return
+
+
+def _is_recent(path: str) -> bool:
+    """Tell whether a file was made within the time of rest."""
+    try:
+        return 0 <= time.time() - posix.stat(path).st_mtime < _REST
+    except OSError:
+        return False
+
+
+def _later(started: Started) -> str:
+    """Return the path of the file that stands for "not now"."""
+    return f"{started.path}.later"
 
 
 def _is_busy(started: Started) -> bool:
@@ -108,7 +120,7 @@ def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None
     try:
         directory = _open_directory(started)
         fcntl.flock(directory, fcntl.LOCK_EX)
-        if _is_younger(started.path, begun):
+        if begun < _time_of(started.path) < time.time_ns():
             return None
         put_back = _take(started, invoke, begun)
         if put_back:
@@ -116,8 +128,10 @@ def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None
         _try(started)
         posix.rename(f"{started.path}.new", started.path)
         _remove(started.marker)
+        _remove(_later(started))
         _prune(directory)
-    except _TryLater:
+    except _TryLater as error:
+        _write(_later(started), [f"{error}\n".encode("utf-8", "replace")])
         raise
     except Exception as error:
         _fail(started, reason(error) if isinstance(error, OSError) else str(error))
@@ -135,11 +149,12 @@ def _start_of_this_process() -> int:
     return time.time_ns() - age
 
 
-def _is_younger(path: str, moment: int) -> bool:
+def _time_of(path: str) -> int:
+    """Return when a file was written, in ns since the epoch; 0 if it is not there."""
     try:
-        return posix.stat(path).st_mtime_ns > moment
+        return posix.stat(path).st_mtime_ns
     except FileNotFoundError:
-        return False
+        return 0
 
 
 def _take(started: Started, invoke: Callable[[list[str]], int], begun: int) -> Started | None:

@@ -1,10 +1,11 @@
-"""From the maps of a frozen process to the segments of a snapshot (proc_pid_maps(5))."""
+"""From the maps of a frozen process to the segments of a snapshot (proc_pid_smaps(5))."""
 
 from __future__ import annotations
 
 import posix
 
 from pyrunc.errors import Error
+from pyrunc.linux.files import read_all
 
 from .layout import PAGE, Frozen, Segment
 
@@ -16,6 +17,9 @@ _FEWEST_ZEROS = 64
 #: What the kernel would let the first thread's stack grow to, by default.
 _STACK_SIZE = 8 << 20
 _RED_ZONE = 128
+#: VmFlags (proc_pid_smaps(5)).
+_WIPED = "wf"
+_NOT_FORKED = "dc"
 
 
 class Memory:
@@ -31,18 +35,20 @@ class Memory:
         self.vdso = (0, 0)
         self.vvar: list[tuple[int, int]] = []
         self._memory = posix.open(f"/proc/{pid}/mem", posix.O_RDONLY | posix.O_CLOEXEC)
-        maps = posix.open(f"/proc/{pid}/maps", posix.O_RDONLY | posix.O_CLOEXEC)
-        text = b""
-        while block := posix.read(maps, 1 << 16):
-            text += block
-        for line in text.decode("utf-8", "surrogateescape").splitlines():
-            self._add(line, frozen.stack_pointer)
+        maps = posix.open(f"/proc/{pid}/smaps", posix.O_RDONLY | posix.O_CLOEXEC)
+        line = ""
+        for text in read_all(maps).decode("utf-8", "surrogateescape").splitlines():
+            if text.startswith("VmFlags:"):
+                self._add(line, text.split()[1:], frozen.stack_pointer)
+            elif not text.partition(" ")[0].endswith(":"):
+                line = text
         posix.close(maps)
         posix.close(self._memory)
         if not self.vdso[1]:
             raise Error("the kernel gives no vdso")
 
-    def _add(self, line: str, stack_pointer: int) -> None:
+    def _add(self, line: str, flags: list[str], stack_pointer: int) -> None:
+        """Take a mapping: its line of the maps, its VmFlags."""
         fields = line.split(maxsplit=5)
         start, end = (int(number, 16) for number in fields[0].split("-"))
         letters, offset = fields[1], int(fields[2], 16)
@@ -62,6 +68,11 @@ class Memory:
             used = (stack_pointer - _RED_ZONE) // PAGE * PAGE
             self.segments.append(Segment(end - _STACK_SIZE, used, protection))
             self._add_content(used, end, protection)
+        elif _NOT_FORKED in flags:
+            raise Error(f"memory that forks do not get: {name or hex(start)}")
+        elif _WIPED in flags:
+            # A random number generator's (vdso_getrandom(3)): it must never go on from here twice.
+            self.segments.append(Segment(start, end, protection, wiped=True))
         elif name.startswith("[") and name != "[heap]" and not name.startswith("[anon"):
             raise Error(f"memory of an unknown kind: {name}")
         elif (
