@@ -115,6 +115,14 @@ def test_ambient_needs_permitted_and_inheritable():
     ]
 
 
+@pytest.mark.parametrize("is_root", [True, False])
+def test_all_capabilities_as_ambient_are_a_habit_for_root(is_root):
+    """So Buildah has them; another user's are meant."""
+    section = dict.fromkeys(("bounding", "permitted", "effective", "ambient"), ["CAP_KILL"])
+    _, warnings = wanted(section, full(LAST), LAST, is_root=is_root)
+    assert bool(warnings) is not is_root
+
+
 def test_every_capability_outside_the_bounding_set_is_dropped_even_without_a_name():
     mask = dropped(CapabilitySets(bounding=KILL), full(45), 45)
     assert mask == sum(1 << number for number in range(46)) - KILL

@@ -24,7 +24,9 @@ def plan_last_mile(
     has, last = facts.capabilities, facts.last_capability
     if in_user_namespace:
         has = capabilities.full(last)
-    sets, warnings = capabilities.wanted(process.get("capabilities"), has, last)
+    is_root = not (process.get("user") or {}).get("uid", 0)
+    asked = process.get("capabilities")
+    sets, warnings = capabilities.wanted(asked, has, last, is_root=is_root)
     last_mile = LastMile(process)
     last_mile.dropped = capabilities.dropped(sets, has, last)
     last_mile.capability_calls = capabilities.capability_calls(sets)

@@ -151,7 +151,11 @@ def own() -> tuple[CapabilitySets, int]:
 
 
 def wanted(
-    capabilities: Mapping[str, Any] | None, has: CapabilitySets, last: int
+    capabilities: Mapping[str, Any] | None,
+    has: CapabilitySets,
+    last: int,
+    *,
+    is_root: bool = False,
 ) -> tuple[CapabilitySets, list[str]]:
     """Return the sets that ``process.capabilities`` asks for, and what to warn about.
 
@@ -166,6 +170,8 @@ def wanted(
 
     ``has`` are the sets of the process that will make the calls, in the user namespace where it
     makes them: :func:`own`, or :func:`full` where the container has its own user namespace.
+
+    :param is_root: whether the program's uid is 0.
     """
     if not capabilities:
         return CapabilitySets(), []
@@ -189,7 +195,10 @@ def wanted(
         listed = " ".join(sorted(ignored))
         warnings.append(f"ignoring unknown or unavailable capabilities: [{listed}]")
     raised = ambient & permitted & inheritable
-    if left_out := names_of(ambient & ~raised):
+    # Buildah writes all of its capabilities here, and none as inheritable. For root, who gets the
+    # permitted ones at execve anyway, nothing is meant by it.
+    is_habit = is_root and ambient == permitted and not capabilities.get("inheritable")
+    if (left_out := names_of(ambient & ~raised)) and not is_habit:
         warnings.append(
             "ambient capabilities that are not both permitted and inheritable have no effect: "
             f"[{' '.join(left_out)}]"
