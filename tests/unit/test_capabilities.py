@@ -118,7 +118,8 @@ def test_ambient_needs_permitted_and_inheritable():
 @pytest.mark.parametrize("is_root", [True, False])
 def test_all_capabilities_as_ambient_are_a_habit_for_root(is_root):
     """So Buildah has them; another user's are meant."""
-    section = dict.fromkeys(("bounding", "permitted", "effective", "ambient"), ["CAP_KILL"])
+    sets = ("bounding", "permitted", "effective", "ambient")
+    section = {name: ["CAP_KILL"] for name in sets}
     warnings = wanted(section, full(LAST), LAST, is_root=is_root)[1]
     assert bool(warnings) is not is_root
 
