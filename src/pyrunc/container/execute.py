@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecOptions", "execute"]
 
+#: How long init may take to end once it has brought forth the process, in seconds.
+_LONGEST_LAST_STEP = 0.5
 _NO_SIZE: ConsoleSize = {"height": 0, "width": 0}
 
 
@@ -317,6 +319,10 @@ class _Execution:
         """Wait for what is ``watched``; a signal meanwhile (a container may freeze) ends it all."""
         while not p.poll_for({**watched, relay.signals: p.POLLIN}).keys() & watched.keys():
             if signal := relay.interrupted():
+                if p.poll_for(watched, _LONGEST_LAST_STEP).keys() & watched.keys():
+                    # The program may run already: it is for that.
+                    relay.put_back(signal)
+                    return
                 for number in {pid, sibling_in(self.page)} - {0}:
                     posix.kill(number, p.SIGKILL)
                     posix.waitpid(number, 0)

@@ -113,6 +113,11 @@ class Relay:
             self._early.append(signal)
         return 0
 
+    def put_back(self, signal: int) -> None:
+        """Keep a signal that :meth:`interrupted` told of for :meth:`wait`: it is the process's."""
+        self._early.append(signal)
+        self.ended_by = 0
+
     def _wait_once(self, pid: int, pidfd: int) -> None:
         watched = {pidfd: p.POLLIN, self.signals: p.POLLIN}
         timeout = None
