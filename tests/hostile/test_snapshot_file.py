@@ -249,6 +249,20 @@ def test_variables_do_not_choose_the_code(installation, tmp_path):
     assert installation.status(env=environment, cwd=tmp_path) == IN_USE
 
 
+def test_nothing_of_an_environment_gets_into_it(installation):
+    """Nor if somebody calls the maker as only pyrunc does."""
+    secret = "eWVzLGEgc2VjcmV0"
+    installation.run("list", env={"SECRET": secret, "PATH": "/bin"})
+    before = installation.snapshot.stat().st_ino
+    done = installation.run("warm-up", env={"SECRET": secret, "PYRUNC_SNAPSHOT": "make"})
+    assert (done.returncode, installation.snapshot.stat().st_ino) == (1, before), done
+    assert "a snapshot is made without environment" in done.stderr
+    installation.snapshot.unlink()
+    installation.run("list", env={"SECRET": secret, "PATH": "/bin"})
+    installation.warm_up()
+    assert secret.encode() not in installation.snapshot.read_bytes()
+
+
 @pytest.mark.parametrize("wish", ["make", "try", "", "yes", "/etc/passwd", "0" * 5000])
 def test_the_variable_itself_does_no_harm(installation, wish):
     done = installation.run("--version", env={"PYRUNC_SNAPSHOT": wish})

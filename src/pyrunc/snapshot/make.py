@@ -114,6 +114,9 @@ def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None
 
     :raises Error: when it cannot be made.
     """
+    # Python may have set that one itself.
+    if posix.environ.keys() - {b"LC_CTYPE"}:
+        raise Error("a snapshot is made without environment: call `pyrunc warm-up` as it is")
     begun = _start_of_this_process()
     _signal.signal(_signal.SIGALRM, _give_up)
     _signal.alarm(_PATIENCE)
