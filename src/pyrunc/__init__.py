@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from pyrunc.sandbox.result import Change as Change
     from pyrunc.sandbox.result import Result as Result
     from pyrunc.sandbox.result import Status as Status
+    from pyrunc.sandbox.runtime import Container as Container
+    from pyrunc.sandbox.runtime import Runtime as Runtime
+    from pyrunc.sandbox.spec import Spec as Spec
     from pyrunc.sandbox.sync import DEVNULL as DEVNULL
     from pyrunc.sandbox.sync import PIPE as PIPE
     from pyrunc.sandbox.sync import STDOUT as STDOUT
@@ -65,6 +68,8 @@ _MODULES = {
     ),
     "sandbox.executor": ("Executor", "RemoteTraceback", "TaskFailed"),
     "sandbox.result": ("Change", "Result", "Status"),
+    "sandbox.runtime": ("Container", "Runtime"),
+    "sandbox.spec": ("Spec",),
     "sandbox.sync": ("DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"),
 }
 _NAMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -14,5 +14,6 @@ out of ``run``, no process of the container is left.
 from __future__ import annotations
 
 from pyrunc.aio.faces import DEVNULL, PIPE, STDOUT, Process, Sandbox, run
+from pyrunc.aio.runtime import Container, Runtime
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"]
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Container", "Process", "Runtime", "Sandbox", "run"]

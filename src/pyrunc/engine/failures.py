@@ -22,6 +22,12 @@ class CannotEnforce(Error):
         super().__init__(f"the limit {limit} cannot be enforced: {why}")
 
 
+class Closed(Error):
+    """The container is not there any more."""
+
+    code = "sandbox-closed"
+
+
 def described(error: BaseException) -> dict[str, Any]:
     """Return what there is to be said about an error, of what marshal knows."""
     text = str(error) if isinstance(error, Error) else _of_ours(error)

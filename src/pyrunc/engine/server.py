@@ -23,6 +23,7 @@ from pyrunc.engine.changes import changes
 from pyrunc.engine.keeper import cgroup_of
 from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
+from pyrunc.engine.runtimes import Runtimes
 from pyrunc.engine.seclusion import NOBODY, ROOT, confine, seclude
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.errors import WrongStatus
@@ -56,10 +57,11 @@ class Server:
         self._unenforceable: dict[str, tuple[str, str]] | None = None
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._runtimes = Runtimes(self._streams, log, self._watch, self._forget)
 
     def serve(self) -> None:
         """Do what is asked for until there is nobody to ask."""
-        self._is_confined = seclude()
+        self._is_confined = self._runtimes.is_confined = seclude()
         self._settings.rootless = self._is_confined
         self._control.setblocking(False)
         self._watch(self._control.fileno(), self._take_requests)
@@ -329,7 +331,7 @@ class Server:
         try:
             return self._boxes[request["id"]]
         except KeyError:
-            raise WrongStatus("the sandbox is closed") from None
+            raise failures.Closed("the sandbox is closed") from None
 
     def _close(self, box: Box) -> None:
         if self._boxes.get(box.id) is not box:
@@ -345,7 +347,28 @@ class Server:
         del self._boxes[box.id]
         box.close()
 
-    _operations = {"run": _run, "open": _open, "start": _start, "call": _call}  # noqa: RUF012
+    # Containers that are not the engine's.
+
+    def _create(self, request: Request, line: socket.socket, streams: list[int]) -> None:
+        self._runtimes.create(request, line, streams)
+
+    def _execute(self, request: Request, line: socket.socket, streams: list[int]) -> None:
+        self._runtimes.execute(request, line, streams)
+
+    def _manage(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        {"start": self._runtimes.start, "delete": self._runtimes.delete}[request["what"]](request)
+        _answer(line, "done", None)
+        line.close()
+
+    _operations = {  # noqa: RUF012
+        "run": _run,
+        "open": _open,
+        "start": _start,
+        "call": _call,
+        "create": _create,
+        "execute": _execute,
+        "manage": _manage,
+    }
 
 
 def _layer(box: Box) -> roots.Layer:

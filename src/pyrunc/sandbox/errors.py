@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.errors import Error
+from pyrunc.errors import AlreadyExists, Error, NotFound, WrongStatus
 
 if TYPE_CHECKING:
     from pyrunc.sandbox.result import Result
@@ -109,8 +109,8 @@ class ArchiveInvalid(Error, ValueError):
     code = "archive-invalid"
 
 
-_BY_CODE = {
-    "wrong-status": SandboxClosed,
+_BY_CODE: dict[str, type[Error]] = {
+    error.code: error for error in (AlreadyExists, NotFound, SandboxClosed, WrongStatus)
 }
 
 

@@ -1,0 +1,188 @@
+"""Containers in a state root, one by one: the whole of the lower floor but for how it waits.
+
+What only reads, or sends a signal, is done in this process, by the functions of the command; what
+forks (create, start, exec, delete with their hooks) by an engine.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from pyrunc.container import freeze, kill, processes, state, statistics, update
+from pyrunc.container.settings import Settings
+from pyrunc.container.store import Store, check_id
+from pyrunc.engine import client
+from pyrunc.engine.log import Collected
+from pyrunc.sandbox.errors import InvalidArgument
+from pyrunc.sandbox.options import arguments_of
+from pyrunc.sandbox.process import ProcessLogic, Streams
+from pyrunc.sandbox.requests import ask_any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pyrunc.sandbox.spec import Spec
+
+_OF_ROOT = "/run/pyrunc"
+
+
+class RuntimeLogic:
+    """A state root."""
+
+    def __init__(self, root: str | os.PathLike[str] | None, *, systemd_cgroup: bool) -> None:
+        if root is None:
+            runtime = os.environ.get("XDG_RUNTIME_DIR")
+            root = f"{runtime}/pyrunc" if os.geteuid() and runtime else _OF_ROOT
+        self.root = os.path.abspath(root)
+        self.systemd_cgroup = systemd_cgroup
+
+    @property
+    def settings(self) -> Settings:
+        """Return what the functions of the command take."""
+        return Settings(
+            self.root,
+            Collected(),
+            systemd_cgroup=self.systemd_cgroup,
+            rootless=os.geteuid() != 0,
+        )
+
+    def ids(self) -> list[str]:
+        """Return the ids of all containers."""
+        return Store(self.root).ids()
+
+    async def create(
+        self, spec: Spec, container_id: str | None, streams: tuple[int, int, int]
+    ) -> tuple[ContainerLogic, ProcessLogic, Streams]:
+        """Create a container."""
+        name = container_id or f"c-{os.urandom(8).hex()}"
+        check_id(name)
+        config = spec.to_dict()
+        process = config.get("process") or {}
+        if process.get("terminal"):
+            raise InvalidArgument("a terminal is for exec: set process.terminal to false")
+        container = ContainerLogic(self, name)
+        args = tuple(process.get("args") or (name,))
+        pipes = Streams(*streams)
+        logic = await container.begin("create", args, {"spec": config}, pipes)
+        return container, logic, pipes
+
+    def request(self, container_id: str) -> dict[str, Any]:
+        """Return what all requests about a container have in common."""
+        return {"root": self.root, "systemd_cgroup": self.systemd_cgroup, "id": container_id}
+
+
+class ContainerLogic:
+    """A container of a state root, whoever has made it."""
+
+    def __init__(self, runtime: RuntimeLogic, container_id: str) -> None:
+        self.runtime = runtime
+        self.id = container_id
+
+    async def begin(
+        self, name: str, args: tuple[str, ...], request: Mapping[str, Any], streams: Streams
+    ) -> ProcessLogic:
+        """Have an engine make a process."""
+        try:
+            whole = {**self.runtime.request(self.id), **request}
+            line = await ask_any(name, whole, streams.passed)
+        except BaseException:
+            streams.close()
+            raise
+        finally:
+            streams.close_theirs()
+        client.engines().give_back(line.engine)
+        process = ProcessLogic(args, line)
+        try:
+            await process.begun()
+        except BaseException:
+            line.close()
+            streams.close()
+            raise
+        return process
+
+    async def _manage(self, what: str, **more: Any) -> None:
+        request = {**self.runtime.request(self.id), "what": what, **more}
+        line = await ask_any("manage", request)
+        try:
+            await line.answer(what, insist=True)
+        finally:
+            line.close()
+            client.engines().give_back(line.engine)
+
+    async def start(self) -> None:
+        """Start it."""
+        await self._manage("start")
+
+    async def delete(self, *, force: bool) -> None:
+        """Delete it."""
+        await self._manage("delete", force=force)
+
+    async def exec(
+        self,
+        argv: Sequence[str],
+        streams: tuple[int, int, int],
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        user: tuple[int, int] | None,
+        *,
+        terminal: bool,
+    ) -> tuple[ProcessLogic, Streams]:
+        """Execute a program in it, as its own is but for what is given."""
+        args = arguments_of(argv)
+        entry = Store(self.runtime.root).open(self.id)
+        try:
+            process: dict[str, Any] = dict(entry.load_config().get("process") or {})
+        finally:
+            entry.close()
+        process |= {"args": list(args), "terminal": terminal}
+        process.pop("consoleSize", None)
+        process["cwd"] = cwd or process.get("cwd") or "/"
+        process["env"] = [
+            *(process.get("env") or ()),
+            *(f"{name}={value}" for name, value in (env or {}).items()),
+        ]
+        if user:
+            process["user"] = {"uid": user[0], "gid": user[1]}
+        pipes = Streams(*streams)
+        return await self.begin("execute", args, {"process": process}, pipes), pipes
+
+    def state(self) -> dict[str, Any]:
+        """Return its state."""
+        return state.query(self.runtime.settings, self.id)
+
+    def kill(self, signal: int, *, everyone: bool) -> None:
+        """Send it a signal."""
+        kill.kill(self.runtime.settings, self.id, signal, everyone=everyone)
+
+    def pause(self) -> None:
+        """Freeze it."""
+        freeze.pause(self.runtime.settings, self.id)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        freeze.resume(self.runtime.settings, self.id)
+
+    def update(self, resources: Mapping[str, Any]) -> None:
+        """Change its limits."""
+        from pyrunc.errors import InvalidConfig
+        from pyrunc.spec.load import check_resources
+
+        wanted = dict(resources)
+        if mistakes := check_resources(wanted):
+            raise InvalidConfig("the resources", mistakes)
+        update.update(self.runtime.settings, self.id, wanted)
+
+    def stats(self) -> dict[str, Any]:
+        """Return what it uses."""
+        return statistics.statistics(self.runtime.settings, self.id)
+
+    def pids(self) -> list[int]:
+        """Return the pids of its processes."""
+        return processes.pids(self.runtime.settings, self.id)
+
+    def events(self, interval: float) -> Iterator[dict[str, Any]]:
+        """Yield what happens in it, until it ends."""
+        from pyrunc.container.events import events
+
+        return events(self.runtime.settings, self.id, interval)

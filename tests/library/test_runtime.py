@@ -1,0 +1,183 @@
+"""The lower floor: `Spec`, `Runtime`, `Container`, sync and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import pytest
+from conftest import PREAMBLE, wait_until_gone
+from images import BUSYBOX, busybox_layer
+
+import pyrunc
+from pyrunc import PIPE, Spec
+
+pytestmark = pytest.mark.usefixtures("no_remains")
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory):
+    if not BUSYBOX.exists():
+        pytest.skip(f"needs {BUSYBOX} (package busybox-static)")
+    path = tmp_path_factory.mktemp("root")
+    (path / "layer.tar").write_bytes(busybox_layer())
+    with tarfile.open(path / "layer.tar") as archive:
+        archive.extractall(path / "rootfs")
+    return path / "rootfs"
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    made = pyrunc.Runtime(tmp_path / "state")
+    yield made
+    for container in made.containers():
+        container.delete(force=True)
+    assert made.containers() == []
+
+
+@pytest.fixture
+def spec(rootfs):
+    return Spec.default(rootfs, ["/bin/sh", "-c", "read x; echo got $x"]).readonly(False)
+
+
+def test_a_container_s_life(runtime, spec):
+    with runtime.create(spec, stdin=PIPE, stdout=PIPE) as container:
+        assert container.status == "created"
+        container.start()
+        assert container.status == "running"
+        assert [c.id for c in runtime.containers()] == [container.id]
+        other = container.exec(["/bin/sh", "-c", "echo from exec; exit 4"], stdout=PIPE)
+        assert other.communicate()[0] == b"from exec\n"
+        assert other.returncode == 4
+        assert container.process.communicate(b"word\n")[0] == b"got word\n"
+        assert container.wait(10) == 0
+        assert container.status == "stopped"
+    with pytest.raises(pyrunc.NotFound):
+        container.state()
+
+
+def test_the_command_sees_it_and_it_outlives_the_program(runtime, spec, tmp_path):
+    """Created by a program that ends; found, used and deleted by another, and by the command."""
+    sleeper = spec.with_args("/bin/sleep", "1000")
+    (tmp_path / "spec.json").write_text(sleeper.to_json())
+    script = PREAMBLE + (
+        f"spec = pyrunc.Spec.from_json(open({str(tmp_path / 'spec.json')!r}).read())\n"
+        f"container = pyrunc.Runtime({runtime.root!r}).create(spec, 'keeps')\n"
+        "container.start()\n"
+    )
+    done = subprocess.Popen([sys.executable, "-c", script])
+    assert done.wait(30) == 0
+    wait_until_gone(done.pid)
+    boot = PREAMBLE + "from pyrunc.cli.main import main; main()"
+    command = [sys.executable, "-c", boot, "--root", runtime.root, "state", "keeps"]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert told["status"] == "running"
+    container = runtime.container("keeps")
+    assert container.pids() == [told["pid"]]
+    with pytest.raises(pyrunc.WrongStatus, match="another program"):
+        container.wait()
+    with pytest.raises(pyrunc.WrongStatus):
+        container.delete()
+    container.kill(9)
+    container.delete(force=True)
+
+
+def test_limits_statistics_pause_and_events(runtime, spec):
+    limited = spec.with_args("/bin/sleep", "1000").with_memory("64M").with_pids(20).with_cpu(0.5)
+    with runtime.create(limited) as container:
+        container.start()
+        assert container.stats()["memory"]["usage"]["limit"] == 64 << 20
+        container.update({"memory": {"limit": 32 << 20, "swap": 32 << 20}})
+        assert container.stats()["memory"]["usage"]["limit"] == 32 << 20
+        with pytest.raises(pyrunc.InvalidConfig):
+            container.update({"memory": {"limit": "much"}})
+        container.pause()
+        assert container.status == "paused"
+        container.resume()
+        events = container.events(0.1)
+        assert [next(events)["type"] for _ in range(2)] == ["stats", "stats"]
+        container.kill(9)
+        assert all(event["type"] == "stats" for event in events)
+        assert container.wait(10) == -9
+
+
+def test_errors(runtime, spec):
+    with runtime.create(spec, "taken"), pytest.raises(pyrunc.AlreadyExists):
+        runtime.create(spec, "taken")
+    with pytest.raises(pyrunc.ProgramNotFound):
+        runtime.create(spec.with_args("no-such-program"))
+    with pytest.raises(pyrunc.Error, match="invalid container ID"):
+        runtime.create(spec, "../up")
+    with pytest.raises(pyrunc.NotFound):
+        runtime.container("nobody")
+    with pytest.raises(pyrunc.InvalidArgument, match="terminal"):
+        config = spec.to_dict()
+        config["process"]["terminal"] = True
+        runtime.create(Spec(config))
+    assert runtime.containers() == []
+
+
+def test_with_asyncio(tmp_path, spec):
+    async def main():
+        runtime = pyrunc.aio.Runtime(tmp_path / "state")
+        async with await runtime.create(spec, stdin=PIPE, stdout=PIPE) as container:
+            await container.start()
+            assert await container.status == "running"
+            process = await container.exec(["/bin/echo", "hello"], stdout=PIPE)
+            assert (await process.communicate())[0] == b"hello\n"
+            async for event in container.events(0.1):
+                assert event["type"] == "stats"
+                break
+            stdout, _ = await container.process.communicate(b"word\n")
+            assert stdout == b"got word\n"
+            assert await container.wait(10) == 0
+        assert await runtime.containers() == []
+
+    asyncio.run(main())
+
+
+def test_specs_are_values(rootfs):
+    spec = Spec.default(rootfs, ["true"])
+    changed = spec.with_env(A="1", B="2").with_env(A="3").with_cwd("/tmp").as_user(5, 6, [7])
+    assert changed != spec
+    assert spec == Spec.default(rootfs, ["true"])
+    assert hash(spec) == hash(Spec.from_json(spec.to_json()))
+    process = changed.to_dict()["process"]
+    assert [entry for entry in process["env"] if entry[:2] in ("A=", "B=")] == ["B=2", "A=3"]
+    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [7]}
+    changed = changed.with_mount("/data", rootfs).without_mount("/dev/mqueue").with_hostname("h")
+    mounts = {mount["destination"]: mount for mount in changed.to_dict()["mounts"]}
+    assert "rro" in mounts["/data"]["options"]
+    assert "/dev/mqueue" not in mounts
+    assert changed.to_dict()["hostname"] == "h"
+    assert changed.with_capabilities("CAP_KILL").to_dict()["process"]["capabilities"]["bounding"]
+    assert "seccomp" not in changed.with_seccomp(None).to_dict()["linux"]
+    kinds = {n["type"] for n in changed.with_host_network().to_dict()["linux"]["namespaces"]}
+    assert "network" not in kinds
+
+
+def test_specs_are_checked(rootfs):
+    with pytest.raises(pyrunc.InvalidConfig, match="hostname"):
+        Spec.default(rootfs, ["true"]).with_hostname("x" * 100)
+    with pytest.raises(pyrunc.InvalidConfig):
+        Spec({"ociVersion": "1.0.0"})
+    with pytest.raises(pyrunc.InvalidArgument):
+        Spec.from_json("{")
+    with pytest.raises(pyrunc.InvalidArgument):
+        Spec({"a": {1, 2}})
+
+
+def test_a_bundle_s_spec(runtime, rootfs, tmp_path):
+    shutil.copytree(rootfs, tmp_path / "bundle/rootfs", symlinks=True)
+    config = Spec.default(rootfs, ["/bin/echo", "of the bundle"]).to_dict()
+    config["root"]["path"] = "rootfs"
+    (tmp_path / "bundle/config.json").write_text(json.dumps(config))
+    spec = Spec.from_bundle(tmp_path / "bundle")
+    assert spec.to_dict()["root"]["path"] == str(tmp_path / "bundle/rootfs")
+    with runtime.create(spec, stdout=PIPE) as container:
+        container.start()
+        assert container.process.communicate()[0] == b"of the bundle\n"
