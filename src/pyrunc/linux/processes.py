@@ -246,6 +246,12 @@ def has_executed(pid: int) -> bool:
     return bool(fields) and not int(fields[6]) & _PF_FORKNOEXEC
 
 
+def has_ended(pid: int) -> bool:
+    """Tell whether the process is a zombie, or not there at all."""
+    fields = _stat_fields(pid)
+    return not fields or fields[0] in (b"Z", b"X")
+
+
 def name_of(pid: int) -> bytes:
     """Return the process's name (PR_SET_NAME), which is its own to choose; empty without one."""
     line = _stat_line(pid)

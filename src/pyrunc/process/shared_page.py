@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _SIZE = 4096
 _RECORD_AT = 8
+#: In seconds: how long the end of an execve may take when others have the processor, and how
+#: often it is looked for.
+_LONGEST_EXECUTION, _PAUSE = 5.0, 0.001
 #: How init names itself, before the number of the call that failed.
 _NAME = b"call "
 
@@ -52,6 +55,12 @@ def why_not_executed(pid: int, labels: Sequence[str]) -> str:
 
     :param labels: what its launch program calls its calls; the last one executes.
     """
+    waited = 0.0
+    # vfork(2)'s parent goes on when the child has its new memory, a moment before the kernel
+    # notes that it has executed (begin_new_exec() of fs/exec.c).
+    while not p.has_executed(pid) and not p.has_ended(pid) and waited < _LONGEST_EXECUTION:
+        p.poll((), _PAUSE)
+        waited += _PAUSE
     if p.has_executed(pid):
         return ""
     name = p.name_of(pid)
