@@ -2,7 +2,7 @@
 # make test    linters and all tests
 # make soak    10,000 runs of the library, with engines and programs killed in between
 # make bench   pyrunc, runc and crun side by side
-# make hostile attacks on the runtime, with figures (hours; FACTOR=2 for a short one)
+# make hostile attacks on the runtime, with figures (an hour or two; FACTOR=2: minutes)
 # make fuzz    strange configs, words, records and launch programs (MINUTES=5)
 # make dev     build/bin/pyrunc, which runs the sources in src/
 # make lint    the linters alone

@@ -16,7 +16,7 @@ def troubles(*results):
 
 
 def test_lifecycles_side_by_side(make_bundle, pyrunc, tally, factor):
-    """500 of them, 16 at a time, in the full run; nothing of any of them is left."""
+    """500 of them, 16 at a time, in the full run; nothing of any is left."""
     bundle = make_bundle(args=["sleep", "1000"])
     bundle.save()
 
@@ -34,7 +34,7 @@ def test_lifecycles_side_by_side(make_bundle, pyrunc, tally, factor):
 
     prefix = pyrunc.new_id()
     with ThreadPoolExecutor(16) as pool:
-        for name, wrong in pool.map(live, range(min(32 * factor, 500))):
+        for name, wrong in pool.map(live, range(min(16 * factor, 500))):
             tally(name, wrong + left_of(pyrunc, name))
 
 
@@ -61,7 +61,7 @@ def test_commands_race_on_one_container(make_bundle, pyrunc, tally, factor):
         return command, pyrunc(command, *options, *names, *after, timeout=60)
 
     with ThreadPoolExecutor(10) as pool:
-        for number in range(6 * factor):
+        for number in range(4 * factor):
             name = pyrunc.new_id()
             if number % 2:
                 pyrunc("run", "-d", "--bundle", bundle.path, name)

@@ -133,12 +133,18 @@ class Entry:
     def lock_new(self) -> None:
         """Take a container whose directory was just made.
 
+        What was opened need not be what was made: between the two, somebody may have deleted it
+        and somebody else made it again. Whoever first has an empty one locked owns it.
+
         :raises NotFound: when somebody was faster, and has deleted it.
+        :raises AlreadyExists: when somebody was faster, and has it.
         """
         flock(self.directory, LOCK_EX)
         self.locked = True
         if not self._is_there():
             raise NotFound(f"container does not exist: {self.id}")
+        if posix.listdir(self.directory):
+            raise AlreadyExists(f"container with given ID already exists: {self.id}")
 
     def _is_being_made(self) -> bool:
         """Tell whether whoever holds it is still about to make the container."""
