@@ -136,20 +136,6 @@ static const char *last_part(const char *path)
 	return part;
 }
 
-/* Write a number that is not negative in decimal digits. */
-static void number_text(s64 number, char *to)
-{
-	char digits[24];
-	u64 count = 0;
-
-	do
-		digits[count++] = (char)('0' + number % 10);
-	while (number /= 10);
-	while (count)
-		*to++ = digits[--count];
-	*to = 0;
-}
-
 /* One line on stderr, "pyrunc: WHAT PATH: WHY", and the end. */
 static __attribute__((noreturn)) void die(const char *what, const char *path, s64 error)
 {
@@ -165,11 +151,8 @@ static __attribute__((noreturn)) void die(const char *what, const char *path, s6
 		for (const char *from = parts[i]; from && *from && length < sizeof(line) - 16;)
 			line[length++] = *from++;
 	if (!why) {
-		char *end = append(line + length, "errno ");
-		number_text(-error, end);
-		length = (u64)(end - line);
-		while (line[length])
-			length++;
+		append_number(append(line + length, "errno "), (u64)-error, 10);
+		length = length_of(line);
 	}
 	line[length++] = '\n';
 	call(NR_write, 2, line, length);

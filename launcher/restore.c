@@ -89,27 +89,6 @@ static u64 now(void)
 	return time[0] * 1000000000 + time[1];
 }
 
-static u64 length_of(const char *text)
-{
-	u64 length = 0;
-
-	while (text[length])
-		length++;
-	return length;
-}
-
-static char *append_hex(char *to, u64 number)
-{
-	int shift = 60;
-
-	while (shift && !(number >> shift))
-		shift -= 4;
-	for (; shift >= 0; shift -= 4)
-		*to++ = "0123456789abcdef"[(number >> shift) & 15];
-	*to = 0;
-	return to;
-}
-
 /* FNV-1a. */
 static u64 hash(const char *text)
 {
@@ -151,6 +130,16 @@ static int find_key(struct start *start)
 	return 1;
 }
 
+/* Whatever the umask is: it may lack what the owner needs. */
+static s64 make_directory(const char *path)
+{
+	s64 made = call(NR_mkdir, path, 0700);
+
+	if (!failed(made))
+		call(NR_chmod, path, 0700);
+	return made;
+}
+
 /*
  * Open the directory of the caller's snapshots, and make it if it is missing:
  * below root's state root, or where the system keeps the run-time files of a
@@ -162,17 +151,9 @@ static s64 open_directory(struct start *start)
 	struct status status;
 	char *path = start->path;
 	char *end = append(path, "/run/");
-	char digits[24];
 
-	if (uid) {
-		u64 count = 0;
-		end = append(end, "user/");
-		for (u32 rest = uid; rest; rest /= 10)
-			digits[count++] = (char)('0' + rest % 10);
-		while (count)
-			*end++ = digits[--count];
-		*end++ = '/';
-	}
+	if (uid)
+		end = append(append_number(append(end, "user/"), uid, 10), "/");
 	end = append(end, "pyrunc");
 	/* No container can have this name (Store.shared_directory). */
 	append(end, "/@snapshot");
@@ -180,11 +161,11 @@ static s64 open_directory(struct start *start)
 	s64 directory = call(NR_openat, AT_FDCWD, path, flags);
 	if (directory == -ENOENT) {
 		*end = 0;
-		s64 made = call(NR_mkdir, path, 0700);
+		s64 made = make_directory(path);
 		*end = '/';
 		if (failed(made) && made != -EEXIST)
 			return made;
-		call(NR_mkdir, path, 0700);
+		make_directory(path);
 		directory = call(NR_openat, AT_FDCWD, path, flags);
 	}
 	if (failed(directory))
@@ -229,8 +210,11 @@ static int map(const struct segment *segment, s64 descriptor)
 	       (!segment->wiped || !call(NR_madvise, segment->start, size, MADV_WIPEONFORK));
 }
 
+/* STALE: another one is needed. NO_ROOM: this process cannot have it, for its limits perhaps. */
+enum fit { STALE, NO_ROOM, FITS };
+
 /* Map everything, each file after a look whether it is still the same. */
-static int map_all(s64 snapshot)
+static enum fit map_all(s64 snapshot)
 {
 	const struct keyed_file *files = (void *)(&file.head + 1);
 	const struct segment *segment = (void *)(files + file.head.files);
@@ -243,23 +227,23 @@ static int map_all(s64 snapshot)
 		int mapped = segment < end && segment->source == i;
 		/* A module's source is only looked at. */
 		if (!mapped && failed(call(NR_newfstatat, AT_FDCWD, path, &status)))
-			return 0;
+			return STALE;
 		s64 descriptor = mapped ? call(NR_openat, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK) : -1;
 		if (mapped && (failed(descriptor) || failed(call(NR_fstat, descriptor, &status))))
-			return 0;
+			return STALE;
 		struct identity found = identity_of(&status);
 		if (!same(&found, &files[i].identity, sizeof(found)))
-			return 0;
+			return STALE;
 		for (; segment < end && segment->source == i; segment++)
 			if (!map(segment, descriptor))
-				return 0;
+				return NO_ROOM;
 		if (mapped)
 			call(NR_close, descriptor);
 	}
 	for (; segment < end; segment++)
 		if (!map(segment, segment->source == FROM_SNAPSHOT ? snapshot : -1))
-			return 0;
-	return 1;
+			return NO_ROOM;
+	return FITS;
 }
 
 /*
@@ -338,21 +322,32 @@ static __attribute__((noreturn)) void enter(const struct start *start, u64 began
 	__builtin_unreachable();
 }
 
-/* Go on in this file, if it fits. */
-static void restore_from(s64 directory, const char *name, const struct start *start, u64 began)
+/* Go on in this file, or return how it does not fit. */
+static enum fit restore_from(s64 directory, const char *name, const struct start *start, u64 began)
 {
 	u64 flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 	s64 descriptor = call(NR_openat, directory, name, flags);
 
 	if (failed(descriptor))
-		return;
-	int fits = read_tables(descriptor, &start->key) &&
-		   map_all(descriptor) && move_vdso(auxiliary(start, AUX_VDSO));
+		return STALE;
+	enum fit fit = read_tables(descriptor, &start->key) ? map_all(descriptor) : STALE;
+	if (fit == FITS && !move_vdso(auxiliary(start, AUX_VDSO)))
+		fit = NO_ROOM;
 	call(NR_close, descriptor);
-	if (!fits)
-		return;
+	if (fit != FITS)
+		return fit;
 	call(NR_close, directory);
 	enter(start, began);
+}
+
+/* Return what STARTED begins with when it is an ordinary start (started.py). */
+static const char *outcome_of(const struct start *start, enum fit fit)
+{
+	if (same_text(start->wish, "make"))
+		return "make";
+	if (fit == NO_ROOM)
+		return "unfit";
+	return failed(call(NR_faccessat, AT_FDCWD, start->marker)) ? "missing" : "failed";
 }
 
 void restore(struct start *start)
@@ -369,16 +364,15 @@ void restore(struct start *start)
 		return;
 	if (find_key(start)) {
 		char *name = append(start->path + length_of(start->path), "/");
-		char *end = append_hex(name, start->key.launcher_path);
+		char *end = append_number(name, start->key.launcher_path, 16);
 		char *marker = append(append(start->marker, start->path), "-");
-		append(append_hex(marker, start->key.launcher.inode), ".failed");
+		append(append_number(marker, start->key.launcher.inode, 16), ".failed");
 		if (same_text(start->wish, "try"))
 			append(end, ".new");
+		enum fit fit = STALE;
 		if (!same_text(start->wish, "make"))
-			restore_from(directory, name, start, began);
-		start->outcome = same_text(start->wish, "make")				  ? "make" :
-				 failed(call(NR_faccessat, AT_FDCWD, start->marker)) ? "missing" :
-										       "failed";
+			fit = restore_from(directory, name, start, began);
+		start->outcome = outcome_of(start, fit);
 	}
 	call(NR_close, directory);
 }

@@ -24,6 +24,7 @@ typedef unsigned int u32;
 #define NR_uname 63
 #define NR_fcntl 72
 #define NR_mkdir 83
+#define NR_chmod 90
 #define NR_geteuid 107
 #define NR_capget 125
 #define NR_arch_prctl 158
@@ -137,6 +138,30 @@ static inline char *append(char *to, const char *text)
 {
 	while (*text)
 		*to++ = *text++;
+	*to = 0;
+	return to;
+}
+
+static inline u64 length_of(const char *text)
+{
+	u64 length = 0;
+
+	while (text[length])
+		length++;
+	return length;
+}
+
+/* Write a number's digits to `to` and return where they end there. */
+static inline char *append_number(char *to, u64 number, u64 base)
+{
+	char digits[24];
+	u64 count = 0;
+
+	do
+		digits[count++] = "0123456789abcdef"[number % base];
+	while (number /= base);
+	while (count)
+		*to++ = digits[--count];
 	*to = 0;
 	return to;
 }

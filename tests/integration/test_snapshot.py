@@ -5,11 +5,13 @@ Each test has an installation of its own, and so a snapshot of its own.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -191,8 +193,12 @@ def test_what_cannot_be_made_is_not_tried_again(fresh, tmp_path):
 def test_files_that_change_at_this_moment_are_not_trusted(fresh, tmp_path):
     """They may have been read before the change. Nor is it tried at each command."""
     command = ("--root", f"{tmp_path}/root", "list")
-    fresh.script.touch()
-    assert fresh.run(*command).returncode == 0
+    changing = subprocess.Popen(["sh", "-c", 'while touch "$0"; do sleep 0.01; done', fresh.script])
+    try:
+        assert fresh.run(*command).returncode == 0
+    finally:
+        changing.kill()
+        changing.wait()
     later = fresh.snapshot.with_name(f"{fresh.snapshot.name}.later")
     assert fresh.made() == [later]
     time.sleep(0.3)
@@ -204,14 +210,15 @@ def test_files_that_change_at_this_moment_are_not_trusted(fresh, tmp_path):
     assert fresh.made() == [fresh.snapshot]
 
 
-def test_limits_that_leave_no_room_lead_to_the_ordinary_start(installation, tmp_path):
-    """RLIMIT_AS refuses a part of the memory: the interpreter alone needs less than that."""
+@pytest.mark.parametrize(("kind", "least"), [(resource.RLIMIT_AS, 24), (resource.RLIMIT_DATA, 8)])
+def test_limits_that_leave_no_room_lead_to_the_ordinary_start(installation, tmp_path, kind, least):
+    """They refuse a part of the memory: the interpreter alone needs less than that."""
     answers = set()
-    for megabytes in range(24, 80, 4):
+    for megabytes in range(least, 64, 4):
         size = megabytes << 20
 
         def limit(size=size):
-            resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            resource.setrlimit(kind, (size, size))
 
         done = installation.run("state", "no-such", preexec_fn=limit)
         if "does not exist" in done.stderr:
@@ -221,6 +228,69 @@ def test_limits_that_leave_no_room_lead_to_the_ordinary_start(installation, tmp_
             # Too little for either.
             assert done.returncode != 0
     assert answers == {0}
+    assert installation.status() == IN_USE
+
+
+def test_a_limited_caller_makes_none(fresh, tmp_path):
+    """It could fail, and be the reason why nobody else has one."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    assert fresh.run("--root", f"{tmp_path}/root", "list", preexec_fn=limit).returncode == 0
+    assert fresh.made() == []
+
+
+def test_a_kernel_that_does_not_let_the_vdso_be_moved(installation, tmp_path):
+    """CONFIG_MSEAL_SYSTEM_MAPPINGS: mremap(2) of it fails; here a filter refuses that call."""
+    done = installation.run("--version", preexec_fn=refuse_mremap)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "snapshot: none (no room for it in this process)" in done.stdout
+    assert installation.status() == IN_USE
+
+
+def refuse_mremap():
+    """Install a filter: ld [0]; jeq 25; ret EPERM; ret allow (seccomp(2))."""
+    instructions = (
+        (0x20, 0, 0, 0),
+        (0x15, 0, 1, 25),
+        (0x06, 0, 0, 0x50001),
+        (0x06, 0, 0, 0x7FFF0000),
+    )
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *i) for i in instructions))
+    program = struct.pack("@HP", len(instructions), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.prctl(22, 2, program, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+
+def test_memory_that_is_taken_leads_to_the_ordinary_start(installation):
+    """The kernel has put something there: the launcher, in this case."""
+    with installation.snapshot.open("r+b") as file:
+        head = file.read(40)
+        files, segments = struct.unpack_from("=2Q", head, 24)
+        # struct snapshot up to the key, the key, struct process; a file, a segment.
+        last = 40 + 224 + 336 + files * 64 + (segments - 1) * 48
+        file.seek(last)
+        start, end = struct.unpack("=2Q", file.read(16))
+        assert 4096 <= end - start <= 8 << 20
+        file.seek(last)
+        file.write(struct.pack("=2Q", 0x600000000000, 0x600000001000))
+    assert installation.status() == "none (no room for it in this process)"
+
+
+def test_without_random_addresses_it_is_made_all_the_same(fresh, tmp_path):
+    """setarch -R: all would begin at the same place, and no snapshot would fit."""
+    setarch = shutil.which("setarch")
+    if not setarch:
+        pytest.skip("needs setarch")
+    for _ in range(50):
+        command = [setarch, "-R", fresh.launcher, "--root", f"{tmp_path}/root", "list"]
+        subprocess.run(command, check=True, capture_output=True)
+        if fresh.status() == IN_USE:
+            return
+        time.sleep(0.1)
+    raise AssertionError(fresh.status())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])

@@ -49,13 +49,21 @@ class _TryLater(Error):
 
 def by_the_way(started: Started) -> None:
     """Make a snapshot, if none is there, for the commands to come; say nothing if that fails."""
-    if _is_recent(started.path) or _is_recent(_later(started)):
+    if _is_recent(started.path) or _is_recent(_later(started)) or _is_limited():
         return
     try:
         if not _is_busy(started):
             make(started)
     except (Error, OSError):
         return
+
+
+def _is_limited() -> bool:
+    """Tell whether limits of this process could make it fail, which others do not have."""
+    import resource
+
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_CPU)
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds)
 
 
 def _is_recent(path: str) -> bool:
@@ -282,6 +290,8 @@ def _execute(started: Started, wish: str, words: Sequence[str], output: int = -1
                 # Not through glibc, which keeps its hands off 32 and 33, its own.
                 syscall(SYS["rt_sigaction"], signal, bytes(32), 0, 8)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        # With ADDR_NO_RANDOMIZE the next start would have its stack where this one has it.
+        syscall(SYS["personality"], 0)
         posix.chdir("/")
         posix.execve(started.launcher, [started.launcher, *words], {"PYRUNC_SNAPSHOT": wish})
     finally:

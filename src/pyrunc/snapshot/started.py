@@ -6,6 +6,8 @@ from __future__ import annotations
 RESTORED = "restored"
 #: None is there, or none that fits.
 MISSING = "missing"
+#: One is there, but this process has no room for it where it has to be.
+UNFIT = "unfit"
 #: Making one has failed on this machine.
 FAILED = "failed"
 #: This process is to make one.
@@ -48,6 +50,7 @@ class Started:
             return f"none (cannot be made: {why})"
         reasons = {
             MISSING: "not made yet",
+            UNFIT: "no room for it in this process",
             MAKING: "it is being made",
             OFF: "switched off",
             IMPOSSIBLE: "not for this machine or caller",
