@@ -28,6 +28,9 @@ def damage(draw, directory: Path) -> str:
         if isinstance(document, dict):
             # Cgroups of others would be removed, if they were empty.
             document.pop("intelRdt", None)
+            if isinstance(document.get("cgroup"), dict):
+                # A record that names other cgroups, or fewer, is believed.
+                document["cgroup"] = json.loads(record.read_text())["cgroup"]
             if "pid" in document and draw(st.booleans()):
                 document["pid"] = draw(NOT_A_PROCESS)
         record.write_bytes(json.dumps(document).encode("utf-8", "replace"))
