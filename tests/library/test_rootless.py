@@ -147,3 +147,21 @@ def test_nothing_is_left_of_a_killed_program(as_user, also_engines):
     while subprocess.run(["pgrep", "-u", str(USER)], capture_output=True, check=False).stdout:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_user_who_may_have_no_user_namespace_is_told(sources, tmp_path):
+    """In a namespace of its own the limit is this test's alone (namespaces(7))."""
+    script = f"""
+import sys; sys.path.insert(0, {str(sources)!r})
+import pyrunc
+try: pyrunc.run(["true"])
+except pyrunc.EngineLost as error: print(error)
+"""
+    setup = "echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --bounding-set -all"
+    done = subprocess.run(
+        ["unshare", "-Ur", "sh", "-c", f'{setup} "$@"', "sh", sys.executable, "-I", "-c", script],
+        capture_output=True, text=True, check=False, cwd="/",
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"cannot make such a namespace: {done.stderr}")
+    assert "cannot make a user namespace, which containers of user 0 need" in done.stdout

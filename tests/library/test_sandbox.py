@@ -93,6 +93,15 @@ def test_a_pidfd_tells_of_the_end(box):
     assert process.wait() == 0
 
 
+def test_a_process_that_is_forgotten_goes_on_one_that_is_closed_does_not(box):
+    box.start(["sh", "-c", "sleep 0.5; echo >/tmp/done; sleep 1000"])
+    closed = box.start(["sleep", "1000"])
+    closed.close()
+    time.sleep(1.5)
+    assert box.read_file("/tmp/done") == b"\n"
+    assert len(box.pids()) == 2
+
+
 def test_a_terminal_of_its_own(box):
     process = box.start(["sh", "-c", "tty; sleep 0.3; stty size"], terminal=True)
     process.resize(33, 99)

@@ -221,7 +221,8 @@ class Process:
 
     def __del__(self) -> None:
         if hasattr(self, "_logic"):
-            self._logic.close()
+            # Forgotten, it goes on for as long as its container does.
+            self._logic.close(kill=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -315,7 +316,7 @@ class Process:
         """Let go of it, and of its streams; a process that runs is killed."""
         for transport in self._transports:
             transport.close()
-        self._logic.close()
+        self._logic.close(kill=True)
 
 
 async def _read(stream: asyncio.StreamReader | None) -> bytes:

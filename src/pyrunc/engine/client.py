@@ -35,6 +35,8 @@ class Engine:
         #: How much it has in hand: calls that are not answered, containers that live.
         self.load = 0
         self.is_lost = False
+        self._lock = threading.Lock()
+        self._words = ""
         self._control, theirs = messages.pair()
         self._control.setblocking(False)
         try:
@@ -66,11 +68,16 @@ class Engine:
 
     def last_words(self) -> str:
         """Return what a lost engine said of an error of its own; nothing when it was killed."""
-        try:
-            received = messages.receive(self._control)
-        except OSError:
-            return ""
-        return str(received[0]) if received else ""
+        with self._lock:
+            if not self._words:
+                try:
+                    received = messages.receive(self._control)
+                except OSError:
+                    received = None
+                self._words = str(received[0]).strip() if received else ""
+            if not self._words and self._starter.poll():
+                self._words = f"it did not start (exit status {self._starter.returncode})"
+            return self._words
 
     def fileno(self) -> int:
         """The descriptor of the control socket."""

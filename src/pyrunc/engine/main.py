@@ -16,11 +16,16 @@ import gc
 import os
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 from pyrunc.engine import keeper, messages, places
 from pyrunc.engine.log import Collected
 from pyrunc.engine.server import Server
+from pyrunc.errors import Error
 from pyrunc.linux import processes as p
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main(control: int, program: int, program_pid: int) -> None:
@@ -37,16 +42,20 @@ def main(control: int, program: int, program_pid: int) -> None:
         os._exit(0)
     os.setsid()
     p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
-    base = places.base_directory()
-    name, lock = places.make_directory(base, program_pid)
-    keeper.note_cgroups(f"{base}/{name}", name)
+    requests = socket.socket(fileno=control)
+    try:
+        base = places.base_directory()
+        name, lock = places.make_directory(base, program_pid)
+        keeper.note_cgroups(f"{base}/{name}", name)
+    except BaseException as error:
+        _end(requests, error)
     keeper_pid = os.getpid()
     engine = os.fork()
     if engine == 0:
         os.close(lock)
         os.close(program)
-        _serve(keeper_pid, control, f"{base}/{name}", name)
-    os.close(control)
+        _serve(keeper_pid, requests, f"{base}/{name}", name)
+    requests.close()
     keeper.keep(engine, program, base, name, lock)
     os._exit(0)
 
@@ -66,18 +75,28 @@ def _forget_the_program() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _serve(keeper_pid: int, control: int, directory: str, name: str) -> None:
+def _serve(keeper_pid: int, requests: socket.socket, directory: str, name: str) -> NoReturn:
     """Be the engine proper, until the program has closed its end."""
     p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
     if os.getppid() != keeper_pid:
         os._exit(1)
-    requests = socket.socket(fileno=control)
     try:
         Server(requests, directory, name, Collected()).serve()
     except BaseException as error:
+        _end(requests, error)
+    os._exit(0)
+
+
+def _end(requests: socket.socket, error: BaseException) -> NoReturn:
+    """End with last words: what the program finds when it sees that the engine is lost."""
+    words = str(error)
+    if not isinstance(error, Error):
         import traceback
 
-        # Last words: what the program finds when it sees that the engine is lost.
-        messages.send(requests, "".join(traceback.format_exception(error)))
-        os._exit(1)
-    os._exit(0)
+        words = "internal error: " + "".join(traceback.format_exception(error))
+    try:
+        requests.setblocking(False)
+        messages.send(requests, words)
+    except OSError:
+        pass
+    os._exit(1)

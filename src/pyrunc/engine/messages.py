@@ -59,7 +59,9 @@ def receive(line: socket.socket) -> tuple[Any, list[int]] | None:
     try:
         content, ancillary, _, _ = line.recvmsg(_LARGEST_PACKET + 1, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
-        return None
+        # The other side has closed without reading all of ours. That is told once, before what it
+        # had sent: the next call has that, or the end.
+        content, ancillary, _, _ = line.recvmsg(_LARGEST_PACKET + 1, room, socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -33,13 +33,11 @@ if TYPE_CHECKING:
 class Child:
     """A process of such a container that is a child of ours, until it has ended."""
 
-    def __init__(self, pid: int, pidfd: int, line: socket.socket, *, is_init: bool) -> None:
+    def __init__(self, pid: int, pidfd: int, line: socket.socket) -> None:
         self.pid = pid
         self.pidfd = pidfd
         #: Where the program hears of the end; None when it does not listen any more.
         self.line: socket.socket | None = line
-        #: The first process of a container lives on when nobody listens.
-        self.is_init = is_init
         self.terminal = -1
         self.began = time.monotonic()
 
@@ -80,7 +78,7 @@ class Runtimes:
         pidfd = posix.dup(creation.pidfd)
         posix.set_inheritable(pidfd, False)
         creation.close()
-        self._begin(Child(creation.pid, pidfd, line, is_init=True))
+        self._begin(Child(creation.pid, pidfd, line))
 
     def execute(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:
         """Execute a process in a container."""
@@ -89,7 +87,7 @@ class Runtimes:
         options = ExecOptions(process=process, take_terminal=masters.append)
         with self._streams.being(streams):
             pid, pidfd = spawn(self._settings(request), request["id"], options)
-        child = Child(pid, pidfd, line, is_init=False)
+        child = Child(pid, pidfd, line)
         child.terminal = masters[0] if masters else -1
         self._begin(child)
 
@@ -145,8 +143,6 @@ class Runtimes:
             self._forget(child.line.fileno())
             child.line.close()
             child.line = None
-            if not child.is_init:
-                p.pidfd_send_signal(child.pidfd, p.SIGKILL)
             return
         what, value = received[0]
         if what == "signal":

@@ -180,6 +180,8 @@ class Server:
         return running
 
     def _make_box(self, request: Request) -> Box:
+        default = ROOT if self._is_confined else NOBODY
+        request["spec"]["process"].setdefault("user", default)
         spec = checked_spec(request["spec"])
         if self._is_confined:
             confine(spec)
@@ -231,8 +233,7 @@ class Server:
             self._forget(running.line.fileno())
             if running.alone:
                 self._stop(running, "stopped")
-            else:
-                running.kill(p.SIGKILL)
+            # Else nobody wants to know of it any more; it ends with its container.
             return
         what, value = received[0]
         if what == "signal":

@@ -28,7 +28,7 @@ from pyrunc.process.late import (
     START,
     UP,
 )
-from pyrunc.process.launch import PID_WIDTH, LaunchProgram
+from pyrunc.process.launch import ENDING_SIGNALS, PID_WIDTH, LaunchProgram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -199,3 +199,9 @@ def _end_with_runtime(program: LaunchProgram) -> None:
     # The kernel collects the children of who ignores this (wait(2), NOTES).
     label = "let the kernel collect orphans"
     program.call(label, "rt_sigaction", p.SIGCHLD, ignored, 0, _SIGSET_SIZE)
+    # A process of the same user could end it, and all others with it. The kernel lets no signal
+    # of the container's through to process 1 that this does not ask for: these it does.
+    for number in range(1, 32):
+        if ENDING_SIGNALS >> number & 1:
+            label = f"ignore signal {number}"
+            program.call(label, "rt_sigaction", number, ignored, 0, _SIGSET_SIZE)

@@ -37,7 +37,7 @@ _INDIRECT = 2
 _MAY_BE_FORBIDDEN = 4
 _CLOEXEC_TOO = 1 << 31
 #: What asks a process to end (signal(7)): SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGTERM.
-_ENDING_SIGNALS = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 15
+ENDING_SIGNALS = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 15
 _CLOCK_REALTIME = 0
 #: Arguments that are numbers: the kernel looks at the lower half of most (`int`, `uid_t`), where
 #: a larger one would come out as another.
@@ -159,7 +159,7 @@ class LaunchProgram:
 
         Until execve SIGTERM and its like end even the first process of a pid namespace.
         """
-        self._add("reset the signals", _RESET_SIGNALS, (_ENDING_SIGNALS,))
+        self._add("reset the signals", _RESET_SIGNALS, (ENDING_SIGNALS,))
 
     def drop_capabilities(self, mask: int) -> None:
         """Drop those with a bit in ``mask`` from the bounding set (PR_CAPBSET_DROP)."""

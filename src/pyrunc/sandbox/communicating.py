@@ -55,7 +55,10 @@ class Communication:
         self._close_theirs()
         try:
             return await self._until_the_end(line)
-        except EngineLost:
+        except EngineLost as error:
+            if error.hint:
+                # It was not killed: there is something to be done about it.
+                raise
             self._read_rest()
             return lost_result(self.args, self._values(), self._truncated)
         except Error:

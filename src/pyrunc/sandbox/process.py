@@ -141,8 +141,10 @@ class ProcessLogic:
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, size)
 
-    def close(self) -> None:
-        """Let go of it; while it runs, that ends it."""
+    def close(self, *, kill: bool) -> None:
+        """Let go of it; with ``kill`` it is ended, if it runs."""
+        if kill and self.result is None:
+            self._line.tell("signal", signals.SIGKILL.value)
         with self._lock:
             self._line.close()
             if self._result is None:

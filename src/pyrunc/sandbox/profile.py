@@ -71,7 +71,7 @@ def _spec(options: SandboxOptions, root: RootFilesystem, *, writable: bool) -> d
         "ociVersion": OCI_VERSION,
         "root": {"path": root.path, "readonly": not writable},
         "hostname": options.hostname,
-        "process": {"user": {"uid": 0, "gid": 0}, **process(options, root, ("true",))},
+        "process": process(options, root, ("true",)),
         "mounts": _mounts(options, root, writable=writable),
         "linux": linux,
     }

@@ -71,9 +71,11 @@ class Line:
 def lost(engine: Engine) -> EngineLost:
     """Return the error for an engine that has ended."""
     engine.is_lost = True
-    words = engine.last_words().strip()
-    why = f": {words}" if words else ""
-    return EngineLost(f"the engine of this program has ended, and its containers with it{why}")
+    if words := engine.last_words():
+        error = EngineLost(f"the engine of this program could not go on: {words}")
+        error.hint = words
+        return error
+    return EngineLost("the engine of this program was killed, and its containers with it")
 
 
 async def ask(
@@ -103,13 +105,15 @@ async def ask_any(name: str, request: dict[str, Any], passed: Sequence[int] = ()
 
     The line's engine must be given back.
     """
+    attempts = 3
     while True:
         engine = client.engines().take()
         try:
             return await ask(engine, name, request, passed)
         except EngineLost:
             client.engines().give_back(engine)
-            if engine.last_words():
+            attempts -= 1
+            if not attempts or engine.last_words():
                 raise
         except BaseException:
             client.engines().give_back(engine)

@@ -281,7 +281,11 @@ class Sandbox:
 
 
 class Process:
-    """A program that was started in a sandbox; the shape is that of :class:`subprocess.Popen`."""
+    """A program that was started in a sandbox; the shape is that of :class:`subprocess.Popen`.
+
+    Closing it, or leaving its ``with`` block, ends the program; forgotten, it goes on until its
+    sandbox is closed or reset.
+    """
 
     def __init__(self, logic: ProcessLogic, streams: Streams) -> None:
         self._logic = logic
@@ -304,7 +308,8 @@ class Process:
 
     def __del__(self) -> None:
         if hasattr(self, "_logic"):
-            self._logic.close()
+            # Forgotten, it goes on for as long as its container does.
+            self._logic.close(kill=False)
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -387,7 +392,7 @@ class Process:
                     file.close()
                 except BrokenPipeError:
                     continue
-        self._logic.close()
+        self._logic.close(kill=True)
 
 
 def _file(descriptor: int, mode: Literal["rb", "wb"]) -> IO[bytes] | None:
