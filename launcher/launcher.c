@@ -114,6 +114,23 @@ static const char BOOTSTRAP[] =
 #define AUX_EGID 14
 #define AUX_SECURE 23
 
+/* Compilers call these two for large values, libc or not (gcc(1), -ffreestanding). */
+__attribute__((used)) void *memset(void *to, int byte, u64 count)
+{
+	for (volatile char *at = to; count--; at++)
+		*at = (char)byte;
+	return to;
+}
+
+__attribute__((used)) void *memcpy(void *to, const void *from, u64 count)
+{
+	const char *source = from;
+
+	for (volatile char *at = to; count--; at++)
+		*at = *source++;
+	return to;
+}
+
 static int contains(const char *text, const char *word)
 {
 	for (; *text; text++) {
@@ -211,12 +228,39 @@ static int find_startup(const char *directory, char *to)
 }
 
 /*
+ * The name of an interpreter that is beside the script, in what is left of a line that begins
+ *
+ *     "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"
+ *
+ * as uv writes into environments that may be moved; 0 for any other line.
+ */
+static const char *beside(char *line)
+{
+	if (line[0] != '"' || line[1] != '$' || line[2] != '(')
+		return 0;
+	for (; *line && *line != '\n'; line++) {
+		if (!starts_with(line, ")\"/"))
+			continue;
+		char *name = line + 3;
+		char quote = *name == '\'' || *name == '"' ? *name++ : ' ';
+		char *end = name;
+		while (*end && *end != '\n' && *end != quote)
+			end++;
+		*end = 0;
+		return name;
+	}
+	return 0;
+}
+
+/*
  * Read the interpreter off the script's first line into `text` and return it.
  * Installers put its path there as it is, however long and with spaces, though
  * the kernel takes neither; or, for the same cases, they write
  *
  *     #!/bin/sh
  *     '''exec' "/the/path/to/python" "$0" "$@"
+ *
+ * or with an interpreter beside().
  */
 static const char *interpreter_in(const char *script, char *text, u64 size)
 {
@@ -239,6 +283,19 @@ static const char *interpreter_in(const char *script, char *text, u64 size)
 	char quote = 0;
 	if (!shell[alike]) {
 		path = text + alike;
+		const char *name = beside(path);
+		if (name) {
+			char copy[256];
+			u64 length = 0;
+			while (name[length] && length < sizeof(copy) - 1) {
+				copy[length] = name[length];
+				length++;
+			}
+			copy[length] = 0;
+			append(text, script);
+			append(text + (last_part(script) - script), copy);
+			return text;
+		}
 		quote = ' ';
 		if (*path == '"' || *path == '\'')
 			quote = *path++;

@@ -21,7 +21,8 @@ import sys
 from pyrunc.container.settings import Settings
 from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux.files import open_or_make
-from pyrunc.snapshot.started import MISSING, Started
+from pyrunc.linux.processes import show_as
+from pyrunc.snapshot.started import MAKING, MISSING, Started
 from pyrunc.trace import OFF, Trace
 
 from . import flags
@@ -45,7 +46,11 @@ def main(argv: list[str] | None = None, told: str = "") -> NoReturn:
 
     ``told`` is what the launcher says of the start (:class:`Started`).
     """
-    run(sys.argv[1:] if argv is None else argv, Started(told))
+    started = Started(told)
+    if told and started.outcome != MAKING:
+        # What the kernel shows of a start through the interpreter is the launcher's program.
+        show_as(sys.argv)
+    run(sys.argv[1:] if argv is None else argv, started)
 
 
 def run(argv: list[str], started: Started) -> NoReturn:

@@ -258,6 +258,36 @@ def name_of(pid: int) -> bytes:
     return line[line.find(b"(") + 1 : line.rfind(b")")]
 
 
+def show_as(words: list[str]) -> None:
+    """Have ps(1), top(1) and pgrep(1) show this process as the command ``words``.
+
+    The name goes into /proc/self/comm, the words into the memory where the arguments are. With
+    something else than 0 as the last byte there, the kernel shows one string, which ends at the
+    first 0, as for setproctitle(3). Where /proc is not to be had nothing changes.
+    """
+    try:
+        _write_at("/proc/self/comm", None, words[0].encode())
+        fields = _stat_fields(posix.getpid())
+        # arg_start and arg_end, fields 48 and 49 of proc_pid_stat(5).
+        start, end = int(fields[45]), int(fields[46])
+        shown = " ".join(words).encode("utf-8", "surrogateescape")
+        if start and len(shown) + 2 <= end - start:
+            _write_at("/proc/self/mem", start, shown + b"\0")
+            _write_at("/proc/self/mem", end - 1, b".")
+    except (OSError, IndexError):
+        return
+
+
+def _write_at(path: str, offset: int | None, content: bytes) -> None:
+    descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        if offset is not None:
+            posix.lseek(descriptor, offset, 0)
+        posix.write(descriptor, content)
+    finally:
+        posix.close(descriptor)
+
+
 def _stat_line(pid: int) -> bytes:
     try:
         descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)

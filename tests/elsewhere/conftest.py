@@ -1,0 +1,144 @@
+"""Bare machines: minimal roots of Debian, in which a stranger follows the README.
+
+They are made by mmdebstrap once, into build/roots/RELEASE (or the directory that PYRUNC_ROOTS
+names, as bare-RELEASE), and never written to: each test has a layer of its own above one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+RELEASES = ("bookworm", "trixie")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Enters a machine: a layer above the template, its own processes and mounts. pivot_root, as a
+#: chrooted process may not make user namespaces (user_namespaces(7)).
+_ENTER = """
+mount --make-rprivate /
+mount -t overlay machine -o "lowerdir=$TEMPLATE,upperdir=$PLACE/upper,workdir=$PLACE/work" "$PLACE/root"
+cd "$PLACE/root"
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+mkdir -p before
+pivot_root . before
+cd /
+umount -l /before
+exec setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups /usr/bin/env -i $SETTINGS sh -euc "$SCRIPT"
+"""
+
+
+class Machine:
+    """A bare machine; what is changed in it stays until the test is over."""
+
+    def __init__(self, release: str, template: Path, place: Path) -> None:
+        self.release = release
+        self._template = template
+        self._place = place
+        for name in ("upper", "work", "root"):
+            (place / name).mkdir(parents=True)
+        self.put(Path("/etc/resolv.conf"), "etc/resolv.conf")
+        if CERTIFICATES.exists():
+            # A network may have certificates of its own.
+            self.put(CERTIFICATES, "run/certificates.crt")
+
+    def put(self, source: Path, target: str) -> None:
+        """Copy a file or a directory of the host to ``target``, a path without the first slash."""
+        to = self._place / "upper" / target
+        # What the layer brings has to look like what it covers.
+        for parent in reversed(to.relative_to(self._place / "upper").parents):
+            (self._place / "upper" / parent).mkdir(exist_ok=True, mode=0o755)
+        if source.is_dir():
+            shutil.copytree(source, to, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, to)
+
+    def put_checkout(self, target: str = "home/pyrunc") -> str:
+        """Copy the sources and return where they are: what git knows, and what it would add."""
+        command = ["git", "-C", str(CHECKOUT), "ls-files", "-z", "-co", "--exclude-standard"]
+        listed = subprocess.run(command, capture_output=True, check=True).stdout
+        for name in filter(None, os.fsdecode(listed).split("\0")):
+            if (CHECKOUT / name).exists():
+                self.put(CHECKOUT / name, f"{target}/{name}")
+        return f"/{target}"
+
+    def run(
+        self,
+        script: str,
+        *,
+        user: int = 0,
+        network: bool = True,
+        timeout: float = 280,
+        settings: tuple[str, ...] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script of sh(1), which ends at the first failure, with almost no environment."""
+        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        if not network:
+            command.append("--net")
+        every = ["HOME=/root" if user == 0 else "HOME=/home/somebody", f"PATH={_SEARCH_PATH}"]
+        every += ["PIP_CERT=/run/certificates.crt", "SSL_CERT_FILE=/run/certificates.crt"]
+        environment = {
+            "PATH": _SEARCH_PATH,
+            "TEMPLATE": str(self._template),
+            "PLACE": str(self._place),
+            "USER_ID": str(user),
+            "SETTINGS": " ".join([*every, *settings]),
+            "SCRIPT": script,
+        }
+        return subprocess.run(
+            [*command, "sh", "-euc", _ENTER],
+            env=environment, text=True, check=False, timeout=timeout,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def must(self, script: str, **options: object) -> str:
+        """Run a script that has to succeed and return what it printed."""
+        done = self.run(script, **options)  # type: ignore[arg-type]
+        assert done.returncode == 0, f"{self.release}: exit code {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def install(self, *packages: str) -> None:
+        """Install Debian packages; a machine without the network skips the test."""
+        quiet = "apt-get -q -y --no-install-recommends"
+        done = self.run(f"{quiet} update && {quiet} install {' '.join(packages)}")
+        if done.returncode != 0:
+            pytest.skip(f"no network to Debian's archive: {done.stdout[-200:]}")
+
+
+def _template(release: str) -> Path:
+    named = os.environ.get("PYRUNC_ROOTS")
+    place = Path(named, f"bare-{release}") if named else CHECKOUT / "build/roots" / release
+    if (place / "usr/bin/dpkg").exists():
+        return place
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("no mmdebstrap to make a bare root of Debian with")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made = place.with_name(f".{place.name}.{os.getpid()}")
+    command = ["mmdebstrap", "--variant=minbase", release, str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        shutil.rmtree(made, ignore_errors=True)
+        pytest.skip(f"no network to make a bare root of {release}: {done.stderr[-200:]}")
+    made.rename(place)
+    return place
+
+
+@pytest.fixture(params=RELEASES)
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can enter a bare root of Debian")
+    # The upper layer may not be on an overlay itself, as /tmp of a container would be.
+    place = CHECKOUT / "build" / f"machine-{request.param}-{os.getpid()}"
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        yield Machine(request.param, _template(request.param), place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
