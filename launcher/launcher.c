@@ -58,6 +58,8 @@ static const char BOOTSTRAP[] =
 	"def guard_all(path):\n"
 	"    if guard(path):\n"
 	"        for name in listdir(path): guard_all(path + '/' + name)\n"
+	"if sys.implementation.name != 'cpython':\n"
+	"    sys.exit('pyrunc: it needs CPython, and %s is %s' % (sys.executable, sys.implementation.name))\n"
 	"argv = sys.argv\n"
 	"top = argv.pop(1).rpartition('/')[0]\n"
 	"started = argv.pop(1)\n"

@@ -23,8 +23,9 @@ _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: chrooted process may not make user namespaces (user_namespaces(7)).
 _ENTER = """
 mount --make-rprivate /
-mount -t overlay machine -o "lowerdir=$TEMPLATE,upperdir=$PLACE/upper,workdir=$PLACE/work" "$PLACE/root"
-cd "$PLACE/root"
+cd "$PLACE"
+mount -t overlay machine -o "lowerdir=$TEMPLATE,upperdir=upper,workdir=work" root
+cd root
 mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
@@ -32,7 +33,8 @@ mkdir -p before
 pivot_root . before
 cd /
 umount -l /before
-exec setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups /usr/bin/env -i $SETTINGS sh -euc "$SCRIPT"
+exec setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups \\
+    /usr/bin/env -i $SETTINGS sh -euc "$SCRIPT"
 """
 
 

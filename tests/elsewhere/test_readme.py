@@ -51,4 +51,3 @@ def test_install_and_walk(machine: Machine, way: str) -> None:
     machine.must(_MAKE_USER)
     shown = machine.must(f"{_remove_container('snakebusybox')}{block('--rootless')}", user=1000)
     assert "hello from inside" in shown
-

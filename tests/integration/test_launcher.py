@@ -119,6 +119,23 @@ def link_package(parent: Path) -> None:
     (parent / "pyrunc").symlink_to(package())
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        """"$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@\"""",
+        """"$(CDPATH= cd -- "$(dirname -- "$0")" && echo "$PWD")"/'python' "$0" "$@\"""",
+    ],
+)
+def test_an_environment_that_may_be_moved(place: Path, how: str) -> None:
+    """uv writes into its scripts how to find the interpreter, instead of a path."""
+    script(place, f"#!/bin/sh\n'''exec' {how}\n' '''")
+    (place / "python").symlink_to(base_python())
+    link_package(place.parent / "lib" / minor_name() / "site-packages")
+    assert version(place / "pyrunc").startswith("pyrunc version ")
+    moved = place.parent.rename(place.parents[1] / "moved to where spaces are")
+    assert version(moved / "bin/pyrunc").startswith("pyrunc version ")
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_closed_standard_descriptors_are_no_trouble(tmp_path: Path, closed: str) -> None:
     """A file opened later must not become the standard output."""
