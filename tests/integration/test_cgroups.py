@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pyrunc.cgroups.host import detect
+from pyrunc.cgroups.v2 import DriverV2
+
 MOUNTS = Path("/sys/fs/cgroup")
 
 #: Four shells that start processes for ever; each of those is gone at once.
@@ -212,5 +215,34 @@ def test_a_frozen_cgroup_is_refused_and_stays_frozen(make_bundle, pyrunc):
         assert "container's cgroup is frozen" in refused.stderr
         assert file.read_text().strip() == ("FROZEN" if v1 else "1")
         assert left_of(name) == [str(cgroup)]
+    finally:
+        cgroup.rmdir()
+
+
+@pytest.fixture
+def unified():
+    """The top of whatever v2 hierarchy there is, also beside v1's: there it has no controllers."""
+    top = detect().unified
+    if not top:
+        pytest.skip("no cgroup v2 hierarchy is mounted")
+    return top
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_v2_signals_nobody_when_the_cgroup_is_gone(unified, number):
+    """As systemd removes that of a scope when it is empty: `kill --all` of what has stopped."""
+    DriverV2({"": f"{unified}/pyrunc-gone-{os.getpid()}"}, mount=unified).signal_all(number)
+
+
+def test_v2_hears_of_no_oom_without_the_memory_controller(unified):
+    """`events` failed for want of memory.events."""
+    cgroup = Path(unified, f"pyrunc-oom-{os.getpid()}")
+    cgroup.mkdir()
+    try:
+        watch = DriverV2({"": str(cgroup)}, mount=unified).watch_oom()
+        assert (watch.descriptor >= 0) == (cgroup / "memory.events").exists()
+        if watch.descriptor >= 0:
+            assert not watch.take()
+        watch.close()
     finally:
         cgroup.rmdir()

@@ -358,6 +358,20 @@ def test_the_spawning_process_ends_when_the_other_has_executed(init: Init, page:
     assert init.wait(pid) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_sibling_that_is_about_to_execute_is_waited_for(ends: bool) -> None:
+    """Its maker goes on a little earlier. On a busy machine `exec` killed it now and then, and
+    said that it had died."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.2)
+        os.execv("/bin/sleep", ["sleep", "0" if ends else "100"])
+    assert why_not_executed(pid, ["run the program"]) == ""
+    if not ends:
+        os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (0 if ends else -signal.SIGKILL)
+
+
 @pytest.mark.parametrize("fails", ["chdir", "execve"])
 def test_a_sibling_tells_by_its_end_what_failed(init: Init, page: int, fails: str) -> None:
     """It has nothing to write to, and an exit status like a program's."""

@@ -74,7 +74,12 @@ class OomWatchV2(NoOomWatch):
         self._kills = self._count()
         self.descriptor = syscall(SYS["inotify_init1"], _EFD_FLAGS)
         path = cstring(f"{directory}/memory.events")
-        syscall(SYS["inotify_add_watch"], self.descriptor, path, _IN_MODIFY)
+        try:
+            syscall(SYS["inotify_add_watch"], self.descriptor, path, _IN_MODIFY)
+        except FileNotFoundError:
+            # The cgroup has no memory controller, or is gone.
+            posix.close(self.descriptor)
+            self.descriptor = -1
 
     def take(self) -> bool:
         """Tell whether a process was killed since the last call."""
@@ -92,7 +97,8 @@ class OomWatchV2(NoOomWatch):
 
     def close(self) -> None:
         """Stop listening."""
-        posix.close(self.descriptor)
+        if self.descriptor >= 0:
+            posix.close(self.descriptor)
 
 
 def _kills_in(directory: str) -> int:

@@ -315,13 +315,18 @@ class DriverV2:
         """Send ``signal`` to every process; SIGKILL in one move, where the kernel can (5.14)."""
         if not self._directory:
             return
+        try:
+            self._signal(signal)
+        except (OSError, cgroupfs.SettingFailed):
+            if self.processes():
+                raise  # Else systemd has removed it, as it does when a scope's is empty.
+
+    def _signal(self, signal: int) -> None:
         if signal == p.SIGKILL:
             try:
                 cgroupfs.write(self._directory, "cgroup.kill", "1")
                 return
             except cgroupfs.SettingFailed as error:
-                if not self.processes():
-                    return
                 if error.errno != ENOENT:
                     raise
         was_frozen = self.frozen()
