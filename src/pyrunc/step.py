@@ -1,8 +1,9 @@
 """What a plan is made of: small immutable objects that say and do one thing.
 
-A :class:`Step` can describe itself without touching the machine and can apply
+A :class:`Step` of the builder can describe itself without touching the machine and can apply
 itself to a :class:`Build`, the state that the builder process carries from one
-step to the next. When a step fails, its description is what the user reads.
+step to the next. When a step fails, its description is what the user reads. Those of the runtime
+are in :mod:`pyrunc.container.making`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ else:
 
 
 @dataclass_transform(frozen_default=True)
-class Step:
+class Described:
     """Base of all steps: fields are the class's annotations, set once at creation.
 
     A hand-made frozen record, since importing ``dataclasses`` costs more than
@@ -50,6 +51,10 @@ class Step:
     def describe(self) -> str:
         """Say what the step does, in words that read well after "cannot": "mount …"."""
         raise NotImplementedError
+
+
+class Step(Described):
+    """A step of the builder."""
 
     def apply(self, build: Build) -> None:
         """Do it.

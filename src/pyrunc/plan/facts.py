@@ -51,12 +51,14 @@ class Facts:
 
     ``cgroup_version`` 1 or 2; ``cgroup_mounts`` the mount point of each controller;
     ``cgroup_paths`` the container's directory in each ("" as the only key on v2);
+    ``cgroup_needs_process`` whether they can be made only for a process that is there (systemd);
     ``own_namespaces`` the types whose paths in the config lead to what the runtime is in;
     ``process`` what the host has for the process; ``held`` whether that is never to be started.
     """
 
     __slots__ = (
         "cgroup_mounts",
+        "cgroup_needs_process",
         "cgroup_paths",
         "cgroup_version",
         "held",
@@ -73,6 +75,7 @@ class Facts:
         cgroup_version: int = 2,
         cgroup_mounts: Mapping[str, str] | None = None,
         cgroup_paths: Mapping[str, str] | None = None,
+        cgroup_needs_process: bool = False,
         rootless: bool = False,
         pivot: bool = True,
         new_keyring: bool = True,
@@ -83,6 +86,7 @@ class Facts:
         self.cgroup_version = cgroup_version
         self.cgroup_mounts = cgroup_mounts or {}
         self.cgroup_paths = cgroup_paths or {}
+        self.cgroup_needs_process = cgroup_needs_process
         self.rootless = rootless
         self.pivot = pivot
         self.new_keyring = new_keyring

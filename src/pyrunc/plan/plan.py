@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.container.making.making import RuntimeStep
     from pyrunc.process.launch import LaunchProgram
     from pyrunc.process.namespaces import Namespaces
     from pyrunc.rootfs.devices import MakeDevice
@@ -24,6 +25,7 @@ class Plan:
         "init",
         "namespaces",
         "opened_by_runtime",
+        "runtime",
         "warnings",
     )
 
@@ -37,6 +39,9 @@ class Plan:
         warnings: list[str],
     ) -> None:
         self.namespaces = namespaces
+        #: Steps of the runtime; :func:`pyrunc.container.making.runtime_plan.plan_container` adds
+        #: them, as they are about records and processes.
+        self.runtime: tuple[RuntimeStep, ...] = ()
         #: Steps of the builder, inside the new namespaces.
         self.builder = builder
         #: Bind mounts whose source the runtime opens: the builder, root only of a user

@@ -1,0 +1,204 @@
+"""What the runtime knows while it makes a container, and what its steps are."""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.cgroups.entrance import Entrance
+from pyrunc.container import state as states
+from pyrunc.container.store import Store
+from pyrunc.errors import Error
+from pyrunc.linux import processes as p
+from pyrunc.process import channel
+from pyrunc.process.failure import describe_failure, parse_failure
+from pyrunc.process.hooks import with_pid
+from pyrunc.process.late import RESULT, START
+from pyrunc.spec import json_text
+from pyrunc.step import Described
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.cgroups.driver import Driver
+    from pyrunc.cgroups.resctrl import Group
+    from pyrunc.container.builder import Handover
+    from pyrunc.container.create_options import CreateOptions
+    from pyrunc.container.interrupts import Interrupts
+    from pyrunc.container.net_devices import NetDevices
+    from pyrunc.container.record import Record
+    from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Entry
+    from pyrunc.plan.plan import Plan
+    from pyrunc.spec.types import Spec
+
+#: What the builder and init say when all is well.
+_WELL = (
+    channel.HOOKS,
+    channel.NET_DEVICES,
+    channel.TERMINAL,
+    channel.LISTENER,
+    channel.READY,
+)
+
+
+class RuntimeStep(Described):
+    """A step of the runtime: what it does, and how that is undone."""
+
+    #: Whether the builder is at work meanwhile; when it fails, it knows better what went wrong.
+    beside_builder = False
+    #: What :meth:`undo` does, in words that read well after "cannot".
+    undoing = "remove what was made so far"
+
+    def apply(self, making: Making) -> None:
+        """Do it.
+
+        :raises Error: saying all; nothing is added to it.
+        """
+        raise NotImplementedError
+
+    def undo(self, making: Making) -> None:
+        """Take back what :meth:`apply` has done, wherever it stopped; by itself, nothing.
+
+        :raises OSError: or Error: only a warning comes of it, and the rest is undone.
+        """
+
+
+class Making:
+    """A container in the making: what the steps of the runtime find out and share."""
+
+    def __init__(self, settings: Settings, container_id: str, options: CreateOptions) -> None:
+        self.settings = settings
+        self.id = container_id
+        self.bundle = options.bundle
+        self.options = options
+        self.store = Store(settings.root)
+        self.spec: Spec
+        self.plan: Plan
+        self.driver: Driver
+        self.record: Record
+        #: The container's place in the store, once it is reserved.
+        self.entry: Entry
+        self.reserved = False
+        self.interrupts: Interrupts
+        #: The builder, and what becomes of it; 0 and -1 before.
+        self.pid = 0
+        self.pidfd = -1
+        #: Pipes from and to it.
+        self.up = self.down = -1
+        #: Whether it was born in the container's cgroups.
+        self.in_cgroup = False
+        self.entrance = Entrance()
+        #: What is being gathered for the builder, until it is born.
+        self.handover: Handover | None = None
+        #: Namespaces to join, until the builder has them.
+        self.joined: dict[str, int] = {}
+        #: What the terminal comes through, where it cannot be taken from the builder.
+        self.socket = -1
+        #: The terminal's master, for a foreground run.
+        self.master = -1
+        #: What is shared with an init that goes into another's pid namespace, and its start fifo.
+        self.page = self.start_fifo = -1
+        self.net_devices: NetDevices | None = None
+        self.resctrl: Group | None = None
+        self.wrote_pid_file = False
+        #: Why it all is undone.
+        self.error: BaseException | None = None
+        self._descriptors: list[int] = []
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        """``linux.resources``."""
+        return self.spec.get("linux", {}).get("resources") or {}
+
+    def state_json(self, pid: int) -> bytes:
+        """Return the state that hooks get on stdin (runtime.md, "State")."""
+        state = {
+            "ociVersion": self.spec["ociVersion"],
+            "id": self.id,
+            "status": states.CREATING,
+            "pid": 0,
+            "bundle": self.bundle,
+            "annotations": self.spec.get("annotations") or {},
+        }
+        return with_pid(json_text.encode(state).encode(), pid)
+
+    def keep(self, descriptor: int) -> int:
+        """Have :meth:`close` close a descriptor, if it is one; return it."""
+        if descriptor >= 0:
+            self._descriptors.append(descriptor)
+        return descriptor
+
+    def become(self, pid: int, pidfd: int) -> None:
+        """Take note of the process that is the container's from now on."""
+        if self.pidfd >= 0:
+            self._descriptors.remove(self.pidfd)
+            posix.close(self.pidfd)
+        self.pid, self.pidfd = pid, self.keep(pidfd)
+
+    def note_process(self) -> None:
+        """Write the process down in the record, which is not saved yet."""
+        self.record["pid"] = self.pid
+        self.record["startTime"] = p.start_time(self.pid)
+
+    def hear(self, kind: bytes) -> bytes:
+        """Return the builder's (or init's) next message, which is to be of this kind.
+
+        :raises Error: when it has failed instead, with the reason.
+        """
+        message = channel.receive(self.up)
+        if message[:1] != kind:
+            raise _failure(message)
+        return message
+
+    def hear_failure(self) -> None:
+        """:raises Error: when the builder has failed by now, with the reason."""
+        if p.poll((self.up,), 0):
+            message = channel.receive(self.up)
+            if message[:1] not in _WELL:
+                raise _failure(message)
+
+    def let_go_on(self, descriptor: int = -1) -> None:
+        """Let the builder go on; one that is dead has left the reason in the other pipe."""
+        try:
+            posix.write(self.down if descriptor < 0 else descriptor, channel.GO_ON)
+        except BrokenPipeError:
+            pass
+
+    def close_the_builders(self) -> None:
+        """Close what the builder has by now, or will not get any more."""
+        if handover := self.handover:
+            self.handover = None
+            fixed = (handover.up, handover.down, handover.init, handover.proc)
+            ways = (handover.socket, *(handover.known.get(n.name, -1) for n in (START, RESULT)))
+            for descriptor in (*fixed, *ways, *handover.opened.descriptors()):
+                if descriptor >= 0:
+                    posix.close(descriptor)
+        self.close_joined()
+        self.entrance.close()
+
+    def close_joined(self) -> None:
+        """Close the namespaces to join."""
+        while self.joined:
+            posix.close(self.joined.popitem()[1])
+
+    def close(self) -> None:
+        """Close what is open; the container lives on."""
+        self.close_the_builders()
+        while self._descriptors:
+            posix.close(self._descriptors.pop())
+        if self.net_devices:
+            self.net_devices.close()
+            self.net_devices = None
+        if self.reserved:
+            self.entry.close()
+
+
+def _failure(message: bytes) -> Error:
+    if message[:1] == channel.FAILED:
+        return Error(f"unable to start container process: {channel.failure_text(message)}")
+    failure = parse_failure(message)
+    if failure is None:
+        return channel.dead("the container's init")
+    return Error(f"unable to start container process: {describe_failure(failure)}")
