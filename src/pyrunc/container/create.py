@@ -27,7 +27,6 @@ from pyrunc.spec.load import load
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cgroups.host import Layout
-    from pyrunc.container.making.making import RuntimeStep
     from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
 
@@ -83,20 +82,14 @@ class Creation(Making):
         :raises Error: also when a signal interrupts it.
         """
         self._plan()
-        trace = self.settings.trace
-        applied: list[RuntimeStep] = []
         self.interrupts = Interrupts()
         try:
-            for step in self.plan.runtime:
-                applied.append(step)
-                self._apply(step)
-                if trace.on:
-                    trace.mark(step.describe())
+            self.apply(self.plan.runtime)
             if exits:
                 self.interrupts.ignore()
         except BaseException as error:
             self.interrupts.ignore()
-            self._undo(applied, error)
+            self.undo(error)
             if isinstance(error, Interrupted):
                 raise Error(f"creating container {self.id} was {error}; it is undone") from None
             if why := failure_of_the_machine(error):
@@ -105,32 +98,6 @@ class Creation(Making):
         finally:
             if not exits:
                 self.interrupts.end()
-        trace.collect()
-
-    def _apply(self, step: RuntimeStep) -> None:
-        try:
-            step.apply(self)
-        except (OSError, Error):
-            if step.beside_builder:
-                # A builder that failed in the meantime knows better what went wrong.
-                self.hear_failure()
-            raise
-
-    def _undo(self, applied: list[RuntimeStep], error: BaseException) -> None:
-        """Leave nothing of a failed create: no process, no cgroup, no directory.
-
-        Whatever fails here is only warned about: the error that led here matters more, and
-        the rest must be undone all the same.
-        """
-        self.error = error
-        # An undo needs descriptors of its own, and there may be no more.
-        self.close_the_builders()
-        for step in reversed(applied):
-            try:
-                step.undo(self)
-            except (OSError, Error) as problem:
-                self.settings.log.warn(f"cannot {step.undoing}: {reason(problem)}")
-        self.close()
 
     def _plan(self) -> None:
         """Find out what must be known of the host, and plan; still nothing has changed."""

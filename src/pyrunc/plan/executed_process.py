@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.cgroups.entrance import Entrance
+    from pyrunc.container.undertaking import RuntimeStep
     from pyrunc.plan.facts import ProcessFacts
     from pyrunc.process.late import Descriptor
     from pyrunc.spec.types import Process, Scheduler, Spec
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class ExecutionPlan:
     """What init does, and what the runtime does for it meanwhile."""
 
-    __slots__ = ("init", "late_scheduler", "notifies", "warnings")
+    __slots__ = ("init", "late_scheduler", "notifies", "runtime", "warnings")
 
     def __init__(
         self,
@@ -45,6 +46,8 @@ class ExecutionPlan:
         late_scheduler: Scheduler | None,
         warnings: Sequence[str],
     ) -> None:
+        #: Added by :func:`pyrunc.container.entering.runtime_plan.plan_entering`.
+        self.runtime: tuple[RuntimeStep, ...] = ()
         #: One program, or two when the container has a pid namespace: the second is carried out
         #: by a process that can be seen there.
         self.init = init

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.making.making import RuntimeStep
+    from pyrunc.container.undertaking import RuntimeStep
     from pyrunc.process.launch import LaunchProgram
     from pyrunc.process.namespaces import Namespaces
     from pyrunc.rootfs.devices import MakeDevice

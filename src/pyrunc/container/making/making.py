@@ -1,4 +1,4 @@
-"""What the runtime knows while it makes a container, and what its steps are."""
+"""What the runtime knows while it makes a container."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import posix
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.container import state as states
 from pyrunc.container.store import Store
+from pyrunc.container.undertaking import Undertaking
 from pyrunc.errors import Error
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
@@ -14,7 +15,6 @@ from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.hooks import with_pid
 from pyrunc.process.late import RESULT, START
 from pyrunc.spec import json_text
-from pyrunc.step import Described
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from pyrunc.container.create_options import CreateOptions
     from pyrunc.container.interrupts import Interrupts
     from pyrunc.container.net_devices import NetDevices
-    from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry
     from pyrunc.plan.plan import Plan
-    from pyrunc.spec.types import Spec
 
 #: What the builder and init say when all is well.
 _WELL = (
@@ -43,51 +41,22 @@ _WELL = (
 )
 
 
-class RuntimeStep(Described):
-    """A step of the runtime: what it does, and how that is undone."""
-
-    #: Whether the builder is at work meanwhile; when it fails, it knows better what went wrong.
-    beside_builder = False
-    #: What :meth:`undo` does, in words that read well after "cannot".
-    undoing = "remove what was made so far"
-
-    def apply(self, making: Making) -> None:
-        """Do it.
-
-        :raises Error: saying all; nothing is added to it.
-        """
-        raise NotImplementedError
-
-    def undo(self, making: Making) -> None:
-        """Take back what :meth:`apply` has done, wherever it stopped; by itself, nothing.
-
-        :raises OSError: or Error: only a warning comes of it, and the rest is undone.
-        """
-
-
-class Making:
+class Making(Undertaking):
     """A container in the making: what the steps of the runtime find out and share."""
 
     def __init__(self, settings: Settings, container_id: str, options: CreateOptions) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.id = container_id
         self.bundle = options.bundle
         self.options = options
         self.store = Store(settings.root)
-        self.spec: Spec
         self.plan: Plan
         self.driver: Driver
-        self.record: Record
         #: The container's place in the store, once it is reserved.
         self.entry: Entry
         self.reserved = False
         self.interrupts: Interrupts
-        #: The builder, and what becomes of it; 0 and -1 before.
-        self.pid = 0
-        self.pidfd = -1
-        #: Pipes from and to it.
-        self.up = self.down = -1
-        #: Whether it was born in the container's cgroups.
+        #: Whether the builder was born in the container's cgroups.
         self.in_cgroup = False
         self.entrance = Entrance()
         #: What is being gathered for the builder, until it is born.
@@ -98,14 +67,10 @@ class Making:
         self.socket = -1
         #: The terminal's master, for a foreground run.
         self.master = -1
-        #: What is shared with an init that goes into another's pid namespace, and its start fifo.
-        self.page = self.start_fifo = -1
+        #: The start fifo of an init that goes into another's pid namespace.
+        self.start_fifo = -1
         self.net_devices: NetDevices | None = None
         self.resctrl: Group | None = None
-        self.wrote_pid_file = False
-        #: Why it all is undone.
-        self.error: BaseException | None = None
-        self._descriptors: list[int] = []
 
     @property
     def resources(self) -> Mapping[str, Any]:
@@ -124,19 +89,6 @@ class Making:
         }
         return with_pid(json_text.encode(state).encode(), pid)
 
-    def keep(self, descriptor: int) -> int:
-        """Have :meth:`close` close a descriptor, if it is one; return it."""
-        if descriptor >= 0:
-            self._descriptors.append(descriptor)
-        return descriptor
-
-    def become(self, pid: int, pidfd: int) -> None:
-        """Take note of the process that is the container's from now on."""
-        if self.pidfd >= 0:
-            self._descriptors.remove(self.pidfd)
-            posix.close(self.pidfd)
-        self.pid, self.pidfd = pid, self.keep(pidfd)
-
     def note_process(self) -> None:
         """Write the process down in the record, which is not saved yet."""
         self.record["pid"] = self.pid
@@ -152,19 +104,19 @@ class Making:
             raise _failure(message)
         return message
 
+    def undo(self, error: BaseException) -> None:
+        """Leave nothing of a failed create: no process, no cgroup, no directory."""
+        # It takes descriptors, and there may be no more.
+        self.close_the_builders()
+        super().undo(error)
+        self.close()
+
     def hear_failure(self) -> None:
         """:raises Error: when the builder has failed by now, with the reason."""
         if p.poll((self.up,), 0):
             message = channel.receive(self.up)
             if message[:1] not in _WELL:
                 raise _failure(message)
-
-    def let_go_on(self, descriptor: int = -1) -> None:
-        """Let the builder go on; one that is dead has left the reason in the other pipe."""
-        try:
-            posix.write(self.down if descriptor < 0 else descriptor, channel.GO_ON)
-        except BrokenPipeError:
-            pass
 
     def close_the_builders(self) -> None:
         """Close what the builder has by now, or will not get any more."""
@@ -186,8 +138,7 @@ class Making:
     def close(self) -> None:
         """Close what is open; the container lives on."""
         self.close_the_builders()
-        while self._descriptors:
-            posix.close(self._descriptors.pop())
+        super().close()
         if self.net_devices:
             self.net_devices.close()
             self.net_devices = None

@@ -6,6 +6,7 @@ Undoing is the same list backwards, from the step that failed.
 from __future__ import annotations
 
 from pyrunc.container.making import steps as s
+from pyrunc.container.shared_steps import SendPidfd, SetOomScore, WritePidFile
 from pyrunc.plan.first_process import sets_late_scheduler, sets_rlimits
 from pyrunc.plan.planner import needs_cgroup_early, plan
 from pyrunc.process import channel
@@ -14,7 +15,7 @@ from pyrunc.process.console import OpenTerminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.container.create_options import CreateOptions
-    from pyrunc.container.making.making import RuntimeStep
+    from pyrunc.container.undertaking import RuntimeStep
     from pyrunc.plan.facts import Facts
     from pyrunc.plan.plan import Plan
     from pyrunc.spec.types import Hook, Spec
@@ -137,11 +138,9 @@ def _for_init(spec: Spec, options: CreateOptions, planned: Plan, facts: Facts) -
     steps += _attributes(spec, planned, facts)
     steps += [s.SetLateLimits(), s.RecordCreated()]
     if options.pidfd_socket:
-        from pyrunc.container.making.seldom import SendPidfd
-
         steps.append(SendPidfd(options.pidfd_socket))
     if options.pid_file:
-        steps.append(s.WritePidFile(options.pid_file))
+        steps.append(WritePidFile(options.pid_file))
     if (spec.get("linux", {}).get("resources") or {}).get("memory"):
         from pyrunc.container.making.seldom import SeeItAlive
 
@@ -157,7 +156,7 @@ def _attributes(spec: Spec, planned: Plan, facts: Facts) -> list[RuntimeStep]:
         return []
     steps: list[RuntimeStep] = []
     if (score := process.get("oomScoreAdj")) is not None:
-        steps.append(s.SetOomScore(score))
+        steps.append(SetOomScore(score))
     rlimits = process.get("rlimits")
     if rlimits and sets_rlimits(planned.namespaces, facts):
         from pyrunc.container.making.seldom import SetRlimits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.container.making.making import RuntimeStep
+from pyrunc.container.undertaking import RuntimeStep
 from pyrunc.errors import Error, reason
 from pyrunc.linux import processes as p
 from pyrunc.linux import refusals
@@ -264,20 +264,6 @@ class SetScheduler(RuntimeStep):
         from pyrunc.process.attributes import set_scheduler
 
         set_scheduler(making.pid, self.scheduler)
-
-
-class SendPidfd(RuntimeStep):
-    """``--pidfd-socket``."""
-
-    socket: str
-
-    def describe(self) -> str:
-        return f"send the pidfd to socket {self.socket}"
-
-    def apply(self, making: Making) -> None:
-        from pyrunc.process.console import send_pidfd
-
-        send_pidfd(self.socket, making.pidfd)
 
 
 class SeeItAlive(RuntimeStep):

@@ -7,16 +7,14 @@ import posix
 from pyrunc.cgroups.cgroupfs import CgroupTaken
 from pyrunc.container import state as states
 from pyrunc.container.builder import Handover, build_container
-from pyrunc.container.making.making import RuntimeStep
 from pyrunc.container.removal import remove_cgroup
 from pyrunc.container.spawn import spawn_builder
-from pyrunc.errors import Error
+from pyrunc.container.undertaking import RuntimeStep
 from pyrunc.linux import files, refusals
-from pyrunc.linux import processes as p
 from pyrunc.process import channel
 from pyrunc.process.late import PAGE, RESULT, START
 from pyrunc.process.seal import sealed_init
-from pyrunc.process.shared_page import make_page, sibling_in
+from pyrunc.process.shared_page import make_page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,14 +172,7 @@ class SpawnBuilder(RuntimeStep):
             making.let_go_on()
 
     def undo(self, making: Making) -> None:
-        if making.pid:
-            # A child that is not waited for: its number is its own, with or without a pidfd.
-            posix.kill(making.pid, p.SIGKILL)
-            p.reap(making.pid, making.pidfd)
-        if making.page >= 0 and (inside := sibling_in(making.page)) not in (0, making.pid):
-            # Only now can no more be born in the pid namespace.
-            posix.kill(inside, p.SIGKILL)
-            posix.waitpid(inside, 0)
+        making.end_processes()
 
 
 class EnterCgroups(RuntimeStep):
@@ -256,23 +247,6 @@ class SetLateLimits(RuntimeStep):
         making.driver.apply_late(making.resources)
 
 
-class SetOomScore(RuntimeStep):
-    """``process.oomScoreAdj``, once Python is gone from the process."""
-
-    score: int
-
-    def describe(self) -> str:
-        return f"set oom_score_adj to {self.score}"
-
-    def apply(self, making: Making) -> None:
-        from pyrunc.process.attributes import why_no_score
-
-        try:
-            files.write_file(f"/proc/{making.pid}/oom_score_adj", b"%d" % self.score)
-        except OSError as error:
-            raise Error(f"cannot {self.describe()}: {why_no_score(error)}") from None
-
-
 class RecordCreated(RuntimeStep):
     """Write down that the container is created."""
 
@@ -283,25 +257,6 @@ class RecordCreated(RuntimeStep):
         making.record["phase"] = states.CREATED
         making.record["cgroup"] = making.driver.to_state()
         making.entry.save(making.record)
-
-
-class WritePidFile(RuntimeStep):
-    """``--pid-file``."""
-
-    path: str
-
-    def describe(self) -> str:
-        return f"write pid file {self.path}"
-
-    def apply(self, making: Making) -> None:
-        from pyrunc.container.pid_file import write_pid_file
-
-        write_pid_file(self.path, making.pid)
-        making.wrote_pid_file = True
-
-    def undo(self, making: Making) -> None:
-        if making.wrote_pid_file:
-            posix.unlink(self.path)
 
 
 class LetLive(RuntimeStep):
