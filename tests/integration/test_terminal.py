@@ -410,7 +410,7 @@ def test_a_terminal_that_everybody_closed_can_be_opened_again(run_command):
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
     )
-    assert done.stdout == b"back\r\n"
+    assert done.stdout == b"back\n"
 
 
 class Listener:

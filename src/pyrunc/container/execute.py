@@ -20,11 +20,16 @@ from pyrunc.process.descriptors import passed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from pyrunc.container.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.container.store import Entry
     from pyrunc.process.relay import Relay
     from pyrunc.spec.types import Process
+
+    _Result = TypeVar("_Result")
 
 __all__ = ["ExecOptions", "execute"]
 
@@ -35,20 +40,10 @@ def execute(settings: Settings, container_id: str, options: ExecOptions) -> int:
     :raises WrongStatus: when the container is stopped or paused.
     :raises pyrunc.errors.ExecFailed: when there is no such program.
     """
-    entry = Store(settings.root).open(container_id)
-    execution = None
     try:
-        record = entry.load()
-        _check_status(entry, record, options)
-        settings.trace.mark("load modules, find the container")
-        execution = _Execution(settings, entry, record, options)
-        return execution.run()
+        return _carry_out(settings, container_id, options, _run)
     except ExecFailed as error:
         raise ExecFailed(f"exec failed: unable to start container process: {error}") from None
-    finally:
-        if execution is not None:
-            execution.close()
-        entry.close()
 
 
 def spawn(settings: Settings, container_id: str, options: ExecOptions) -> tuple[int, int]:
@@ -59,6 +54,16 @@ def spawn(settings: Settings, container_id: str, options: ExecOptions) -> tuple[
     :raises WrongStatus: when the container is stopped or paused.
     :raises pyrunc.errors.ExecFailed: when there is no such program.
     """
+    return _carry_out(settings, container_id, options, _leave)
+
+
+def _carry_out(
+    settings: Settings,
+    container_id: str,
+    options: ExecOptions,
+    and_then: Callable[[_Execution], _Result],
+) -> _Result:
+    """Have a process run in the container; return what becomes of it ``and_then``."""
     from pyrunc.process.relay import Relay
 
     entry = Store(settings.root).open(container_id)
@@ -66,15 +71,29 @@ def spawn(settings: Settings, container_id: str, options: ExecOptions) -> tuple[
     try:
         record = entry.load()
         _check_status(entry, record, options)
+        settings.trace.mark("load modules, find the container")
         execution = _Execution(settings, entry, record, options)
         with Relay() as relay:
             execution.carry_out(relay)
-        execution.let_go(execution.pidfd)
-        return execution.pid, execution.pidfd
+            return and_then(execution)
     finally:
         if execution is not None:
             execution.close()
         entry.close()
+
+
+def _run(execution: _Execution) -> int:
+    """Wait for its end unless it is detached."""
+    if execution.options.detach:
+        return 0
+    status = execution.relay.wait(execution.pid, execution.pidfd)
+    execution.settings.trace.mark("wait for the program to end")
+    return status
+
+
+def _leave(execution: _Execution) -> tuple[int, int]:
+    execution.let_go(execution.pidfd)
+    return execution.pid, execution.pidfd
 
 
 def _check_status(entry: Entry, record: Record, options: ExecOptions) -> None:
@@ -120,18 +139,6 @@ class _Execution(Entering):
         except BaseException as error:
             self.undo(error)
             raise
-
-    def run(self) -> int:
-        """Carry it out, and wait for its end unless it is to be detached."""
-        from pyrunc.process.relay import Relay
-
-        with Relay() as relay:
-            self.carry_out(relay)
-            if self.options.detach:
-                return 0
-            status = relay.wait(self.pid, self.pidfd)
-            self.settings.trace.mark("wait for the program to end")
-            return status
 
 
 def _check_terminal(process: Process, options: ExecOptions) -> None:
