@@ -31,17 +31,20 @@ from pathlib import Path
 from types import CodeType
 
 _CREATE = (
-    "container.create", "cgroups.driver", "cgroups.host", "cgroups.paths", "cgroups.devices",
+    "container.making.create", "cgroups.driver", "cgroups.host", "cgroups.paths", "cgroups.devices",
     "spec.process", "spec.linux", "spec.resources",
 )  # fmt: skip
 #: What runs together, and from where its imports begin. A module that is missing here is found
 #: all the same, in a group of its own.
 _USERS = {
-    "all": ("cli.main", "container.store", "container.state", "cgroups.frozen", "cli.paths"),
+    "all": (
+        "cli.main", "container.record.store", "container.record.state", "cgroups.frozen",
+        "cli.paths",
+    ),
     "create": ("cli.create", *_CREATE),
-    "run": ("cli.run", *_CREATE, "container.run", "container.delete", "process.relay"),
+    "run": ("cli.run", *_CREATE, "container.run", "container.delete", "process.foreground"),
     "start": ("cli.start", "container.start"),
-    "exec": ("cli.execute", "container.execute", "cgroups.driver", "process.relay"),
+    "exec": ("cli.execute", "container.entering.execute", "cgroups.driver", "process.foreground"),
     "state": ("cli.state", "cli.output"),
     "list": ("cli.list", "cli.output"),
     "kill": ("cli.kill", "container.kill"),

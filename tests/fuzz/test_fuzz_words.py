@@ -13,9 +13,9 @@ from pyrunc import ids
 from pyrunc.cli import durations, flags, signals, sizes, text
 from pyrunc.cli.commands import COMMANDS, GLOBAL_FLAGS
 from pyrunc.cli.update import limits
-from pyrunc.container.exec_process import parse_user
-from pyrunc.container.store import check_id
-from pyrunc.container.sub_cgroup import below
+from pyrunc.container.entering.exec_process import parse_user
+from pyrunc.container.entering.sub_cgroup import below
+from pyrunc.container.record.store import check_id
 from pyrunc.errors import Error
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.rootfs.options import parse_options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyrunc import ids
-from pyrunc.container.exec_process import ExecOptions, process_of
+from pyrunc.container.entering.exec_process import ExecOptions, process_of
 from pyrunc.errors import Error
 from pyrunc.process.last_mile import LastMile
 from pyrunc.process.launch import LaunchProgram

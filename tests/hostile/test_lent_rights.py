@@ -68,7 +68,14 @@ def test_a_launcher_with_file_capabilities_works_for_nobody(installed):
 
 @pytest.mark.parametrize(
     "part",
-    ["", "cli", "cli/main.py", "init/pyrunc-init", "linux/_syscall.abi3.so", "container/store.py"],
+    [
+        "",
+        "cli",
+        "cli/main.py",
+        "init/pyrunc-init",
+        "linux/_syscall.abi3.so",
+        "container/record/store.py",
+    ],
 )
 def test_root_runs_no_package_that_others_can_write(installed, part):
     """Seen: whatever lay there was executed as root. Others run what they like as themselves."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pyrunc.container.pid_file import write_pid_file
+from pyrunc.container.record.pid_file import write_pid_file
 from pyrunc.linux.files import open_or_make
 
 VICTIM = "precious\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyrunc.container.record import first_wrong, salvaged
-from pyrunc.container.store import Store
+from pyrunc.container.record.record import first_wrong, salvaged
+from pyrunc.container.record.store import Store
 from pyrunc.errors import Error
 
 #: In place of every member, one after the other.
@@ -63,7 +63,7 @@ def test_a_record_with_any_value_in_any_place(make_bundle, pyrunc, root):
     path = root / container.id / "state.json"
     record = json.loads(path.read_text())
     good = path.read_text()
-    from pyrunc.container import state
+    from pyrunc.container.record import state
 
     refused = fine = 0
     for where in members(record):

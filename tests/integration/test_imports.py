@@ -34,10 +34,12 @@ COMMON = {
     "pyrunc.cgroups": "the room",
     "pyrunc.cgroups.frozen": "paused is a status",
     "pyrunc.container": "the room",
-    "pyrunc.container.record": "what a record must hold",
+    "pyrunc.container.record": "the room",
+    "pyrunc.container.record.entry": "a container's directory",
+    "pyrunc.container.record.record": "what a record must hold",
     "pyrunc.container.settings": "the global options, resolved",
-    "pyrunc.container.state": "the status of a container",
-    "pyrunc.container.store": "the record on disk",
+    "pyrunc.container.record.state": "the status of a container",
+    "pyrunc.container.record.store": "the record on disk",
     "pyrunc.errors": "every error",
     "pyrunc.linux": "the room",
     "pyrunc.linux.files": "files opened by descriptor",
@@ -97,22 +99,22 @@ CREATE = {
     "pyrunc.cgroups.devices": "the device rules that every container has",
     "pyrunc.cgroups.host": "how the host's cgroups are mounted",
     "pyrunc.cgroups.paths": "where the container's cgroup lies",
-    "pyrunc.container.cgroup_owner": "whose the container's cgroup is, on a v2 host",
-    "pyrunc.container.seen": "the ids of its owner, on a v2 host",
+    "pyrunc.container.making.cgroup_owner": "whose the container's cgroup is, on a v2 host",
+    "pyrunc.process.mapped_ids": "the ids of its owner, on a v2 host",
     "pyrunc.cgroups.v1_limits": "the limits, on a v1 host",
     "pyrunc.cgroups.v2_limits": "the limits, on a v2 host",
     "pyrunc.cli.create": "the command's flags; `run` has them too",
-    "pyrunc.container.builder": "what the fork does",
-    "pyrunc.container.create": "the operation",
-    "pyrunc.container.create_options": "its flags",
+    "pyrunc.container.making.builder": "what the fork does",
+    "pyrunc.container.making.create": "the operation",
+    "pyrunc.container.making.create_options": "its flags",
     "pyrunc.container.making": "the room",
     "pyrunc.container.making.making": "what the runtime's steps share",
     "pyrunc.container.making.runtime_plan": "the planner's first list",
     "pyrunc.container.making.steps": "what it is made of",
-    "pyrunc.container.interrupts": "a signal undoes what is half made",
-    "pyrunc.container.removal": "undoing",
-    "pyrunc.container.spawn": "the fork",
-    "pyrunc.container.timestamps": "when it was created",
+    "pyrunc.container.making.interrupts": "a signal undoes what is half made",
+    "pyrunc.container.teardown": "undoing",
+    "pyrunc.container.making.spawn": "the fork",
+    "pyrunc.container.record.timestamps": "when it was created",
     "pyrunc.linux.mounts": "the mount system calls",
     "pyrunc.linux.own_directory": "where devices may be made",
     "pyrunc.linux.sockets": "the loopback interface",
@@ -141,7 +143,7 @@ CREATE = {
     "pyrunc.spec.seccomp": "the check of linux.seccomp",
     "pyrunc.spec.sysctl": "the check of linux.sysctl",
 }
-RELAY = {"pyrunc.process.relay": "signals and the end, in the foreground"}
+RELAY = {"pyrunc.process.foreground": "signals and the end, in the foreground"}
 START = {
     "pyrunc.cli.start": "the command",
     "pyrunc.container.start": "the operation",
@@ -150,7 +152,7 @@ START = {
     "pyrunc.process.failure": "what init reports when a call fails",
     "pyrunc.step": "loaded by channel",
 }
-DELETE = {"pyrunc.container.delete": "the operation", "pyrunc.container.removal": "the cgroup"}
+DELETE = {"pyrunc.container.delete": "the operation", "pyrunc.container.teardown": "the cgroup"}
 OUTPUT = {"pyrunc.cli.output": "stdout may be a pipe that nobody reads"}
 ALLOWED = {
     "create": CREATE,
@@ -160,14 +162,15 @@ ALLOWED = {
     "exec": {**CGROUPS, **LAUNCH, **RELAY, "pyrunc.cli.execute": "the command"}
     | {
         "pyrunc.cli.create": "flags in common",
-        "pyrunc.container.exec_process": "which process to execute",
-        "pyrunc.container.execute": "the operation",
+        "pyrunc.container.entering.exec_process": "which process to execute",
+        "pyrunc.container.entering.execute": "the operation",
         "pyrunc.container.entering": "the room",
         "pyrunc.container.entering.entering": "what is found out about the container",
         "pyrunc.container.entering.runtime_plan": "the planner's first list",
         "pyrunc.container.entering.steps": "what it is made of",
         "pyrunc.plan.executed_process": "what init does",
-        "pyrunc.container.seen": "namespaces, mappings and more of the container's process",
+        "pyrunc.container.entering.namespaces": "those of the container's process",
+        "pyrunc.process.mapped_ids": "what its user is called here",
     },
     "state": {**OUTPUT, "pyrunc.cli.state": "the command"},
     "list": {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyrunc.container.cgroup_owner import give_cgroup_away
+from pyrunc.container.making.cgroup_owner import give_cgroup_away
 
 #: Where the v2 hierarchy is, alone or beside v1.
 UNIFIED = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))

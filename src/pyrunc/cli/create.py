@@ -10,7 +10,7 @@ from .paths import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.create_options import CreateOptions
+    from pyrunc.container.making.create_options import CreateOptions
     from pyrunc.container.settings import Settings
 
     from .flags import Flag, Options, Table
@@ -48,7 +48,7 @@ ARGUMENTS = (1, 1)
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Create the container and return 0."""
     told = create_options(options)
-    from pyrunc.container.create import create
+    from pyrunc.container.making.create import create
 
     create(settings, arguments[0], told, exits=True)
     return 0
@@ -59,7 +59,7 @@ def create_options(options: Options) -> CreateOptions:
 
     :raises Error: when the bundle is not a directory or a value makes no sense.
     """
-    from pyrunc.container.create_options import CreateOptions
+    from pyrunc.container.making.create_options import CreateOptions
 
     if options["preserve_fds"] < 0:
         raise Error(f"invalid value for --preserve-fds: {options['preserve_fds']} is negative")

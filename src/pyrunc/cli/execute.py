@@ -50,8 +50,8 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
         raise Error("exec failed: process args cannot be empty")
     if options["preserve_fds"] < 0:
         raise Error(f"invalid value for --preserve-fds: {options['preserve_fds']} is negative")
-    from pyrunc.container.exec_process import parse_user
-    from pyrunc.container.execute import ExecOptions, execute
+    from pyrunc.container.entering.exec_process import parse_user
+    from pyrunc.container.entering.execute import ExecOptions, execute
 
     if options["user"]:
         parse_user(options["user"])

@@ -38,7 +38,7 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
             posix.stat(settings.root)
         except OSError as error:
             raise Error(f"open {settings.root}: {reason(error)}") from None
-    from pyrunc.container.state import query_all
+    from pyrunc.container.record.state import query_all
 
     states = query_all(settings)
     if options["quiet"]:

@@ -29,7 +29,7 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     form = options["format"]
     if form not in ("table", "json"):
         raise Error("invalid format option")
-    from pyrunc.container.processes import pids
+    from pyrunc.container.record.processes import pids
 
     found = pids(settings, arguments[0])
     if form == "json":

@@ -14,7 +14,7 @@ ARGUMENTS = (1, 1)
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Print the state, two-space indented, and return 0."""
-    from pyrunc.container.state import query
+    from pyrunc.container.record.state import query
 
     state = query(settings, arguments[0])
     from .output import write_json

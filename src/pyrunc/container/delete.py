@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from pyrunc.container import state as states
-from pyrunc.container.removal import remove_cgroup, run_poststop
-from pyrunc.container.store import UNTIL_CREATED, Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.entry import UNTIL_CREATED
+from pyrunc.container.record.store import Store
+from pyrunc.container.teardown import remove_cgroup, run_poststop
 from pyrunc.errors import Error, NotFound, WrongStatus, reason
 from pyrunc.linux import processes as p
 
@@ -14,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
     from pyrunc.process.guard import Signals
     from pyrunc.spec.types import Spec
 
@@ -143,7 +144,7 @@ def remove(
 ) -> None:
     """Undo create: processes, cgroup, directory; then run the poststop hooks.
 
-    :param signals: as for :func:`pyrunc.container.removal.run_poststop`.
+    :param signals: as for :func:`pyrunc.container.teardown.run_poststop`.
     """
     _kill_init(record)
     _remove_cgroup(record)

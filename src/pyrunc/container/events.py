@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from pyrunc.container import state as states
-from pyrunc.container.store import Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, WrongStatus
 from pyrunc.linux import processes as p
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pyrunc.container import state as states
-from pyrunc.container.store import Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.store import Store
 from pyrunc.errors import WrongStatus
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
 
 

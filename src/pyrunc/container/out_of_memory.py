@@ -11,9 +11,9 @@ from pyrunc.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
 
 
 def warn_of_kills(settings: Settings, entry: Entry, record: Record) -> None:

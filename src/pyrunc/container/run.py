@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pyrunc.container.create import Creation
 from pyrunc.container.delete import remove
+from pyrunc.container.making.create import Creation
 from pyrunc.container.start import start_entry, start_notify, warn_if_killed
 from pyrunc.errors import Error, NotFound
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.create_options import CreateOptions
+    from pyrunc.container.making.create_options import CreateOptions
     from pyrunc.container.settings import Settings
+    from pyrunc.process.foreground import Relay
     from pyrunc.process.notify import Proxy
-    from pyrunc.process.relay import Relay
 
 
 #: The exit status that stands for SIGKILL.
@@ -56,7 +56,7 @@ def run(
 
 
 def _in_the_foreground(settings: Settings, creation: Creation, *, keep: bool, adopt: bool) -> int:
-    from pyrunc.process.relay import Relay
+    from pyrunc.process.foreground import Relay
 
     try:
         if adopt:

@@ -52,7 +52,7 @@ class WritePidFile(RuntimeStep):
         return f"write pid file {self.path}"
 
     def apply(self, doing: Undertaking) -> None:
-        from pyrunc.container.pid_file import write_pid_file
+        from pyrunc.container.record.pid_file import write_pid_file
 
         write_pid_file(self.path, doing.pid)
         doing.wrote_pid_file = True

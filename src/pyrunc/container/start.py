@@ -5,8 +5,9 @@ from __future__ import annotations
 import posix
 from errno import ENOENT, ENXIO
 
-from pyrunc.container import state as states
-from pyrunc.container.store import UNTIL_CREATED, Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.entry import UNTIL_CREATED
+from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, HookFailed, NotFound, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -15,9 +16,9 @@ from pyrunc.process.failure import START_HOOK, describe_failure, parse_failure, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
     from pyrunc.process.guard import Signals
     from pyrunc.process.notify import Proxy
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.spec.types import Spec
+
+#: How long a process that was killed may take to end, in seconds.
+_LONGEST_END = 2.0
 
 
 class RuntimeStep(Described):
@@ -125,15 +128,21 @@ class Undertaking:
     def end_processes(self) -> None:
         """Kill and collect the process, and what it has brought forth in a pid namespace."""
         if self.pid:
-            # A child that is not waited for: its number is its own, with or without a pidfd.
-            posix.kill(self.pid, p.SIGKILL)
-            p.reap(self.pid, self.pidfd)
+            _end(self.pid, self.pidfd)
         # Only now can no more be born there.
         if self.page >= 0 and (inside := sibling_in(self.page)) not in (0, self.pid):
-            posix.kill(inside, p.SIGKILL)
-            posix.waitpid(inside, 0)
+            _end(inside, -1)
 
     def close(self) -> None:
         """Close what is open; the process lives on."""
         while self._descriptors:
             posix.close(self._descriptors.pop())
+
+
+def _end(pid: int, pidfd: int) -> None:
+    """Kill a child that nobody has waited for: its number is its own, with or without a pidfd.
+
+    One that is frozen by cgroup v1 takes no signal: it ends when it is thawed.
+    """
+    posix.kill(pid, p.SIGKILL)
+    p.reap(pid, pidfd, _LONGEST_END)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pyrunc.container import state as states
-from pyrunc.container.store import NotSaved, Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.entry import NotSaved
+from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, WrongStatus
 
 TYPE_CHECKING = False
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cgroups.driver import Driver
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
     from pyrunc.spec.types import Spec
 
 

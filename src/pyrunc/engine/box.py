@@ -12,12 +12,12 @@ import posix
 from typing import TYPE_CHECKING, Any
 
 from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, usage_of
-from pyrunc.container.create import Creation
-from pyrunc.container.create_options import CreateOptions
 from pyrunc.container.delete import remove
-from pyrunc.container.exec_process import ExecOptions
-from pyrunc.container.execute import spawn
+from pyrunc.container.entering.exec_process import ExecOptions
+from pyrunc.container.entering.execute import spawn
 from pyrunc.container.freeze import pause, resume
+from pyrunc.container.making.create import Creation
+from pyrunc.container.making.create_options import CreateOptions
 from pyrunc.container.update import update
 from pyrunc.engine.process import Running
 from pyrunc.linux import processes as p

@@ -16,8 +16,8 @@ from pyrunc.cgroups import host
 from pyrunc.cgroups.paths import paths_for
 from pyrunc.cgroups.tree import remove_tree
 from pyrunc.container.delete import delete
+from pyrunc.container.record.store import Store
 from pyrunc.container.settings import Settings
-from pyrunc.container.store import Store
 from pyrunc.engine import places
 from pyrunc.engine.log import Collected
 from pyrunc.errors import Error

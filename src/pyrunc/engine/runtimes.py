@@ -9,11 +9,11 @@ import posix
 import time
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.container.create import Creation
-from pyrunc.container.create_options import CreateOptions
 from pyrunc.container.delete import delete
-from pyrunc.container.exec_process import ExecOptions
-from pyrunc.container.execute import spawn
+from pyrunc.container.entering.exec_process import ExecOptions
+from pyrunc.container.entering.execute import spawn
+from pyrunc.container.making.create import Creation
+from pyrunc.container.making.create_options import CreateOptions
 from pyrunc.container.settings import Settings
 from pyrunc.container.start import start
 from pyrunc.engine import messages

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Protocol
 
     class Signals(Protocol):
-        """Blocked signals that can be asked for (:class:`pyrunc.process.relay.Relay`)."""
+        """Blocked signals that can be asked for (:class:`pyrunc.process.foreground.Relay`)."""
 
         signals: int
         ended_by: int
@@ -42,7 +42,7 @@ _ALL_SIGNALS = pack("=Q", (1 << 64) - 1)
 _NO_SIGNALS = pack("=Q", 0)
 #: The kernel's struct sigaction: handler, flags, restorer, mask; all zero is SIG_DFL.
 _DEFAULT_ACTION = bytes(32)
-#: Those that become an exception (container/interrupts.py).
+#: Those that become an exception (container/making/interrupts.py).
 _ENDING_SIGNALS = (p.SIGHUP, p.SIGINT, p.SIGTERM)
 _OUTPUT_SHOWN = 4096
 #: How long to wait for the guard, which waits for what it has killed.

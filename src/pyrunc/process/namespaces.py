@@ -240,7 +240,7 @@ class BringLoopbackUp(Step):
             syscall(SYS["ioctl"], socket, 0x8914, request)
         except PermissionError:
             # Nobody asked for it, and a runtime in a container of Docker's has no CAP_NET_ADMIN.
-            # Who runs it is told beforehand (container/old_ways.py).
+            # Who runs it is told beforehand (container/making/old_ways.py).
             pass
         finally:
             posix.close(socket)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.container import freeze, kill, processes, state, statistics, update
+from pyrunc.container import freeze, kill, statistics, update
+from pyrunc.container.record import processes, state
+from pyrunc.container.record.store import Store, check_id
 from pyrunc.container.settings import Settings
-from pyrunc.container.store import Store, check_id
 from pyrunc.engine import client
 from pyrunc.engine.log import Collected
 from pyrunc.sandbox.errors import InvalidArgument

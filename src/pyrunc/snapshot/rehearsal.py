@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.record import Record
     from pyrunc.spec.types import Spec
 
 #: What the commands of a container's life load, at once or on their way. Others are loaded when
@@ -27,9 +27,20 @@ _MODULES = (
     *("cgroups.oom", "cgroups.v1_statistics", "cgroups.v2_statistics", "container.statistics"),
     *("security.seccomp_cache",),
     *("cgroups.device_filter", "cgroups.driver", "cgroups.host", "cgroups.v1", "cgroups.v2"),
-    *("cgroups.v1_limits", "cgroups.v2_limits", "container.cgroup_owner", "container.create"),
-    *("container.delete", "container.execute", "container.kill", "container.run"),
-    *("container.start", "container.state", "plan.planner", "process.relay", "process.hooks"),
+    *(
+        "cgroups.v1_limits",
+        "cgroups.v2_limits",
+        "container.making.cgroup_owner",
+        "container.making.create",
+    ),
+    *("container.delete", "container.entering.execute", "container.kill", "container.run"),
+    *(
+        "container.start",
+        "container.record.state",
+        "plan.planner",
+        "process.foreground",
+        "process.hooks",
+    ),
     *("security.seccomp", "spec.default", "spec.load"),
 )
 #: They keep what they found when they were loaded: the environment, and more.
@@ -49,7 +60,7 @@ def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
     """
     for name in _MODULES:
         __import__(f"pyrunc.{name}")
-    from pyrunc.container.store import Store
+    from pyrunc.container.record.store import Store
     from pyrunc.linux import libc
 
     libc.address_of(bytearray(1))
@@ -73,7 +84,7 @@ def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
 
 def forget(path: str) -> None:
     """Remove what a rehearsal has left that was killed."""
-    from pyrunc.container.store import Store
+    from pyrunc.container.record.store import Store
 
     try:
         entry = Store(_root(path)).open(_NAME)
@@ -94,8 +105,8 @@ def _root(path: str) -> str:
 
 def _record() -> Record:
     """Return a record of this process as that of a container."""
-    from pyrunc.container.record import RECORD_FORMAT
-    from pyrunc.container.state import RUNNING
+    from pyrunc.container.record.record import RECORD_FORMAT
+    from pyrunc.container.record.state import RUNNING
     from pyrunc.linux.processes import start_time
 
     return {

@@ -6,8 +6,8 @@ import posix
 
 from pyrunc.cgroups.driver import files_driver
 from pyrunc.cgroups.entrance import Entrance
+from pyrunc.container.entering.namespaces import differing_namespaces, open_in_order
 from pyrunc.container.process_facts import process_facts
-from pyrunc.container.seen import differing_namespaces, id_mapping, open_in_order
 from pyrunc.container.undertaking import Undertaking
 from pyrunc.errors import Error, WrongStatus, reason
 from pyrunc.linux import files
@@ -15,6 +15,7 @@ from pyrunc.linux import processes as p
 from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID
 from pyrunc.process import late
 from pyrunc.process.failure import describe_failure, parse_failure
+from pyrunc.process.mapped_ids import id_mapping
 from pyrunc.process.namespaces import FLAGS, flags_of
 from pyrunc.process.program import can_enter, find_program, with_home
 from pyrunc.process.shared_page import sibling_in
@@ -23,14 +24,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyrunc.container.exec_process import ExecOptions
-    from pyrunc.container.record import Record
+    from pyrunc.container.entering.exec_process import ExecOptions
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
     from pyrunc.plan.executed_process import ExecutionPlan
     from pyrunc.plan.facts import ProcessFacts
     from pyrunc.process.descriptors import Passed
-    from pyrunc.process.relay import Relay
+    from pyrunc.process.foreground import Relay
     from pyrunc.spec.types import Process, Spec
 
 #: How long init may take to end once it has brought forth the process, in seconds.
@@ -111,7 +112,7 @@ class Entering(Undertaking):
         saved = self.record.get("cgroup") or {}
         if not saved or not self.options.cgroups:
             return saved
-        from pyrunc.container.sub_cgroup import below
+        from pyrunc.container.entering.sub_cgroup import below
 
         return {**saved, "paths": below(saved["paths"], self.options.cgroups)}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pyrunc.container.entering import steps as s
-from pyrunc.container.seen import outside
 from pyrunc.container.shared_steps import SendPidfd, SetOomScore, WritePidFile
 from pyrunc.plan.executed_process import plan_execution
+from pyrunc.process.mapped_ids import outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

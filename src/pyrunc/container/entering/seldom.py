@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.container import state as states
 from pyrunc.container.entering.entering import start_failed
-from pyrunc.container.seen import outside
+from pyrunc.container.record import state as states
 from pyrunc.container.undertaking import RuntimeStep
 from pyrunc.errors import Error, reason
 from pyrunc.linux import processes as p
 from pyrunc.linux import refusals
 from pyrunc.process import channel
+from pyrunc.process.mapped_ids import outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups.entrance import Entrance
-from pyrunc.container import state as states
-from pyrunc.container.store import Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.store import Store
 from pyrunc.container.undertaking import Undertaking
 from pyrunc.errors import Error
 from pyrunc.linux import processes as p
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups.driver import Driver
     from pyrunc.cgroups.resctrl import Group
-    from pyrunc.container.builder import Handover
-    from pyrunc.container.create_options import CreateOptions
-    from pyrunc.container.interrupts import Interrupts
-    from pyrunc.container.net_devices import NetDevices
+    from pyrunc.container.making.builder import Handover
+    from pyrunc.container.making.create_options import CreateOptions
+    from pyrunc.container.making.interrupts import Interrupts
+    from pyrunc.container.making.net_devices import NetDevices
+    from pyrunc.container.record.entry import Entry
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
     from pyrunc.plan.plan import Plan
 
 #: What the builder and init say when all is well.

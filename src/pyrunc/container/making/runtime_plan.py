@@ -14,7 +14,7 @@ from pyrunc.process.console import OpenTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.create_options import CreateOptions
+    from pyrunc.container.making.create_options import CreateOptions
     from pyrunc.container.undertaking import RuntimeStep
     from pyrunc.plan.facts import Facts
     from pyrunc.plan.plan import Plan

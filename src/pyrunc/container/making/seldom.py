@@ -35,8 +35,8 @@ class RunPoststop(RuntimeStep):
     def undo(self, making: Making) -> None:
         if not making.pid:
             return
-        from pyrunc.container.interrupts import Interrupted
-        from pyrunc.container.removal import run_poststop
+        from pyrunc.container.making.interrupts import Interrupted
+        from pyrunc.container.teardown import run_poststop
 
         stopped = making.state_json(0).replace(b'"status":"creating"', b'"status":"stopped"')
         try:
@@ -60,7 +60,7 @@ class OpenAsHost(RuntimeStep):
         return "open what only the host's root may"
 
     def apply(self, making: Making) -> None:
-        from pyrunc.container.idmap import ids_of
+        from pyrunc.container.making.idmap import ids_of
 
         handover, plan = making.handover, making.plan
         assert handover is not None
@@ -68,12 +68,12 @@ class OpenAsHost(RuntimeStep):
         path = plan.namespaces.joined.get("user", "")
         ids = ids_of(making.spec, user_namespace, path)
         if plan.opened_by_runtime or plan.devices_of_runtime:
-            from pyrunc.container.opened import open_for_builder
+            from pyrunc.container.making.opened import open_for_builder
 
             root = root_path(making.spec, making.bundle)
             open_for_builder(handover.opened, plan, making.spec, root, user_namespace, ids)
         if self.user >= 0:
-            from pyrunc.container.seen import outside
+            from pyrunc.process.mapped_ids import outside
             from pyrunc.process.program import give_stdio
 
             give_stdio(outside(ids.uids, self.user))
@@ -113,7 +113,7 @@ class GiveCgroupAway(RuntimeStep):
         return "give the container's cgroup to root of the container"
 
     def apply(self, making: Making) -> None:
-        from pyrunc.container.cgroup_owner import give_cgroup_away
+        from pyrunc.container.making.cgroup_owner import give_cgroup_away
 
         directory = making.driver.paths().get("")
         if not directory:
@@ -172,7 +172,7 @@ class MoveNetDevices(RuntimeStep):
         return f"move network devices in: {', '.join(self.devices)}"
 
     def apply(self, making: Making) -> None:
-        from pyrunc.container.net_devices import NetDevices
+        from pyrunc.container.making.net_devices import NetDevices
 
         making.hear(channel.NET_DEVICES)
         making.net_devices = NetDevices(making.pid)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups.cgroupfs import CgroupTaken
-from pyrunc.container import state as states
-from pyrunc.container.builder import Handover, build_container
-from pyrunc.container.removal import remove_cgroup
-from pyrunc.container.spawn import spawn_builder
+from pyrunc.container.making.builder import Handover, build_container
+from pyrunc.container.making.spawn import spawn_builder
+from pyrunc.container.record import state as states
+from pyrunc.container.teardown import remove_cgroup
 from pyrunc.container.undertaking import RuntimeStep
 from pyrunc.linux import files, refusals
 from pyrunc.process import channel
@@ -120,7 +120,7 @@ class OpenForBuilder(RuntimeStep):
 
 
 def _prepare_old_ways(making: Making, handover: Handover) -> None:
-    from pyrunc.container import old_ways
+    from pyrunc.container.making import old_ways
 
     old_ways.prepare(making.settings, making.plan.namespaces)
     handover.enter_old_ways = old_ways.enter
@@ -152,7 +152,7 @@ class SpawnBuilder(RuntimeStep):
         handover.of_runtime = (up, down, making.entry.directory, making.socket)
 
         def write_mappings(pid: int) -> None:
-            from pyrunc.container.idmap import write_mappings
+            from pyrunc.container.making.idmap import write_mappings
 
             write_mappings(pid, making.spec, rootless=making.settings.rootless)
 

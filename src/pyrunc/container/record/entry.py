@@ -1,9 +1,4 @@
-"""Where containers are remembered: a directory for each below the state root.
-
-    ROOT/ID/state.json    the record: what is needed to find, judge and remove it
-    ROOT/ID/config.json   the config it was made from, as it was then
-    ROOT/ID/exec.fifo     there while it waits for its start
-    ROOT/ID/result.fifo   how init reports a start that failed
+"""One container's directory: its lock, its files, and what is asked of them.
 
 The directory itself is what operations lock (flock(2)). The record is replaced
 by rename(2), so that readers need no lock and never see half of it.
@@ -13,10 +8,10 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
+from errno import EINVAL, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
-from pyrunc.container.record import RECORD_FORMAT, first_wrong, salvaged
+from pyrunc.container.record.record import RECORD_FORMAT, first_wrong, salvaged
 from pyrunc.errors import AlreadyExists, Error, NotFound, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.spec import json_text
@@ -26,12 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.record import Record
     from pyrunc.spec.types import Spec
 
-
-_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
-_LONGEST_ID = 1024
 #: All that there may be in a container's directory.
 _OWN_NAMES = frozenset(
     (
@@ -52,22 +44,7 @@ _LONGEST_OPERATION = 30.0
 #: Larger than any record or config (bytes): of a config no more is read in the first place.
 _LARGEST = 64 << 20
 _REMEDY = "delete --force removes it"
-_DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
-
-
-def check_id(container_id: str) -> None:
-    """Refuse ids that are not plain file names.
-
-    :raises Error: ``invalid container ID format``.
-    """
-    if (
-        not container_id
-        or container_id in (".", "..")
-        or len(container_id) > _LONGEST_ID
-        or not _ID_CHARACTERS.issuperset(container_id)
-    ):
-        raise Error(f"invalid container ID format: {container_id!r}")
-
+DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 
 #: What to do with a container whose hooks run, or whose mounts are made.
 UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
@@ -431,141 +408,7 @@ def _empty(directory: int) -> None:
                 continue
             if error.errno not in (EISDIR, EPERM):
                 raise
-            below = posix.open(name, _DIRECTORY, dir_fd=directory)
+            below = posix.open(name, DIRECTORY, dir_fd=directory)
             _empty(below)
             posix.close(below)
             posix.rmdir(name, dir_fd=directory)
-
-
-class Store:
-    """The state root."""
-
-    __slots__ = ("root",)
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def reserve(self, container_id: str) -> Entry:
-        """Make a new container's directory and lock it.
-
-        :raises AlreadyExists: when the id is taken.
-        """
-        check_id(container_id)
-        self._make_root()
-        path = f"{self.root}/{container_id}"
-        try:
-            posix.mkdir(path, 0o700)
-        except OSError as error:
-            if error.errno == EEXIST:
-                raise AlreadyExists(
-                    f"container with given ID already exists: {container_id}"
-                ) from None
-            raise Error(f"cannot make state directory {path}: {reason(error)}") from None
-        try:
-            return self._open_new(container_id, path)
-        except (FileNotFoundError, NotFound):
-            raise Error(f"container {container_id} was deleted while it was created") from None
-        except OSError as error:
-            # Nobody else has it yet.
-            _give_up(path)
-            raise Error(f"cannot lock state directory {path}: {reason(error)}") from None
-
-    def _open_new(self, container_id: str, path: str) -> Entry:
-        entry = Entry(container_id, path, posix.open(path, _DIRECTORY))
-        try:
-            entry.lock_new()
-        except BaseException:
-            entry.close()
-            raise
-        return entry
-
-    def open(self, container_id: str) -> Entry:
-        """Open an existing container's directory.
-
-        :raises NotFound: when there is none.
-        """
-        check_id(container_id)
-        path = f"{self.root}/{container_id}"
-        self._check_root()
-        try:
-            directory = posix.open(path, _DIRECTORY)
-        except OSError as error:
-            if error.errno in (ENOENT, ENOTDIR):
-                raise NotFound(f"container does not exist: {container_id}") from None
-            raise Error(f"cannot open state directory {path}: {reason(error)}") from None
-        if _is_open_to_others(posix.stat(directory)):
-            posix.close(directory)
-            raise Error(f"state directory {path} can be written to by others: it is not used")
-        return Entry(container_id, path, directory)
-
-    def ids(self) -> list[str]:
-        """Return the ids of all containers, sorted; none when the root is not there yet."""
-        self._check_root()
-        try:
-            names = posix.listdir(self.root)
-        except OSError as error:
-            if error.errno == ENOENT:
-                return []
-            raise Error(f"cannot list state root {self.root}: {reason(error)}") from None
-        return sorted(name for name in names if _ID_CHARACTERS.issuperset(name))
-
-    def _make_root(self) -> None:
-        """Make the root (0700) if it is missing."""
-        if not self._check_root():
-            try:
-                files.make_directories(self.root, 0o700)
-            except OSError as error:
-                raise Error(f"cannot make state root {self.root}: {reason(error)}") from None
-            # It may be another's, who was faster.
-            self._check_root()
-
-    def _check_root(self) -> bool:
-        """Make sure that nobody else can put things into the root; return whether it is there.
-
-        Records name processes to kill and hooks to run: a record of another user's is an attack.
-        """
-        try:
-            status = posix.stat(self.root)
-        except OSError as error:
-            if error.errno != ENOENT:
-                raise Error(f"cannot use state root {self.root}: {reason(error)}") from None
-            return False
-        if self.root == "/":
-            raise Error("state root / holds the whole file system; give a directory of its own")
-        if _is_open_to_others(status):
-            raise Error(
-                f"state root {self.root} can be written to by others; "
-                "give it to the caller alone (mode 0700)"
-            )
-        if posix.geteuid() == 0:
-            _check_above(self.root)
-        return True
-
-
-def _is_open_to_others(status: posix.stat_result) -> bool:
-    return bool(status.st_mode & 0o022) or status.st_uid not in (0, posix.geteuid())
-
-
-def _check_above(root: str) -> None:
-    """See that nobody can put another directory in the root's place.
-
-    Where everybody may write, only the sticky bit keeps others from renaming what is root's.
-
-    :raises Error: naming the directory.
-    """
-    above = root.rpartition("/")[0]
-    while above:
-        mode = posix.stat(above).st_mode
-        if mode & 0o002 and not mode & 0o1000:
-            raise Error(
-                f"state root {root} can be replaced by others: everybody may write to {above}"
-            )
-        above = above.rpartition("/")[0]
-
-
-def _give_up(path: str) -> None:
-    """Remove a directory that was just made; it is empty, or another's by now."""
-    try:
-        posix.rmdir(path)
-    except OSError:
-        pass

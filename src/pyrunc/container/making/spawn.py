@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from pyrunc.container.builder import Handover
+    from pyrunc.container.making.builder import Handover
     from pyrunc.spec.types import Spec
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import posix
 from errno import ENOENT, EPERM
 
-from pyrunc.container.seen import id_mapping
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process.descriptors import close_all_but
 from pyrunc.process.guard import Failed, Program, run_in_turn
+from pyrunc.process.mapped_ids import id_mapping
 from pyrunc.spec.id_mappings import MOST_BYTES, map_lines
 
 TYPE_CHECKING = False

@@ -6,9 +6,9 @@ import posix
 from errno import ENOENT
 
 from pyrunc.cgroups import cgroupfs
-from pyrunc.container.seen import id_mapping, outside
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
+from pyrunc.process.mapped_ids import id_mapping, outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyrunc.container import state as states
-from pyrunc.container.store import Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

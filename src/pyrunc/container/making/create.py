@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.container import state as states
-from pyrunc.container.create_options import CreateOptions, check_terminal
-from pyrunc.container.interrupts import Interrupted, Interrupts
+from pyrunc.container.making.create_options import CreateOptions, check_terminal
+from pyrunc.container.making.interrupts import Interrupted, Interrupts
 from pyrunc.container.making.making import Making
 from pyrunc.container.making.runtime_plan import plan_container
 from pyrunc.container.process_facts import process_facts
-from pyrunc.container.record import RECORD_FORMAT
-from pyrunc.container.timestamps import now
+from pyrunc.container.record import state as states
+from pyrunc.container.record.record import RECORD_FORMAT
+from pyrunc.container.record.timestamps import now
 from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux import files
 from pyrunc.plan.facts import Facts, ProcessFacts
@@ -27,7 +27,7 @@ from pyrunc.spec.load import load
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cgroups.host import Layout
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
 
 
@@ -118,7 +118,7 @@ class Creation(Making):
         try:
             namespaces = spec.get("linux", {}).get("namespaces") or ()
             if any(namespace.get("path") for namespace in namespaces):
-                from pyrunc.container.joined import open_joined
+                from pyrunc.container.making.joined import open_joined
 
                 named = self.options.config or f"{self.bundle}/config.json"
                 self.joined, facts.own_namespaces = open_joined(spec, named)

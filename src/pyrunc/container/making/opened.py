@@ -9,18 +9,18 @@ from __future__ import annotations
 import posix
 from errno import EINVAL, ENOENT, ENOTDIR, EPERM
 
-from pyrunc.container.idmap import user_namespace_with
-from pyrunc.container.seen import outside
+from pyrunc.container.making.idmap import user_namespace_with
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts, refusals
 from pyrunc.linux.files import clean_path
+from pyrunc.process.mapped_ids import outside
 from pyrunc.rootfs.devices import NODE, is_on_host, mode_of
 from pyrunc.rootfs.mount import open_bind_source
 from pyrunc.spec.id_mappings import map_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.idmap import Ids
+    from pyrunc.container.making.idmap import Ids
     from pyrunc.plan.plan import Plan
     from pyrunc.rootfs.devices import MakeDevice
     from pyrunc.rootfs.mount import BindMount

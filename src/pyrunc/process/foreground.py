@@ -17,8 +17,8 @@ from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.process.foreground_terminal import ShownTerminal
     from pyrunc.process.notify import Proxy
-    from pyrunc.process.shown import ShownTerminal
 
 _SIG_BLOCK = 0
 _SIG_SETMASK = 2
@@ -76,7 +76,7 @@ class Relay:
         To be called before the program starts: it may look at the size at once.
         """
         # Not needed, and so not loaded, for a process without a terminal.
-        from pyrunc.process.shown import ShownTerminal
+        from pyrunc.process.foreground_terminal import ShownTerminal
 
         self._shown = ShownTerminal(master)
 

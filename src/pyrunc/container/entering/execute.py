@@ -10,11 +10,11 @@ say how that went; process/shared_page.py tells how the runtime hears of it.
 
 from __future__ import annotations
 
-from pyrunc.container import state as states
 from pyrunc.container.entering.entering import Entering
+from pyrunc.container.entering.exec_process import ExecOptions, passed_over, process_of
 from pyrunc.container.entering.runtime_plan import plan_entering
-from pyrunc.container.exec_process import ExecOptions, passed_over, process_of
-from pyrunc.container.store import Store
+from pyrunc.container.record import state as states
+from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, ExecFailed, WrongStatus
 from pyrunc.process.descriptors import passed
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
-    from pyrunc.process.relay import Relay
+    from pyrunc.process.foreground import Relay
     from pyrunc.spec.types import Process
 
     _Result = TypeVar("_Result")
@@ -64,7 +64,7 @@ def _carry_out(
     and_then: Callable[[_Execution], _Result],
 ) -> _Result:
     """Have a process run in the container; return what becomes of it ``and_then``."""
-    from pyrunc.process.relay import Relay
+    from pyrunc.process.foreground import Relay
 
     entry = Store(settings.root).open(container_id)
     execution = None

@@ -1,10 +1,9 @@
-"""What the host's /proc tells about a process in a container: its namespaces, ids and number."""
+"""In which namespaces a container is elsewhere than the runtime, and the order of entering them."""
 
 from __future__ import annotations
 
 import posix
 
-from pyrunc.linux import files
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.process.namespaces import FILES
@@ -63,17 +62,3 @@ def _owner(namespace: int) -> int:
         return posix.stat(owner).st_ino
     finally:
         posix.close(owner)
-
-
-def id_mapping(pid: int | str, name: str) -> list[tuple[int, int, int]]:
-    """Return the id mapping of the process's user namespace: ``(inside, outside, count)``."""
-    numbers = [int(n) for n in files.read_file(f"/proc/{pid}/{name}").split()]
-    return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
-
-
-def outside(mapping: list[tuple[int, int, int]], number: int) -> int:
-    """Return what the id is called outside of the container; -1 when it is not mapped."""
-    for inside, first, count in mapping:
-        if inside <= number < inside + count:
-            return first + number - inside
-    return -1

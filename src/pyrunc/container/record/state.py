@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups import frozen
-from pyrunc.container.store import UNTIL_CREATED, BeingCreated, Store
+from pyrunc.container.record.entry import UNTIL_CREATED, BeingCreated
+from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, NotFound, reason
 from pyrunc.linux import processes
 from pyrunc.spec import json_text
@@ -14,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
 
 CREATING = "creating"
 CREATED = "created"
