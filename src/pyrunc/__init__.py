@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from pyrunc.sandbox.runtime import Container as Container
     from pyrunc.sandbox.runtime import Runtime as Runtime
     from pyrunc.sandbox.spec import Spec as Spec
+    from pyrunc.sandbox.started import Process as Process
     from pyrunc.sandbox.sync import DEVNULL as DEVNULL
     from pyrunc.sandbox.sync import PIPE as PIPE
     from pyrunc.sandbox.sync import STDOUT as STDOUT
-    from pyrunc.sandbox.sync import Process as Process
     from pyrunc.sandbox.sync import Sandbox as Sandbox
     from pyrunc.sandbox.sync import run as run
 
@@ -70,7 +70,8 @@ _MODULES = {
     "sandbox.result": ("Change", "Result", "Status"),
     "sandbox.runtime": ("Container", "Runtime"),
     "sandbox.spec": ("Spec",),
-    "sandbox.sync": ("DEVNULL", "PIPE", "STDOUT", "Process", "Sandbox", "run"),
+    "sandbox.started": ("Process",),
+    "sandbox.sync": ("DEVNULL", "PIPE", "STDOUT", "Sandbox", "run"),
 }
 _NAMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.sandbox.containers import ContainerLogic, RuntimeLogic
 from pyrunc.sandbox.process import DEVNULL
-from pyrunc.sandbox.sync import Process
+from pyrunc.sandbox.started import Process
 from pyrunc.sandbox.waiting import drive
 
 if TYPE_CHECKING:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from typing import IO, TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pyrunc.sandbox import running
 from pyrunc.sandbox.logic import SandboxLogic
-from pyrunc.sandbox.process import DEVNULL, PIPE, STDOUT, ProcessLogic, Streams
+from pyrunc.sandbox.process import DEVNULL, PIPE, STDOUT
+from pyrunc.sandbox.started import Process
 from pyrunc.sandbox.waiting import drive
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self, Unpack
@@ -278,129 +279,3 @@ class Sandbox:
         :raises Error: when the kernel refuses: less memory than is used, say.
         """
         drive(self._logic.update(memory, swap, pids, cpu))
-
-
-class Process:
-    """A program that was started in a sandbox; the shape is that of :class:`subprocess.Popen`.
-
-    Closing it, or leaving its ``with`` block, ends the program; forgotten, it goes on until its
-    sandbox is closed or reset.
-    """
-
-    def __init__(self, logic: ProcessLogic, streams: Streams) -> None:
-        self._logic = logic
-        #: The file to write its input to, or None.
-        self.stdin = _file(streams.take("stdin"), "wb")
-        #: The files to read its output from, or None.
-        self.stdout = _file(streams.take("stdout"), "rb")
-        self.stderr = _file(streams.take("stderr"), "rb")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_logic"):
-            # Forgotten, it goes on for as long as its container does.
-            self._logic.close(kill=False)
-
-    @property
-    def args(self) -> tuple[str, ...]:
-        """What was executed."""
-        return self._logic.args
-
-    @property
-    def pid(self) -> int:
-        """Its pid, as the host numbers it."""
-        return self._logic.pid
-
-    @property
-    def pidfd(self) -> int:
-        """A descriptor that can be waited for with poll(2), until the process is closed."""
-        return self._logic.pidfd
-
-    @property
-    def terminal(self) -> int:
-        """The descriptor of its terminal's master, to be read and written; -1 for none."""
-        return self._logic.terminal
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit code, or minus the number of a signal; None while it runs."""
-        return self.poll()
-
-    @property
-    def result(self) -> Result[bytes] | None:
-        """How it ended and what it used, but not what it printed; None while it runs."""
-        return self._logic.result
-
-    def poll(self) -> int | None:
-        """Return the return code, or None while it runs."""
-        result = self._logic.result
-        return None if result is None else result.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return the return code.
-
-        :raises TimeoutExpired: when that takes more than ``timeout`` seconds; it goes on.
-        """
-        return drive(self._logic.wait(timeout))
-
-    def communicate(self, input: bytes | None = None) -> tuple[bytes, bytes]:
-        """Write ``input``, read all output, wait for the end; return stdout and stderr."""
-        from pyrunc.sandbox.pumping import pump
-
-        files = (self.stdin, self.stdout, self.stderr)
-        stdout, stderr = drive(pump(tuple(_number(file) for file in files), input or b""))
-        for file in files:
-            if file is not None:
-                file.close()
-        self.wait()
-        return stdout, stderr
-
-    def send_signal(self, signal: int) -> None:
-        """Send it a signal.
-
-        :raises ProcessGone: when it has ended.
-        """
-        self._logic.send_signal(signal)
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.send_signal(15)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(9)
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell its terminal how large it is, in characters."""
-        self._logic.resize(rows, columns)
-
-    def close(self) -> None:
-        """Let go of it, and of its streams; a process that runs is killed."""
-        for file in (self.stdin, self.stdout, self.stderr):
-            if file is not None:
-                try:
-                    file.close()
-                except BrokenPipeError:
-                    continue
-        self._logic.close(kill=True)
-
-
-def _file(descriptor: int, mode: Literal["rb", "wb"]) -> IO[bytes] | None:
-    if descriptor < 0:
-        return None
-    os.set_blocking(descriptor, True)
-    return open(descriptor, mode, buffering=0 if mode == "wb" else -1)
-
-
-def _number(file: IO[bytes] | None) -> int:
-    return -1 if file is None or file.closed else file.fileno()
