@@ -59,7 +59,7 @@ tried("syscall", 321, 0, None, 0)
 tried("ptrace", 16, 1, 0, 0)
 try: os.mknod("/tmp/disk", 0o60600, os.makedev(8, 0))
 except OSError as error: print("mknod", error.errno)
-for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/kcore", "/dev/mem"):
+for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/dev/mem", "/dev/kmsg"):
     try: open(path, "r+b"); print(path)
     except OSError as error: pass
 """
