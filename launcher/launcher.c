@@ -74,6 +74,7 @@ static const char BOOTSTRAP[] =
 	"    top + '/lib/' + version + '/dist-packages',\n"
 	"    top + '/local/lib/' + version + '/dist-packages',\n"
 	"    top + '/lib/python3/dist-packages',\n"
+	"    top,\n" /* pip install --target */
 	"    top[:-6] + '/src' if top[-6:] == '/build' else '',\n"
 	"):\n"
 	"    try: stat(home + '/pyrunc/cli')\n"
@@ -393,6 +394,7 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 	char script[PATH_SIZE + sizeof("/" SCRIPT)];
 	char startup[PATH_SIZE + 64];
 	char text[PATH_SIZE + 64];
+	char own[PATH_SIZE + 64];
 	char started[PATH_SIZE + 1024];
 	static struct start start;
 
@@ -418,6 +420,11 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 	append(append(script, directory), "/" SCRIPT);
 
 	const char *python = interpreter_in(script, text, sizeof(text));
+	/* The scripts of an environment that was moved name what is no longer there. */
+	append(append(own, directory), "/python");
+	if (call(NR_faccessat, AT_FDCWD, python, R_OK) == -ENOENT &&
+	    !failed(call(NR_faccessat, AT_FDCWD, own, R_OK)))
+		python = own;
 	const char *name = last_part(python);
 	s64 error = -ENOENT;
 	if (contains(name, "python") || contains(name, "pypy")) {
