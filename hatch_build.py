@@ -91,6 +91,8 @@ class NativePrograms(BuildHookInterface):  # type: ignore[type-arg]
             if commit := _commit(root):
                 (built / "COMMIT").write_text(commit + "\n")
                 build_data["force_include"][str(built / "COMMIT")] = "pyrunc/COMMIT"
+            if machine == os.uname().machine and (filters := _known_filters(root, built, machine)):
+                build_data["force_include"][str(filters)] = f"pyrunc/{filters.name}"
             native = [built / "bin/pyrunc", *sorted((built / "package").rglob("*.*"))]
             bill = _bill_of_materials(compiler, [*native, built / "package/init/pyrunc-init"])
             (built / "pyrunc.cdx.json").write_text(bill)
@@ -138,6 +140,28 @@ def _startup(python: str, root: Path, target: Path) -> None:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SystemExit(f"cannot make the start-up image of {python}: {error}") from None
+
+
+#: Compiles the sections of the files in its arguments, but for the first, which it writes.
+_FILTERS = """
+import json, pathlib, sys
+sys.path.insert(0, "src")
+from pyrunc.security import known_filters
+sections = (json.loads(pathlib.Path(name).read_bytes()) for name in sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_bytes(known_filters.compiled(sections))
+"""
+
+
+def _known_filters(root: Path, built: Path, machine: str) -> Path | None:
+    """Compile the engines' seccomp sections; libseccomp does it, and where it is missing nobody."""
+    target = built / f"known-filters.{machine}"
+    sections = sorted(map(str, (root / "seccomp").glob(f"*.{machine}.json")))
+    command = [sys.executable, "-B", "-c", _FILTERS, str(target), *sections]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"no filters of engines are built in: {done.stderr[-200:]}", file=sys.stderr)
+        return None
+    return target
 
 
 def _bill_of_materials(compiler: list[str], native: Sequence[Path]) -> str:

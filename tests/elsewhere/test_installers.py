@@ -34,7 +34,7 @@ INSTALLERS = {
     ),
     "pipx": ("pipx install $W >/dev/null 2>&1", "/root/.local/bin/pyrunc"),
     "uv tool": (
-        "rm -f /root/.local/bin/pyrunc; uv -q tool install $W",
+        "rm -f /root/.local/bin/pyrunc*; uv -q tool install $W",
         "/root/.local/bin/pyrunc",
     ),
     "uvx": ("", "uvx -q --from $W pyrunc"),

@@ -23,6 +23,10 @@ ATTRIBUTE_OPTIMIZE = 8  # SCMP_FLTATR_CTL_OPTIMIZE, libseccomp 2.5
 BINARY_TREE = 2
 
 
+class LibraryMissing(Error):
+    """libseccomp is not installed."""
+
+
 class Comparison(ctypes.Structure):
     """struct scmp_arg_cmp."""
 
@@ -37,14 +41,14 @@ class Comparison(ctypes.Structure):
 class Libseccomp:
     """The loaded library.
 
-    :raises Error: when it is not installed.
+    :raises LibraryMissing: when it is not installed.
     """
 
     def __init__(self) -> None:
         try:
             library = ctypes.CDLL(LIBRARY)
         except OSError as error:
-            raise Error(
+            raise LibraryMissing(
                 f"seccomp: cannot load {LIBRARY}, which the container's filter is built with; "
                 "install libseccomp (Debian and Ubuntu: libseccomp2; Fedora, Arch, Alpine: "
                 f"libseccomp): {error}"
