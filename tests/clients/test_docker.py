@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,10 @@ class Docker(Engine):
             )
         )
         log = directory / "dockerd.log"
-        words = ["dockerd", "--config-file", configuration, "--oom-score-adjust", "0"]
+        words: list[str | Path] = ["dockerd", "--config-file", configuration]
+        if "--oom-score-adjust" in subprocess.check_output(["dockerd", "--help"], text=True):
+            # Docker before 24 makes itself hard to kill otherwise, which not every root may.
+            words += ["--oom-score-adjust", "0"]
         self.daemon = self.room.start(*words, log=log)
         try:
             wait_until(lambda: self("version").returncode == 0, 60, f"dockerd ({log})")
