@@ -90,6 +90,14 @@ class WrongStatus(Error):
     code = "wrong-status"
 
 
+class BeingCreated(WrongStatus):
+    """The container is not complete yet."""
+
+
+class NotSaved(Error):
+    """What a container's directory is to hold could not be written."""
+
+
 class ExecFailed(Error):
     """The program of the process could not be executed."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyrunc.container.record.pid_file import write_pid_file
-from pyrunc.linux.files import open_or_make
+from pyrunc.linux.given_files import open_or_make
 
 VICTIM = "precious\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import ENOENT
+from errno import ENODEV, ENOENT
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
@@ -115,3 +115,25 @@ def refuse_odd_shares(name: str, shares: int) -> None:
             f"setting cgroup {name} for {shares} shares: there are shares from "
             f"{_FEWEST_SHARES} to {_MOST_SHARES} only"
         )
+
+
+def inherit_cpuset(path: str) -> None:
+    """A new cpuset is empty, and nothing can join it: take over the parent's.
+
+    One that was there may be as empty, and so may be those above it: an engine, or an
+    administrator with mkdir(1), has made them. Only the root of the hierarchy never is.
+    """
+    parent = path.rpartition("/")[0]
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        try:
+            if read(path, name).strip():
+                continue
+            value = read(parent, name).strip()
+            if not value:
+                inherit_cpuset(parent)
+                value = read(parent, name).strip()
+            if value:
+                write(path, name, value)
+        except OSError as error:
+            if error.errno not in (ENOENT, ENODEV):
+                raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import EACCES, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS
+from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from pyrunc.cgroups import cgroupfs, tree
 from pyrunc.cgroups.entrance import Entrance
@@ -96,7 +96,7 @@ class DriverV1:
             try:
                 files.make_directories(path, 0o755)
                 if controller == "cpuset":
-                    _inherit_cpuset(path)
+                    cgroupfs.inherit_cpuset(path)
             except OSError as error:
                 raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
 
@@ -107,7 +107,7 @@ class DriverV1:
                 self._make(controller, path)
                 if controller == "cpuset":
                     # One that was there may be as empty as a new one.
-                    _inherit_cpuset(path)
+                    cgroupfs.inherit_cpuset(path)
             except OSError as error:
                 if not self._may_ignore(error):
                     raise Error(f"cannot make cgroup {path}: {reason(error)}") from None
@@ -125,7 +125,7 @@ class DriverV1:
             # From the outermost on: what is inherited comes from above.
             for parent in files.make_directories(path.rpartition("/")[0], 0o755):
                 if controller == "cpuset":
-                    _inherit_cpuset(parent)
+                    cgroupfs.inherit_cpuset(parent)
             posix.mkdir(path, 0o755)
 
     def open_entrance(self, *, beside: int = 0) -> Entrance:
@@ -390,25 +390,3 @@ def _open_into(entrance: Entrance, controller: str, path: str) -> None:
         entrance.tasks.append((path, posix.open(f"{path}/tasks", flags)))
     else:
         entrance.birthplace = cgroupfs.open_directory(path)
-
-
-def _inherit_cpuset(path: str) -> None:
-    """A new cpuset is empty, and nothing can join it: take over the parent's.
-
-    One that was there may be as empty, and so may be those above it: an engine, or an
-    administrator with mkdir(1), has made them. Only the root of the hierarchy never is.
-    """
-    parent = path.rpartition("/")[0]
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        try:
-            if cgroupfs.read(path, name).strip():
-                continue
-            value = cgroupfs.read(parent, name).strip()
-            if not value:
-                _inherit_cpuset(parent)
-                value = cgroupfs.read(parent, name).strip()
-            if value:
-                cgroupfs.write(path, name, value)
-        except OSError as error:
-            if error.errno not in (ENOENT, ENODEV):
-                raise

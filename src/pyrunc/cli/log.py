@@ -10,7 +10,6 @@ import posix
 import time
 
 from pyrunc.errors import Error, reason
-from pyrunc.linux.files import open_or_make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ class Log:
         self._json = form == "json"
         if path in ("", "/dev/stderr"):
             return
+        from pyrunc.linux.given_files import open_or_make
+
         try:
             # 0644 less the umask: the engine that reads the log need not be its owner.
             self._descriptor = open_or_make(path, posix.O_WRONLY | posix.O_APPEND)

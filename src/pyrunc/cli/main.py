@@ -20,7 +20,6 @@ import sys
 
 from pyrunc.container.settings import Settings
 from pyrunc.errors import Error, failure_of_the_machine, reason
-from pyrunc.linux.files import open_or_make
 from pyrunc.linux.processes import show_as
 from pyrunc.snapshot.started import MAKING, MISSING, Started
 from pyrunc.trace import OFF, Trace
@@ -202,6 +201,8 @@ def _settings(options: flags.Options, log: Log) -> Settings:
 def _trace(path: str, started: Started) -> NoTrace:
     if not path:
         return OFF
+    from pyrunc.linux.given_files import open_or_make
+
     try:
         descriptor = open_or_make(path, posix.O_WRONLY | posix.O_TRUNC | posix.O_APPEND)
         return Trace(descriptor, started.began)

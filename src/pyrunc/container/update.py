@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pyrunc.container.record import state as states
-from pyrunc.container.record.entry import NotSaved
 from pyrunc.container.record.store import Store
-from pyrunc.errors import Error, WrongStatus
+from pyrunc.errors import Error, NotSaved, WrongStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

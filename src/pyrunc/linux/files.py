@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 from _struct import pack, unpack_from
-from errno import EACCES, EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
+from errno import EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
 
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -267,62 +267,6 @@ def _link_target(parent: int, parent_path: str, name: str) -> str:
     except OSError:
         return ""
     return link if link.startswith("/") else f"{parent_path}/{link}"
-
-
-def open_or_make(path: str, flags: int, mode: int = 0o644, *, directory: int | None = None) -> int:
-    """Open the file at a path of the caller's, or make it: where others may have put links.
-
-    In a directory that others may write to, such as /tmp, a link of theirs would lead to any
-    file of ours (open(2), O_CREAT, follows it). So a file is only made where nothing is, and
-    a link is only followed when it is ours or root's. A fifo that nobody reads is not waited for.
-
-    :raises OSError: EACCES for another user's link; ENXIO for a fifo without a reader.
-    """
-    return _open_or_make(path, flags | posix.O_NOCTTY | O_CLOEXEC, mode, directory, _MAXIMUM_LINKS)
-
-
-def _open_or_make(path: str, flags: int, mode: int, directory: int | None, links: int) -> int:
-    where, slash, name = path.rpartition("/")
-    parent = posix.open(
-        f"{where}/" if slash else ".", O_PATH | O_DIRECTORY | O_CLOEXEC, dir_fd=directory
-    )
-    try:
-        for _ in range(_MAXIMUM_LINKS):
-            try:
-                found = posix.open(name, flags | O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=parent)
-                posix.set_blocking(found, True)
-                return found
-            except OSError as error:
-                if error.errno == ELOOP:
-                    break
-                if error.errno != ENOENT or not name:
-                    raise
-            try:
-                exclusive = flags | posix.O_CREAT | posix.O_EXCL | O_NOFOLLOW
-                return posix.open(name, exclusive, mode, dir_fd=parent)
-            except OSError as error:
-                if error.errno != EEXIST:
-                    raise
-        return _follow(name, flags, mode, parent, links)
-    finally:
-        posix.close(parent)
-
-
-def _follow(name: str, flags: int, mode: int, parent: int, links: int) -> int:
-    """Open what the link ``name`` leads to; it is looked at once, and never by name again."""
-    if not links:
-        raise OSError(ELOOP, posix.strerror(ELOOP))
-    link = posix.open(name, O_PATH | O_NOFOLLOW | O_CLOEXEC, dir_fd=parent)
-    try:
-        if filesystem_magic(link) == PROC_SUPER_MAGIC:
-            # /proc/self/fd/1, where /dev/stdout leads: no name to follow, and nobody's to plant.
-            return posix.open(name, flags, dir_fd=parent)
-        if posix.stat(link).st_uid not in (0, posix.geteuid()):
-            raise OSError(EACCES, "it is a symbolic link of another user")
-        target = posix.readlink("", dir_fd=link)
-    finally:
-        posix.close(link)
-    return _open_or_make(target, flags, mode, parent, links - 1)
 
 
 def filesystem_magic(descriptor: int) -> int:

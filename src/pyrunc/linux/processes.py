@@ -8,7 +8,7 @@ import select
 from _struct import pack, unpack_from
 from errno import ECHILD, ENOSYS, EPERM, ESRCH
 
-from pyrunc.linux.libc import address_of, cstring, syscall
+from pyrunc.linux.libc import address_of, syscall
 from pyrunc.linux.numbers import SYS
 
 CLONE_NEWTIME = 0x00000080
@@ -404,16 +404,6 @@ def open_process(pid: int, started: int) -> Process | None:
         process.close()
         return None
     return process
-
-
-def set_hostname(name: str) -> None:
-    """sethostname(2)."""
-    syscall(SYS["sethostname"], cstring(name), len(cstring(name)) - 1)
-
-
-def set_domainname(name: str) -> None:
-    """setdomainname(2): the NIS domain name."""
-    syscall(SYS["setdomainname"], cstring(name), len(cstring(name)) - 1)
 
 
 def numbers_of(ranges: str) -> list[int]:

@@ -76,9 +76,6 @@ def plan_execution(
     last_mile, sets, warnings = plan_last_mile(
         spec, process, facts, in_user_namespace="user" in namespaces
     )
-    affinity = process.get("execCPUAffinity") or {}
-    # What was asked for before the transition holds after it, too (config.md, "final").
-    last_mile.cpu_affinity = affinity.get("final") or (None if affinity.get("initial") else "")
     last_mile.gives_stdio = not process.get("terminal")
     # With CAP_SYS_PTRACE the container could seize a process that shows itself without
     # its filter, and be rid of the filter: it is loaded before that.
@@ -89,29 +86,15 @@ def plan_execution(
         late_scheduler, last_mile.scheduler = scheduler, None
 
     launch = LaunchProgram(UP)
-    launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
-    if affinity.get("initial"):
-        add_cpu_affinity(launch, affinity["initial"])
-    if entrance.birthplace >= 0:
-        launch.spawn_into("go on in the container's cgroup", UP, BIRTHPLACE)
-    if spawns:
-        launch.share(PAGE)
-    for path, _ in entrance.tasks:
-        launch.call(f"join cgroup {path}", "write", tasks(path), MYSELF, len(MYSELF))
-    launch.await_byte("wait to be in the container's cgroup", DOWN)
+    _begin(launch, process, entrance, shares=spawns)
+    affinity = process.get("execCPUAffinity") or {}
+    # What was asked for before the transition holds after it, too (config.md, "final").
+    last_mile.cpu_affinity = affinity.get("final") or (None if affinity.get("initial") else "")
     last_mile.add_limits(launch)
     last_mile.add_labels(launch)
     _enter(launch, namespaces, ways_in)
-    # From here on there are the program's descriptors, and what leads to the runtime. The latter
-    # goes before the container can see the process. Without a pid namespace of its own the
-    # container sees it all the time, as it sees everything of the host.
-    pipes = [UP, DOWN, STAMPS]
-    if spawns:
-        launch.tell_no_more_times()
-        pipes = [UP, DOWN] if last_mile.notifies else []
-        if late_scheduler:
-            pipes.append(DOWN)
-    launch.close_others(3, range(3, 3 + facts.preserved), pipes)
+    pipes = ([UP, DOWN] if last_mile.notifies else []) + ([DOWN] if late_scheduler else [])
+    _close_others(launch, facts.preserved, pipes, spawns=spawns)
     last_mile.add_cwd(launch)
     last_mile.add_preparation(launch)
     last_mile.add_privileges(launch)
@@ -139,6 +122,34 @@ def plan_execution(
         late_scheduler=late_scheduler,
         warnings=warnings,
     )
+
+
+def _begin(launch: LaunchProgram, process: Process, entrance: Entrance, *, shares: bool) -> None:
+    """Get into the container's cgroups; with ``shares``, map the page that tells of a sibling."""
+    launch.call("become undumpable", "prctl", p.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if initial := (process.get("execCPUAffinity") or {}).get("initial"):
+        add_cpu_affinity(launch, initial)
+    if entrance.birthplace >= 0:
+        launch.spawn_into("go on in the container's cgroup", UP, BIRTHPLACE)
+    if shares:
+        launch.share(PAGE)
+    for path, _ in entrance.tasks:
+        launch.call(f"join cgroup {path}", "write", tasks(path), MYSELF, len(MYSELF))
+    launch.await_byte("wait to be in the container's cgroup", DOWN)
+
+
+def _close_others(
+    launch: LaunchProgram, preserved: int, pipes: Sequence[Descriptor], *, spawns: bool
+) -> None:
+    """From here on there are the program's descriptors, and what leads to the runtime.
+
+    The latter goes, but for ``pipes`` that are used until then, before the container can see the
+    process. Without a pid namespace of its own the container sees it all the time, as it sees
+    everything of the host.
+    """
+    if spawns:
+        launch.tell_no_more_times()
+    launch.close_others(3, range(3, 3 + preserved), pipes if spawns else [UP, DOWN, STAMPS])
 
 
 def _enter(

@@ -8,7 +8,7 @@ from _struct import pack
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
-from pyrunc.linux.libc import syscall
+from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.process.channel import die_with_runtime
 from pyrunc.step import Step
@@ -186,6 +186,12 @@ def become_root(*, visible: bool) -> None:
     p.prctl(p.PR_SET_DUMPABLE, 0 if visible else 1)
 
 
+def _set_name(call: str, name: str) -> None:
+    """sethostname(2), or setdomainname(2): the NIS domain name."""
+    encoded = cstring(name)
+    syscall(SYS[call], encoded, len(encoded) - 1)
+
+
 class SetHostname(Step):
     """``hostname``."""
 
@@ -195,7 +201,7 @@ class SetHostname(Step):
         return f"set the hostname to {self.name}"
 
     def apply(self, build: Build) -> None:
-        p.set_hostname(self.name)
+        _set_name("sethostname", self.name)
 
 
 class SetDomainname(Step):
@@ -207,7 +213,7 @@ class SetDomainname(Step):
         return f"set the domain name to {self.name}"
 
     def apply(self, build: Build) -> None:
-        p.set_domainname(self.name)
+        _set_name("setdomainname", self.name)
 
 
 class SetSysctl(Step):

@@ -1,1 +1,4 @@
-"""The library's upper floor: one logic for the synchronous and the asyncio face."""
+"""The library's upper floor: one logic for the synchronous and the asyncio face.
+
+Uses the engine and all below. Begin with ``logic``, which both faces drive.
+"""

@@ -12,7 +12,7 @@ from errno import EINVAL, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from pyrunc.container.record.record import RECORD_FORMAT, first_wrong, salvaged
-from pyrunc.errors import AlreadyExists, Error, NotFound, WrongStatus, reason
+from pyrunc.errors import AlreadyExists, BeingCreated, Error, NotFound, NotSaved, reason
 from pyrunc.linux import files
 from pyrunc.spec import json_text
 
@@ -48,14 +48,6 @@ DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOE
 
 #: What to do with a container whose hooks run, or whose mounts are made.
 UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
-
-
-class BeingCreated(WrongStatus):
-    """The container is not complete yet."""
-
-
-class NotSaved(Error):
-    """What a container's directory is to hold could not be written."""
 
 
 class Entry:

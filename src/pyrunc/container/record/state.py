@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups import frozen
-from pyrunc.container.record.entry import UNTIL_CREATED, BeingCreated
+from pyrunc.container.record.entry import UNTIL_CREATED
 from pyrunc.container.record.store import Store
-from pyrunc.errors import Error, NotFound, reason
+from pyrunc.errors import BeingCreated, Error, NotFound, reason
 from pyrunc.linux import processes
 from pyrunc.spec import json_text
 
