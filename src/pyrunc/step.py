@@ -8,6 +8,8 @@ are in :mod:`pyrunc.container.making`.
 
 from __future__ import annotations
 
+import posix
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, dataclass_transform
@@ -64,6 +66,10 @@ class Step(Described):
         """
         raise NotImplementedError
 
+    def comes_back_to(self) -> tuple[int, ...]:
+        """Return the mounts of the config, by number, whose descriptors it needs."""
+        return ()
+
 
 class Opened:
     """What the runtime has opened or made for the builder, which could not: descriptors."""
@@ -96,6 +102,7 @@ class Build:
         "entered_cwd",
         "entered_pid_namespace",
         "init",
+        "kept_mounts",
         "known",
         "later_cgroups",
         "mounts",
@@ -134,6 +141,8 @@ class Build:
         self.opened = Opened()
         #: Mounts made so far, by index in the config, for steps that come back to them.
         self.mounts: dict[int, int] = {}
+        #: Those that a later step comes back to; a limit on open files may leave no room for all.
+        self.kept_mounts: frozenset[int] = frozenset()
         #: Master and slave of the container's terminal.
         self.terminal = -1
         self.console_peer = -1
@@ -141,3 +150,10 @@ class Build:
         self.null = -1
         #: Whether ``process.cwd`` is the working directory already.
         self.entered_cwd = False
+
+    def mounted(self, index: int, mount: int) -> None:
+        """Take over the descriptor of a mount that is made: keep it for later, or close it."""
+        if index in self.kept_mounts:
+            self.mounts[index] = mount
+        else:
+            posix.close(mount)

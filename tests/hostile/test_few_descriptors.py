@@ -45,6 +45,10 @@ def test_twenty_are_enough(make_bundle, pyrunc, limited, public_path, user_names
     del bundle.process["rlimits"]
     kinds = ("createRuntime", "createContainer", "poststart", "poststop")
     bundle.config["hooks"] = {kind: [hook("exit 0")] for kind in kinds}
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
+    for number in range(20):
+        # What is mounted is let go of at once.
+        bundle.mount(f"/tmp/{number}", "tmpfs", "tmpfs")
     if user_namespace:
         bundle.user_namespace(100000)
         bundle.give_to(100000)
@@ -70,6 +74,7 @@ def test_too_few_leave_nothing(make_bundle, pyrunc, limited, most):
     """The undo opened files while those of the builder were still open, and failed like the
     create: the record and the cgroups stayed, and nothing was said."""
     bundle = make_bundle()
+    del bundle.process["rlimits"]
     bundle.save()
     name = pyrunc.new_id()
     done = limited(most, "create", "-b", bundle.path, name)

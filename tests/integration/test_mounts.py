@@ -429,7 +429,7 @@ def test_unknown_file_system_is_an_error(make_bundle, pyrunc):
     bundle.mount("/volume", "nosuchfs", "x")
     result = pyrunc.run(bundle)
     assert result.code == 1
-    assert "cannot mount nosuchfs on /volume: no such device" in result.stderr
+    assert "cannot mount nosuchfs on /volume: the kernel knows no file system" in result.stderr
 
 
 def test_read_only_tmpfs_takes_the_mounts_that_lie_in_it(make_bundle, look):

@@ -94,6 +94,9 @@ class OpenTerminal(Step):
     #: Number and destination of the config's mount that is /dev; -1 for the root file system.
     place: tuple[int, str] = (-1, "/")
 
+    def comes_back_to(self) -> tuple[int, ...]:
+        return self.place[:1]
+
     def describe(self) -> str:
         return "open the container's terminal"
 

@@ -84,7 +84,7 @@ class MountCgroupV1(Step):
         if self.options.read_only:
             mounts.set_attributes(tmpfs, enable=mounts.MOUNT_ATTR_RDONLY)
         apply_propagation(tmpfs, self.options)
-        build.mounts[self.index] = tmpfs
+        build.mounted(self.index, tmpfs)
 
 
 class MountCgroupV2(Step):
@@ -110,7 +110,7 @@ class MountCgroupV2(Step):
             posix.close(target)
         mounts.set_attributes(mount, enable=enable)
         apply_propagation(mount, self.options)
-        build.mounts[self.index] = mount
+        build.mounted(self.index, mount)
 
     def _mount(self, enable: int) -> int:
         data = self.options.data

@@ -59,6 +59,9 @@ class MakeDevice(Step):
     #: Number and destination of the config's mount that it lies on; -1 for the root file system.
     place: tuple[int, str] = (-1, "/")
 
+    def comes_back_to(self) -> tuple[int, ...]:
+        return self.place[:1]
+
     def describe(self) -> str:
         return f"make device {self.path} ({self.kind} {self.major}:{self.minor})"
 
@@ -234,6 +237,9 @@ class MakeDeviceLinks(Step):
     """/dev/fd, /dev/stdin, /dev/stdout, /dev/stderr, /dev/core and /dev/ptmx."""
 
     place: tuple[int, str] = (-1, "/")
+
+    def comes_back_to(self) -> tuple[int, ...]:
+        return self.place[:1]
 
     def describe(self) -> str:
         return "make the links of /dev"

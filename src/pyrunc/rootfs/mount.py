@@ -92,7 +92,7 @@ class MountFilesystem(Step):
             posix.close(target)
         set_recursive_attributes(mount, options, read_only=not self.read_only_later)
         apply_propagation(mount, options)
-        build.mounts[self.index] = mount
+        build.mounted(self.index, mount)
 
     def _mount(self, build: Build, target: int, data: tuple[str, ...], attributes: int) -> int:
         """Return the new mount, or -1 when it had to be attached by mount(2) already."""
@@ -174,7 +174,7 @@ class BindMount(Step):
         set_attributes(mount, options, read_only=at_once)
         set_recursive_attributes(mount, options, read_only=at_once)
         apply_propagation(mount, options)
-        build.mounts[self.index] = mount
+        build.mounted(self.index, mount)
 
     def _map_ids(self, mount: int, holder: int) -> None:
         try:
@@ -261,6 +261,9 @@ class MakeMountReadOnly(Step):
 
     def describe(self) -> str:
         return f"make {self.target} read-only"
+
+    def comes_back_to(self) -> tuple[int, ...]:
+        return (self.index,)
 
     def apply(self, build: Build) -> None:
         mounts.set_attributes(build.mounts[self.index], enable=mounts.MOUNT_ATTR_RDONLY)

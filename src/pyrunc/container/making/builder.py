@@ -119,8 +119,10 @@ def build_container(handover: Handover) -> NoReturn:
         build.entered_pid_namespace = handover.entered_pid_namespace
         build.namespaces = handover.namespaces
         build.opened = handover.opened
+        steps = handover.plan.builder
+        build.kept_mounts = frozenset(index for step in steps for index in step.comes_back_to())
         posix.umask(0)
-        for step in handover.plan.builder:
+        for step in steps:
             doing = ""
             try:
                 step.apply(build)
