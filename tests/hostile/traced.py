@@ -94,6 +94,30 @@ def is_early(moment: str, exe: str) -> bool:
     return moment == "refused" or exe.startswith("/memfd:") or "python" in exe
 
 
+NOBODY = ["65534"] * 4
+
+
+def is_opener(known: set[str], kind: str, *words: str) -> bool:
+    """Whether this is told of a process that opens a procfs, before Linux 6.18 (foreign_proc.py).
+
+    It is nobody, with all rights over a user namespace that has nothing in it.
+    """
+    if kind == "namespaces":
+        return any(x.startswith("user:") and x not in known for x in words[0].split("\1"))
+    return kind == "status" and words[0] == "Uid" and list(words[1:]) == NOBODY
+
+
+def is_an_openers(kind: str, *words: str) -> bool:
+    """Whether such a process is to have it: a procfs, an empty root, its namespaces, a filter."""
+    if kind == "fd":
+        return words[:2] == ("0", "anon_inode:[fscontext]")
+    if kind in ("cwd", "root"):
+        return words[4] == "40555"
+    if kind == "status" and words[0] == "Seccomp":
+        return words[1] == "2"
+    return kind in ("cgroup", "namespaces", "status")
+
+
 class Sightings:
     """The tracer's report, judged."""
 
@@ -107,8 +131,12 @@ class Sightings:
         #: Whether a message was written into a pipe of theirs.
         self.forged = False
         self.own = own
-        for line in text.splitlines():
-            pid, moment, kind, *words = line.split("\t")
+        entries = [line.split("\t") for line in text.splitlines()]
+        known = own.namespaces | {os.readlink("/proc/self/ns/user")}
+        openers = {pid for pid, _, kind, *words in entries if is_opener(known, kind, *words)}
+        for pid, moment, kind, *words in entries:
+            if pid in openers and is_an_openers(kind, *words):
+                continue
             judge = getattr(self, f"_{kind}", None)
             told = f"{kind} {' '.join(words)} (process {pid}, {moment})".replace("\1", " ")
             if kind == "first" and is_early(moment, words[1]):

@@ -10,6 +10,7 @@ import posix
 _X86 = {
     "getpid": 39,
     "kill": 62,
+    "exit_group": 231,
     "clock_gettime": 228,
     "pwrite64": 18,
     "flock": 73,
@@ -78,6 +79,7 @@ _X86 = {
 _ARM64 = {
     "getpid": 172,
     "kill": 129,
+    "exit_group": 94,
     "clock_gettime": 113,
     "pwrite64": 68,
     "flock": 32,

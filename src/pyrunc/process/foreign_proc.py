@@ -16,7 +16,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux import mounts
 from pyrunc.linux import processes as p
 from pyrunc.linux.libc import syscall
-from pyrunc.linux.numbers import SYS
+from pyrunc.linux.numbers import MACHINE, SYS
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.seal import execute_init, launch_fd
 from pyrunc.process.shared_page import failure_in, make_page, sibling_in
@@ -30,6 +30,10 @@ _NOBODY = 65534
 _SIGSTOP = 19
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_SYS_ADMIN = 1 << 21
+_SECCOMP_SET_MODE_FILTER = 1
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
+#: All that the process that goes there still has to call.
+_STILL_CALLED = ("clone", "prctl", "fsopen", "getpid", "kill", "exit_group")
 
 
 class ForeignProc:
@@ -108,12 +112,25 @@ class ForeignProc:
         launch.call("make a user namespace", "unshare", own)
         launch.close_others(0, (), ())
         inside = LaunchProgram()
+        # With CAP_SYS_PTRACE there it can be made to call what the container's filter forbids.
+        bpf = inside.sock_fprog(_only(_STILL_CALLED))
+        inside.call("forbid all else", "seccomp", _SECCOMP_SET_MODE_FILTER, 0, bpf, ignore=True)
         inside.spawn("enter the pid namespace", until_executed=False)
         inside.call("die with the builder", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
         inside.call("open a procfs", "fsopen", "proc", mounts.FSOPEN_CLOEXEC)
         inside.call("find itself", "getpid", store_in_next=True)
         inside.call("stop", "kill", 0, _SIGSTOP)
         return launch, inside
+
+
+def _only(names: tuple[str, ...]) -> bytes:
+    """Return a seccomp filter (struct sock_filter array) that kills for any other system call."""
+    load, equal, answer = 0x20, 0x15, 0x06
+    kill, allow = 0x80000000, 0x7FFF0000
+    code = [(load, 0, 0, 4), (equal, 0, len(names) + 1, _ARCHITECTURES[MACHINE]), (load, 0, 0, 0)]
+    code += [(equal, len(names) - i, 0, SYS[name]) for i, name in enumerate(names)]
+    code += [(answer, 0, 0, kill), (answer, 0, 0, allow)]
+    return b"".join(pack("=HBBI", *instruction) for instruction in code)
 
 
 def _become(init: int, inherited: tuple[int, ...], programs: list[int]) -> None:
@@ -131,8 +148,9 @@ def _take(opener: int) -> int:
     try:
         status = posix.waitpid(opener, posix.WUNTRACED)[1]
         if not posix.WIFSTOPPED(status):
-            code = posix.strerror(posix.WEXITSTATUS(status)).lower()
-            raise Error(f"cannot open a procfs in the pid namespace: {code}")
+            code = posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 0
+            why = posix.strerror(code).lower() if code else "a process there interfered"
+            raise Error(f"cannot open a procfs in the pid namespace: {why}")
         try:
             return p.pidfd_getfd(pidfd, 0)
         except OSError as error:

@@ -42,6 +42,7 @@ FILES = {
     "cgroup": "cgroup",
     "time": "time",
 }
+_NS_GET_USERNS = 0xB701
 _NS_GET_NSTYPE = 0xB703
 
 
@@ -124,6 +125,18 @@ def open_namespace(kind: str, path: str) -> int:
         posix.close(descriptor)
         raise
     return descriptor
+
+
+def owner_of(descriptor: int) -> int:
+    """Return the inode of the user namespace that owns one (ioctl_nsfs(2)); 0 if it is not ours."""
+    try:
+        owner = syscall(SYS["ioctl"], descriptor, _NS_GET_USERNS)
+    except OSError:
+        return 0
+    try:
+        return posix.stat(owner).st_ino
+    finally:
+        posix.close(owner)
 
 
 def is_current(kind: str, descriptor: int, pid: int | str = "self") -> bool:

@@ -102,9 +102,13 @@ class MountFilesystem(Step):
         label = mounts.context_option(self.label) if self.kind not in _LABELLED_LATER else ()
         if self.opener is not None:
             context = self.opener(build)
-            return mounts.new_filesystem(
+            mount = mounts.new_filesystem(
                 self.kind, self.source, flags + data + label, attributes, context
             )
+            # Whoever may trace the process that opened it could have had it open another.
+            if files.filesystem_magic(mount) != files.PROC_SUPER_MAGIC:
+                raise Error("what was opened in the pid namespace is no procfs")
+            return mount
         if self.options.iversion or not mounts.fit_fsconfig((self.source, *data, *label)):
             # mount(2) would split a label at its commas.
             whole = ",".join((*data, *(f'context="{self.label}"' for _ in label)))

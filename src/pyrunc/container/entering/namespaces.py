@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.linux.libc import syscall
-from pyrunc.linux.numbers import SYS
-from pyrunc.process.namespaces import FILES
+from pyrunc.process.namespaces import FILES, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_NS_GET_USERNS = 0xB701
 
 
 def differing_namespaces(pid: int) -> tuple[str, ...]:
@@ -48,17 +44,5 @@ def open_in_order(pid: int, kinds: Iterable[str]) -> list[tuple[str, int]]:
     after: list[tuple[str, int]] = []
     for kind, descriptor in opened.items():
         if kind != "user":
-            (after if _owner(descriptor) == user else before).append((kind, descriptor))
+            (after if owner_of(descriptor) == user else before).append((kind, descriptor))
     return [*before, ("user", opened["user"]), *after]
-
-
-def _owner(namespace: int) -> int:
-    """Return the inode of the user namespace that owns one (ioctl_nsfs(2)); 0 if it is not ours."""
-    try:
-        owner = syscall(SYS["ioctl"], namespace, _NS_GET_USERNS)
-    except OSError:
-        return 0
-    try:
-        return posix.stat(owner).st_ino
-    finally:
-        posix.close(owner)

@@ -10,7 +10,7 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.namespaces import FLAGS, become_root, flags_of, timens_offsets
+from pyrunc.process.namespaces import FLAGS, become_root, flags_of, owner_of, timens_offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,8 +170,14 @@ def _enter_namespaces(handover: Handover, spec: Spec, up: int, down: int, doing:
         doing.what = f"join {kind} namespace {spaces.joined[kind]}"
         if _join(waiting[kind], kind, later_on_eperm=has_user):
             del waiting[kind]
-    if pid_namespace >= 0 and has_user and not spec.get("hooks", {}).get("createContainer"):
-        # No builder's child may be seen there; without hooks there is none.
+    if (
+        pid_namespace >= 0
+        and has_user
+        and not (user >= 0 and owner_of(pid_namespace) == posix.stat(user).st_ino)
+        and not spec.get("hooks", {}).get("createContainer")
+    ):
+        # Later it could not be entered. No builder's child may be seen there: a procfs cannot be
+        # opened in it then (foreign_proc.py), and without hooks there is no other.
         doing.what = f"join pid namespace {spaces.joined['pid']}"
         handover.entered_pid_namespace = _join(pid_namespace, "pid", later_on_eperm=True)
     if user >= 0:
