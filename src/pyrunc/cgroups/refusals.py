@@ -10,6 +10,8 @@ from errno import EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, ERANGE
 
 from pyrunc.linux import files
 
+#: What to do about a limit of a user who may make no cgroup.
+WITHOUT_RIGHTS = "leave the limit out, have a cgroup delegated to the user, or run pyrunc as root"
 #: File, errno -> what it means; ``{own:FILE}`` and ``{parent:FILE}`` stand for what these hold.
 _MEANINGS = {
     ("memory.limit_in_bytes", EBUSY): "it uses {own:memory.usage_in_bytes} bytes now",
@@ -69,6 +71,5 @@ def without_controller(controller: str, name: str, mount: str) -> str:
         return f"setting {name}: the cgroup controller {controller} is not mounted on this host"
     return (
         f"setting {name}: the container has no cgroup of the controller {controller}, as this user "
-        f"may not make one in {mount}; leave the limit out, have the cgroup delegated to the user, "
-        "or run pyrunc as root"
+        f"may not make one in {mount}; {WITHOUT_RIGHTS}"
     )

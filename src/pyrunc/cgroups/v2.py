@@ -84,9 +84,10 @@ class DriverV2:
             why = f"cannot make cgroup {self._directory}: {reason(error)}"
             if not self._may_ignore(error):
                 raise Error(why) from None
+            from pyrunc.cgroups.refusals import WITHOUT_RIGHTS
             from pyrunc.cgroups.unkept import check_limits
 
-            check_limits(resources, why)
+            check_limits(resources, f"{why}; {WITHOUT_RIGHTS}")
             self._directory = ""
         self.restrict_devices(resources)
 
@@ -242,18 +243,18 @@ class DriverV2:
     def _without_device_rules(self, resources: Mapping[str, Any]) -> None:
         from pyrunc.cgroups.unkept import NO_DEVICE_FILTER, check_device_rules
 
-        user = self._ignore_errors
-        check_device_rules(resources, NO_DEVICE_FILTER, in_user_namespace=user)
+        check_device_rules(resources, NO_DEVICE_FILTER, in_user_namespace=self._ignore_errors)
 
     def _set(self, name: str, value: str) -> None:
         """Write one value; ``file=value|file`` are ways to try, ``file?`` may be missing."""
-        if not self._directory and cgroupfs.is_no_limit(value):
-            return
         if not self._directory:
+            if cgroupfs.is_no_limit(value):
+                return
+            from pyrunc.cgroups.refusals import WITHOUT_RIGHTS
+
             raise Error(
                 f"setting {name.rstrip('?').partition('=')[0]}: the container has no cgroup of its "
-                "own, as this user may not make one; leave the limit out, have a cgroup delegated "
-                "to the user, or run pyrunc as root"
+                f"own, as this user may not make one; {WITHOUT_RIGHTS}"
             )
         optional = name.endswith("?")
         preferred, bar, last = name.rstrip("?").partition("|")
@@ -319,7 +320,7 @@ class DriverV2:
             self._signal(signal)
         except (OSError, cgroupfs.SettingFailed):
             if self.processes():
-                raise  # Else systemd has removed it, as it does when a scope's is empty.
+                raise  # Else systemd has removed it, as it does that of an empty scope.
 
     def _signal(self, signal: int) -> None:
         if signal == p.SIGKILL:
