@@ -8,7 +8,7 @@ from .paths import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from typing import Any
 
     from pyrunc.container.settings import Settings
 
@@ -48,27 +48,15 @@ ARGUMENTS = (1, 1)
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Save the container and return 0."""
-    criu("checkpoint").checkpoint(settings, arguments[0], checked(options))
+    from pyrunc.checkpoint.dump import checkpoint
+    from pyrunc.checkpoint.options import CheckpointOptions
+
+    checkpoint(settings, arguments[0], CheckpointOptions(**told(options, CheckpointOptions)))
     return 0
 
 
-def criu(command: str) -> ModuleType:
-    """Return the container room's module for checkpoints.
-
-    :raises Error: when this build has none.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module("pyrunc.container.checkpoint")
-    except ModuleNotFoundError as error:
-        if error.name != "pyrunc.container.checkpoint":
-            raise
-        raise Error(f"{command} is not supported by this build yet") from None
-
-
-def checked(options: Options) -> Options:
-    """Return the options with absolute paths.
+def told(options: Options, kind: type) -> dict[str, Any]:
+    """Return what the flags say, for the options of this kind; with absolute paths.
 
     :raises Error: when the mode of cgroups is not one.
     """
@@ -78,4 +66,4 @@ def checked(options: Options) -> Options:
     for name in ("image_path", "work_path"):
         if options[name]:
             options[name] = absolute(options[name])
-    return options
+    return {name: value for name, value in options.items() if hasattr(kind, name)}

@@ -35,10 +35,11 @@ ARGUMENTS = (1, 1)
 
 def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     """Restore the container; return its exit code, or 0 when detached."""
-    module = checkpoint.criu("restore")
-    options = checkpoint.checked(options)
-    options["bundle"] = create.bundle(options["bundle"])
+    from pyrunc.checkpoint.options import RestoreOptions
+    from pyrunc.checkpoint.restore import restore
+
+    told = checkpoint.told(options, RestoreOptions)
+    told["bundle"] = create.bundle(options["bundle"])
     for name in ("console_socket", "pid_file"):
-        options[name] = create.from_here(options[name])
-    code: int = module.restore(settings, arguments[0], options)
-    return code
+        told[name] = create.from_here(options[name])
+    return restore(settings, arguments[0], RestoreOptions(**told))

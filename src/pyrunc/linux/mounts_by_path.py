@@ -157,7 +157,7 @@ class MountsByPath:
         table = []
         for line in files.read_file("self/mountinfo", self._proc).splitlines():
             number, parent, _, _, point = line.split(b" ")[:5]
-            table.append((number, parent, _unescaped(point)))
+            table.append((number, parent, unescaped(point)))
         top = self._mount_id(mount)
         points = {number: point for number, _, point in table}
         known = {top}
@@ -262,7 +262,7 @@ def use_where_refused(proc: int) -> None:
         m.instead = MountsByPath(proc, refused)
 
 
-def _unescaped(point: bytes) -> bytes:
+def unescaped(point: bytes) -> bytes:
     """Return a path of mountinfo as it is: blanks and backslashes stand there in octal."""
     for code in (b"040", b"011", b"012", b"134"):
         point = point.replace(b"\\" + code, bytes([int(code, 8)]))

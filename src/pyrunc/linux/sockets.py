@@ -11,6 +11,7 @@ from pyrunc.linux.numbers import SYS
 
 _AF_UNIX = 1
 _SOCK_STREAM = 1
+SOCK_SEQPACKET = 5
 _SOCK_CLOEXEC = 0o2000000
 _SOL_SOCKET = 1
 _SCM_RIGHTS = 1
@@ -52,23 +53,34 @@ def send_descriptor(socket: int, descriptor: int, text: bytes) -> None:
     syscall(SYS["sendmsg"], socket, message, 0x4000)  # MSG_NOSIGNAL
 
 
-def socket_pair() -> tuple[int, int]:
-    """Return two stream sockets that are connected to each other (socketpair(2))."""
+def socket_pair(kind: int = _SOCK_STREAM) -> tuple[int, int]:
+    """Return two unix sockets of this kind that are connected to each other (socketpair(2))."""
     pair = bytearray(8)
-    syscall(SYS["socketpair"], _AF_UNIX, _SOCK_STREAM | _SOCK_CLOEXEC, 0, pair)
+    syscall(SYS["socketpair"], _AF_UNIX, kind | _SOCK_CLOEXEC, 0, pair)
     return unpack_from("=i", pair)[0], unpack_from("=i", pair, 4)[0]
 
 
 def receive_descriptor(socket: int) -> int:
     """Wait for a message of one byte with a descriptor, and return that (close-on-exec)."""
-    body, control = bytearray(1), bytearray(24)
-    vector = bytearray(pack("=QQ", address_of(body), 1))
+    descriptor = receive(socket, 1)[1]
+    if descriptor < 0:
+        raise OSError(EPROTO, "a message without a descriptor")
+    return descriptor
+
+
+def receive(socket: int, limit: int) -> tuple[bytes, int]:
+    """Wait for a message of at most ``limit`` bytes; return it with its descriptor, or -1.
+
+    The message is empty once the other side has closed. The descriptor is close-on-exec.
+    """
+    body, control = bytearray(limit), bytearray(24)
+    vector = bytearray(pack("=QQ", address_of(body), limit))
     message = bytearray(
         pack("=QI4xQQQQi4x", 0, 0, address_of(vector), 1, address_of(control), 24, 0)
     )
-    syscall(SYS["recvmsg"], socket, message, 0x40000000)  # MSG_CMSG_CLOEXEC
-    length, level, kind, descriptor = unpack_from("=Qiii", control)
-    if (length, level, kind) != (20, _SOL_SOCKET, _SCM_RIGHTS):
-        raise OSError(EPROTO, "a message without a descriptor")
-    number: int = descriptor
-    return number
+    length = syscall(SYS["recvmsg"], socket, message, 0x40000000)  # MSG_CMSG_CLOEXEC
+    descriptor = -1
+    header = unpack_from("=Qii", control)
+    if unpack_from("=Q", message, 40)[0] and header == (20, _SOL_SOCKET, _SCM_RIGHTS):
+        descriptor = unpack_from("=i", control, 16)[0]
+    return bytes(memoryview(body)[:length]), descriptor

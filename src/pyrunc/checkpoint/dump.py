@@ -1,0 +1,208 @@
+"""`checkpoint`: a running container into images, from which `restore` makes it again.
+
+CRIU freezes the container by its cgroup, which is why it is `paused` meanwhile, and lets it go on
+after a failure as it was.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.checkpoint import manifest, messages, mounts, outside, unsavable
+from pyrunc.checkpoint.criu import Criu
+from pyrunc.checkpoint.request import Places, common, refuse_rootless
+from pyrunc.container import state as states
+from pyrunc.container.interrupts import Interrupted, Interrupts
+from pyrunc.container.store import Store
+from pyrunc.errors import Error, WrongStatus, reason
+from pyrunc.linux import processes as p
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.checkpoint.mounts import Source
+    from pyrunc.checkpoint.options import CheckpointOptions
+    from pyrunc.container.record import Record
+    from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Entry
+    from pyrunc.spec.types import Spec
+
+_LOG = "dump.log"
+_PREDUMP_LOG = "pre-dump.log"
+
+
+def checkpoint(settings: Settings, container_id: str, options: CheckpointOptions) -> None:
+    """Save a running container. It is gone afterwards, but for ``leave_running`` and ``pre_dump``.
+
+    :raises WrongStatus: when it is not running.
+    :raises Error: when it cannot be saved; it then goes on as before.
+    """
+    refuse_rootless(settings, "checkpoint a container")
+    entry = Store(settings.root).open(container_id)
+    try:
+        record, status = states.take(entry)
+        if status not in (states.RUNNING, states.PAUSED):
+            raise WrongStatus(f"cannot checkpoint a container that is {status}, only a running one")
+        dump = _Dump(settings, entry, record, options)
+        dump.carry_out()
+        settings.trace.mark("dump")
+        if not options.leave_running and not options.pre_dump:
+            from pyrunc.container.delete import remove
+
+            remove(settings, entry, record)
+    finally:
+        entry.close()
+
+
+class _Dump:
+    """One checkpoint on its way."""
+
+    def __init__(
+        self, settings: Settings, entry: Entry, record: Record, options: CheckpointOptions
+    ) -> None:
+        self.settings = settings
+        self.record = record
+        self.options = options
+        self.pid = record["pid"]
+        self.spec: Spec = entry.load_config()
+        self.stdio: list[str] = []
+        self.descriptors: list[str] = []
+        self.mounts: dict[str, Source] = {}
+
+    def carry_out(self) -> None:
+        """Look, refuse what cannot be saved, have CRIU save the rest."""
+        interrupts = Interrupts()
+        log = _PREDUMP_LOG if self.options.pre_dump else _LOG
+        try:
+            asked = self._look()
+            places = Places(self.options, log, make=True)
+            try:
+                before = set(posix.listdir(places.images))
+                try:
+                    self._have_saved(places, {**asked, "images_dir_fd": places.images}, log)
+                except BaseException:
+                    _remove_images(places.images, before)
+                    raise
+            finally:
+                places.close()
+        except Interrupted as error:
+            # CRIU has found the socket closed and undone all; if that came too late, it is saved.
+            if p.is_running(self.pid, self.record["startTime"]):
+                raise Error(f"checkpoint of {self.record['id']} was {error}; it goes on") from None
+            raise Error(f"checkpoint of {self.record['id']} was {error}; it has ended") from None
+        finally:
+            interrupts.end()
+
+    def _look(self) -> dict[str, Any]:
+        """Find out what is outside and what stands in the way; return what to ask for."""
+        from pyrunc.cgroups.driver import from_state
+
+        options = self.options
+        driver = from_state(self.record["cgroup"])
+        processes = driver.processes() or [self.pid]
+        opened = outside.open_files(processes)
+        self.stdio = outside.stdio_outside(self.pid, opened)
+        self.descriptors = outside.stdio_links(self.pid, opened)
+        unsavable.check(self.pid, processes, opened, self.stdio, options)
+        if "new" == manifest.namespaces_of(self.spec).get("mount"):
+            self.mounts = mounts.from_outside(self.pid, self.spec)
+        external = outside.namespaces_outside(self.pid, self.spec)
+        external += [name for name in dict.fromkeys(self.stdio) if name and name[:4] != "pipe"]
+        asked = common(options, self.spec)
+        asked |= {
+            "pid": self.pid,
+            "root": self.record["rootfs"],
+            "leave_running": options.leave_running,
+            "ext_mnt": [{"key": place, "val": place} for place in self.mounts],
+            "external": external,
+        }
+        for name in ("tcp_skip_in_flight", "link_remap"):
+            if getattr(options, name):
+                asked[name] = True
+        saved = self.record["cgroup"]
+        if freezer := (saved.get("paths") or {}).get("" if saved["version"] == 2 else "freezer"):
+            asked["freeze_cgroup"] = freezer
+        if options.page_server:
+            asked["ps"] = _page_server(options.page_server)
+        if options.parent_path:
+            asked["parent_img"] = self._parent()
+        if options.pre_dump or options.parent_path:
+            asked["track_mem"] = True
+        return asked
+
+    def _parent(self) -> str:
+        """Return the directory of the pre-dump before.
+
+        :raises Error: when it is none that the images can refer to.
+        """
+        path = self.options.parent_path
+        if path.startswith("/"):
+            raise Error(f"invalid --parent-path {path}: it must be relative to --image-path")
+        whole = f"{self.options.image_path}/{path}"
+        try:
+            posix.stat(f"{whole}/inventory.img")
+        except OSError as error:
+            raise Error(f"invalid --parent-path {path}: {whole}: {reason(error)}") from None
+        return path
+
+    def _have_saved(self, places: Places, asked: dict[str, Any], log: str) -> None:
+        options = self.options
+        passed = []
+        if options.status_fd >= 0:
+            passed.append(options.status_fd)
+            asked["status_fd"] = options.status_fd
+        criu = Criu(passed)
+        try:
+            self._check_features(criu)
+            kind = messages.PRE_DUMP if options.pre_dump else messages.DUMP
+            criu.carry_out(kind, asked, _nothing, work=places.work, log=log, log_path=places.log)
+        finally:
+            criu.close()
+        if not options.pre_dump:
+            self._write_manifest(places.images, criu.version)
+
+    def _check_features(self, criu: Criu) -> None:
+        """:raises Error: when the kernel cannot do what is asked for."""
+        options = self.options
+        wanted = {}
+        if options.pre_dump or options.parent_path:
+            what = "a pre-dump or --parent-path"
+            wanted["mem_track"] = f"the kernel cannot track changed memory for {what} (CONFIG_MEM_SOFT_DIRTY)"
+        if options.lazy_pages:
+            wanted["lazy_pages"] = "the kernel cannot do --lazy-pages (CONFIG_USERFAULTFD)"
+        if not wanted:
+            return
+        there = criu.features(*wanted)
+        for name, refusal in wanted.items():
+            if name not in there:
+                raise Error(refusal)
+
+    def _write_manifest(self, images: int, version: tuple[int, int, int]) -> None:
+        told = manifest.Manifest()
+        host = posix.uname()
+        told.criu, told.kernel, told.machine = version, host.release, host.machine
+        told.namespaces = manifest.namespaces_of(self.spec)
+        told.terminal = manifest.has_terminal(self.spec)
+        told.mounts = self.mounts
+        told.stdio = self.stdio
+        manifest.write(images, told, self.descriptors)
+
+
+def _nothing(script: str, pid: int, descriptor: int) -> None:
+    """At no moment of a dump there is anything to do for us."""
+
+
+def _page_server(text: str) -> dict[str, Any]:
+    """:raises Error: when it is not ADDRESS:PORT."""
+    address, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Error(f"invalid value for --page-server: {text!r} is not ADDRESS:PORT")
+    return {"address": address.strip("[]"), "port": int(port)}
+
+
+def _remove_images(directory: int, before: set[str]) -> None:
+    """Remove the images of a failed dump: half of them are good for nothing."""
+    for name in posix.listdir(directory):
+        if name.endswith(".img") and name not in before:
+            posix.unlink(name, dir_fd=directory)

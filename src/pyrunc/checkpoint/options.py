@@ -1,0 +1,59 @@
+"""What `checkpoint` and `restore` can be told: the flags of the same names; paths are absolute."""
+
+from __future__ import annotations
+
+
+class _Options:
+    def __init__(self, **values: object) -> None:
+        for name, value in values.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no option {name!r}")
+            setattr(self, name, value)
+
+
+class CommonOptions(_Options):
+    """What both are told, alike for CRIU."""
+
+    #: Directory of the images.
+    image_path: str = ""
+    #: Directory of CRIU's log and other files; that of the images when empty.
+    work_path: str = ""
+    tcp_established: bool = False
+    ext_unix_sk: bool = False
+    shell_job: bool = False
+    file_locks: bool = False
+    lazy_pages: bool = False
+    auto_dedup: bool = False
+    #: "soft", "full", "strict" or "ignore".
+    manage_cgroups_mode: str = "soft"
+    #: Types of namespaces whose contents are not kept; CRIU can do that with "network".
+    empty_ns: tuple[str, ...] = ()
+
+
+class CheckpointOptions(CommonOptions):
+    """What `checkpoint` can be told."""
+
+    #: An earlier pre-dump, relative to the directory of the images.
+    parent_path: str = ""
+    leave_running: bool = False
+    tcp_skip_in_flight: bool = False
+    link_remap: bool = False
+    pre_dump: bool = False
+    #: Where CRIU writes a byte once lazy pages can be fetched, or -1.
+    status_fd: int = -1
+    #: ADDRESS:PORT that the memory is sent to.
+    page_server: str = ""
+
+
+class RestoreOptions(CommonOptions):
+    """What `restore` can be told."""
+
+    bundle: str = ""
+    console_socket: str = ""
+    pid_file: str = ""
+    detach: bool = False
+    no_subreaper: bool = False
+    #: TYPE:NAME of the security profile to run under.
+    lsm_profile: str = ""
+    #: Security context of the mounts.
+    lsm_mount_context: str = ""

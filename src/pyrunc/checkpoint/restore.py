@@ -1,0 +1,377 @@
+"""`restore`: a container from the images that `checkpoint` has made.
+
+Record, cgroups and hooks are those of `create`; in the place of a builder there is CRIU, which brings
+forth the processes as our children. Until all is done the container is `creating`.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.checkpoint import manifest, messages, mounts, outside, root
+from pyrunc.checkpoint.criu import Criu
+from pyrunc.checkpoint.request import Places, common, refuse_rootless
+from pyrunc.cgroups.cgroupfs import CgroupTaken
+from pyrunc.container import state as states
+from pyrunc.container.create_options import CreateOptions, check_terminal
+from pyrunc.container.interrupts import Interrupted, Interrupts
+from pyrunc.container.record import RECORD_FORMAT
+from pyrunc.container.removal import remove_cgroup, run_poststop
+from pyrunc.container.store import Store
+from pyrunc.container.timestamps import now
+from pyrunc.errors import Error, failure_of_the_machine, reason
+from pyrunc.linux import files
+from pyrunc.linux import processes as p
+from pyrunc.plan.planner import root_path
+from pyrunc.process.console import send_to_socket
+from pyrunc.process.hooks import run_hooks
+from pyrunc.spec.load import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.cgroups.driver import Driver
+    from pyrunc.cgroups.host import Layout
+    from pyrunc.checkpoint.manifest import Manifest
+    from pyrunc.checkpoint.options import RestoreOptions
+    from pyrunc.container.record import Record
+    from pyrunc.container.settings import Settings
+    from pyrunc.container.store import Entry
+    from pyrunc.process.relay import Relay
+    from pyrunc.spec.types import Spec
+
+_LOG = "restore.log"
+_CLONE_NEWNS = 0x20000
+
+
+def restore(settings: Settings, container_id: str, options: RestoreOptions) -> int:
+    """Bring a container back; return the exit status of its process, or 0 when detached.
+
+    In the foreground the container is deleted at its end.
+
+    :raises pyrunc.errors.InvalidConfig: with all mistakes of the bundle's config.
+    :raises pyrunc.errors.AlreadyExists: when the id is taken.
+    :raises Error: when it cannot be restored; nothing is left then.
+    """
+    refuse_rootless(settings, "restore a container")
+    restoration = Restoration(settings, container_id, options)
+    restoration.load()
+    restoration.carry_out()
+    try:
+        if options.detach:
+            return 0
+        return _in_the_foreground(restoration, adopt=not options.no_subreaper)
+    finally:
+        restoration.close()
+
+
+class Restoration:
+    """One container on its way from images to running processes."""
+
+    def __init__(self, settings: Settings, container_id: str, options: RestoreOptions) -> None:
+        self.settings = settings
+        self.id = container_id
+        self.options = options
+        self.spec: Spec
+        self.entry: Entry
+        self.record: Record
+        self.pid = 0
+        self.pidfd = -1
+        #: The terminal's master, for a foreground restore.
+        self.master = -1
+        self._reserved = False
+        self._wrote_pid_file = False
+        self._descriptors: list[int] = []
+
+    def load(self) -> None:
+        """Read the config and the manifest; nothing on the machine has changed when this fails."""
+        options = self.options
+        notes: list[str] = []
+        self.spec = load(f"{options.bundle}/config.json", notes=notes)
+        for note in notes:
+            self.settings.log.warn(note)
+        told = CreateOptions(options.bundle, console_socket=options.console_socket)
+        told.foreground = not options.detach and not options.console_socket
+        check_terminal(self.spec, told)
+        self._root = root_path(self.spec, options.bundle)
+        self._prepare_record()
+
+    def _prepare_record(self) -> None:
+        from pyrunc.cgroups import driver, host
+
+        spec, settings = self.spec, self.settings
+        linux = spec.get("linux", {})
+        self._layout: Layout = host.detect(required=not settings.no_cgroups)
+        self._driver: Driver = driver.open_driver(
+            self._layout,
+            linux.get("cgroupsPath", ""),
+            self.id,
+            systemd=settings.systemd_cgroup,
+            annotations=spec.get("annotations"),
+            disabled=settings.no_cgroups,
+        )
+        self.record = {
+            "format": RECORD_FORMAT,
+            "ociVersion": spec["ociVersion"],
+            "id": self.id,
+            "bundle": self.options.bundle,
+            "rootfs": self._root,
+            "created": now(),
+            "owner": states.owner_name(posix.getuid()),
+            "ownerUid": posix.getuid(),
+            "annotations": spec.get("annotations") or {},
+            "phase": states.CREATING,
+            "pid": 0,
+            "startTime": 0,
+            "cgroup": self._driver.to_state(),
+            "rootless": False,
+        }
+        if manifest.namespaces_of(spec).get("pid") != "new":
+            self.record["sharedPidNamespace"] = True
+        if kept := {k: v for k, v in spec.get("hooks", {}).items() if k.startswith("post")}:
+            self.record["hooks"] = kept  # type: ignore[typeddict-item]
+
+    def carry_out(self) -> None:
+        """Restore the container, or leave nothing behind.
+
+        :raises Error: also when a signal interrupts it.
+        """
+        interrupts = Interrupts()
+        try:
+            interrupts.hold()
+            self.entry = Store(self.settings.root).reserve(self.id)
+            self._reserved = True
+            interrupts.let_through()
+            self.entry.save(self.record)
+            self.entry.save_config(self.spec)
+            self._have_restored()
+            self._finish()
+        except BaseException as error:
+            interrupts.ignore()
+            if self._reserved:
+                self._undo(keep_cgroup=isinstance(error, CgroupTaken))
+            if isinstance(error, Interrupted):
+                raise Error(f"restoring container {self.id} was {error}; it is undone") from None
+            if why := failure_of_the_machine(error):
+                raise Error(f"cannot restore container {self.id}: {why}") from None
+            raise
+        finally:
+            interrupts.end()
+
+    def close(self) -> None:
+        """Close what is open; the container lives on."""
+        for descriptor in self._descriptors:
+            posix.close(descriptor)
+        self._descriptors.clear()
+        self.entry.close()
+
+    def _have_restored(self) -> None:
+        places = Places(self.options, _LOG)
+        try:
+            told = manifest.read(places.images)
+        finally:
+            places.close()
+        self._make_cgroup()
+        root.make_places(self._root, self.options.bundle, self.spec)
+        asked = self._asked(told)
+        posix.mkdir(root.NAME, 0o700, dir_fd=self.entry.directory)
+        criu = Criu(
+            [inherited["fd"] for inherited in asked["inherit_fd"]],
+            namespaces=_CLONE_NEWNS,
+            before=lambda: root.bind_alone(self._root, asked["root"]),
+        )
+        try:
+            for line in told.check(self.spec, criu.version):
+                self.settings.log.debug(line)
+            self.settings.trace.mark("prepare for CRIU")
+            self._restore_with(criu, asked)
+        finally:
+            criu.close()
+        self.settings.trace.mark("have CRIU restore the processes")
+        posix.rmdir(root.NAME, dir_fd=self.entry.directory)
+
+    def _restore_with(self, criu: Criu, asked: dict[str, Any]) -> None:
+        places = Places(self.options, _LOG, criu=criu.pid)
+        try:
+            answer = criu.carry_out(
+                messages.RESTORE,
+                {**asked, "images_dir_fd": places.images},
+                self._notice,
+                work=places.work,
+                log=_LOG,
+                log_path=places.log,
+            )
+        finally:
+            places.close()
+        self._take((answer.get("restore") or {}).get("pid", 0))
+
+    def _make_cgroup(self) -> None:
+        driver = self._driver
+        driver.check_free()
+        if not driver.needs_process:
+            driver.create(self._resources)
+            driver.create_rest(self._resources)
+            driver.apply_early(self._resources)
+
+    @property
+    def _resources(self) -> Mapping[str, Any]:
+        return self.spec.get("linux", {}).get("resources") or {}
+
+    def _asked(self, told: Manifest) -> dict[str, Any]:
+        options, spec = self.options, self.spec
+        asked = common(options, spec)
+        outer = mounts.expected(spec) if told.mounts is None else told.mounts
+        sources = mounts.sources(outer, spec, options.bundle, self._driver.paths())
+        asked |= {
+            "root": f"{self.entry.path}/{root.NAME}",
+            "rst_sibling": True,
+            "ext_mnt": [{"key": place, "val": source} for place, source in sources.items()],
+            "inherit_fd": self._inherited(told),
+            "cg_root": self._cgroup_roots(),
+        }
+        for name in ("lsm_profile", "lsm_mount_context"):
+            if value := getattr(options, name):
+                asked[name] = value
+        return asked
+
+    def _inherited(self, told: Manifest) -> list[dict[str, Any]]:
+        """Return what CRIU is to use in the place of what was outside."""
+        found = []
+        for number, name in enumerate(told.stdio):
+            if name:
+                found.append({"key": name, "fd": self._copy(number)})
+        for name, descriptor in outside.open_namespaces(self.spec):
+            self._descriptors.append(descriptor)
+            found.append({"key": name, "fd": descriptor})
+        return found
+
+    def _copy(self, number: int) -> int:
+        try:
+            descriptor = posix.dup(number)
+        except OSError:
+            descriptor = posix.open("/dev/null", posix.O_RDWR | files.O_CLOEXEC)
+        self._descriptors.append(descriptor)
+        return descriptor
+
+    def _cgroup_roots(self) -> list[dict[str, str]]:
+        """Return where the saved container's cgroups are now: another id may have another path."""
+        layout = self._layout
+        found = []
+        for controller, directory in self._driver.paths().items():
+            mount = layout.mounts[controller] if controller else layout.unified
+            found.append({"ctrl": controller, "path": directory.removeprefix(mount) or "/"})
+        return found
+
+    def _notice(self, script: str, pid: int, descriptor: int) -> None:
+        """Do what is to be done at a moment of the restore."""
+        if script == "setup-namespaces":
+            self._take(pid)
+            self._enter_cgroup()
+            self._run_hooks()
+        elif script == "orphan-pts-master":
+            self._take_terminal(descriptor)
+
+    def _take(self, pid: int) -> None:
+        """Have the container's init on record."""
+        if not pid or pid == self.pid:
+            return
+        self.pid = pid
+        self.pidfd = p.pidfd_open(pid)
+        if self.pidfd >= 0:
+            self._descriptors.append(self.pidfd)
+        self.record["pid"] = pid
+        self.record["startTime"] = p.start_time(pid)
+        self.entry.save(self.record)
+
+    def _enter_cgroup(self) -> None:
+        """Bring init into its cgroups before it has children, who are born there then."""
+        if self._driver.needs_process:
+            self._driver.create(self._resources)
+            self._driver.create_rest(self._resources)
+            self._driver.apply_early(self._resources)
+        self._driver.attach(self.pid)
+
+    def _run_hooks(self) -> None:
+        hooks = self.spec.get("hooks", {})
+        state = states.hook_state(self.record, states.CREATING, self.pid)
+        for kind in ("prestart", "createRuntime"):
+            run_hooks(kind, hooks.get(kind) or [], state, self.pidfd)  # type: ignore[arg-type]
+
+    def _take_terminal(self, master: int) -> None:
+        if not self.options.console_socket:
+            self.master = posix.dup(master)
+            self._descriptors.append(self.master)
+            return
+        send_to_socket(self.options.console_socket, master, b"/dev/ptmx", "the terminal")
+
+    def _finish(self) -> None:
+        self._driver.apply_late(self._resources)
+        self.record["phase"] = states.CREATED
+        self.record["cgroup"] = self._driver.to_state()
+        self.entry.save(self.record)
+        if self.options.pid_file:
+            from pyrunc.container.pid_file import write_pid_file
+
+            write_pid_file(self.options.pid_file, self.pid)
+            self._wrote_pid_file = True
+        if hooks := (self.record.get("hooks") or {}).get("poststart"):
+            state = states.hook_state(self.record, states.RUNNING, self.pid)
+            run_hooks("poststart", hooks, state)
+        self.entry.unlock()
+
+    def _undo(self, *, keep_cgroup: bool) -> None:
+        """Leave nothing of a failed restore; what cannot be undone is only warned about."""
+        log = self.settings.log
+        if self.pid and p.is_running(self.pid, self.record["startTime"]):
+            # A child that is not waited for: its number is its own.
+            posix.kill(self.pid, p.SIGKILL)
+        if self.pid:
+            p.reap(self.pid, self.pidfd)
+        try:
+            if not keep_cgroup:
+                remove_cgroup(self._driver)
+        except (OSError, Error) as error:
+            log.warn(f"cannot remove the container's cgroup: {reason(error)}")
+        try:
+            if self._wrote_pid_file:
+                posix.unlink(self.options.pid_file)
+            self.entry.remove()
+        except (OSError, Error) as error:
+            log.warn(f"cannot remove what was made so far: {reason(error)}")
+        if self.pid:
+            hooks = (self.record.get("hooks") or {}).get("poststop")
+            run_poststop(self.settings, hooks, states.hook_state(self.record, states.STOPPED, 0))
+        self.close()
+
+
+def _in_the_foreground(restoration: Restoration, *, adopt: bool) -> int:
+    from pyrunc.process.relay import Relay
+
+    try:
+        if adopt:
+            p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
+        relay = Relay(adopt=adopt)
+    except OSError:
+        _remove(restoration)
+        raise
+    with relay:
+        try:
+            if restoration.master >= 0:
+                relay.show(restoration.master)
+            return relay.wait(restoration.pid, restoration.pidfd)
+        finally:
+            _remove(restoration, relay)
+
+
+def _remove(restoration: Restoration, relay: Relay | None = None) -> None:
+    from pyrunc.container.delete import remove
+    from pyrunc.errors import NotFound
+
+    try:
+        restoration.entry.lock()
+    except NotFound:
+        # Somebody else deleted it meanwhile.
+        return
+    remove(restoration.settings, restoration.entry, restoration.record, relay)
