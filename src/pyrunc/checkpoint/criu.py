@@ -1,8 +1,8 @@
 """CRIU as a process of ours: ``criu swrk``, which takes requests from a socket (criu(8), "swrk").
 
 It tells of the moments of its work in notifications, and waits for the answer to each. It is not
-killed along with us: mid-way through a dump that would leave the container full of CRIU's code. When
-we die it finds its socket closed at the next notification, and undoes what it has done.
+killed along with us: mid-way through a dump that would leave the container full of CRIU's code.
+When we die it finds its socket closed at the next notification, and undoes what it has done.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ class Criu:
         major, minor, sublevel = (int(told.get(name, 0)) for name in numbers)
         if (major, minor, sublevel) < _OLDEST:
             wanted = ".".join(map(str, _OLDEST[:2]))
-            raise Error(f"{self._path} is CRIU {major}.{minor}, which is too old: {wanted} is needed")
+            raise Error(
+                f"{self._path} is CRIU {major}.{minor}, which is too old: {wanted} is needed"
+            )
         return major, minor, sublevel
 
     def carry_out(

@@ -105,7 +105,7 @@ class _Dump:
         self.stdio = outside.stdio_outside(self.pid, opened)
         self.descriptors = outside.stdio_links(self.pid, opened)
         unsavable.check(self.pid, processes, opened, self.stdio, options)
-        if "new" == manifest.namespaces_of(self.spec).get("mount"):
+        if manifest.namespaces_of(self.spec).get("mount") == "new":
             self.mounts = mounts.from_outside(self.pid, self.spec)
         external = outside.namespaces_outside(self.pid, self.spec)
         external += [name for name in dict.fromkeys(self.stdio) if name and name[:4] != "pipe"]
@@ -167,8 +167,10 @@ class _Dump:
         options = self.options
         wanted = {}
         if options.pre_dump or options.parent_path:
-            what = "a pre-dump or --parent-path"
-            wanted["mem_track"] = f"the kernel cannot track changed memory for {what} (CONFIG_MEM_SOFT_DIRTY)"
+            wanted["mem_track"] = (
+                "the kernel does not track changes of memory (CONFIG_MEM_SOFT_DIRTY), "
+                "which --pre-dump and --parent-path need"
+            )
         if options.lazy_pages:
             wanted["lazy_pages"] = "the kernel cannot do --lazy-pages (CONFIG_USERFAULTFD)"
         if not wanted:

@@ -23,7 +23,9 @@ _LARGEST = 64 << 20
 def first_error(directory: int, name: str) -> str:
     """Return the text of the first error in the log ``name`` of a directory, or nothing."""
     try:
-        log = posix.open(name, posix.O_RDONLY | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=directory)
+        log = posix.open(
+            name, posix.O_RDONLY | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=directory
+        )
     except OSError:
         return ""
     try:

@@ -14,6 +14,7 @@ from pyrunc.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pyrunc.checkpoint.mounts import Source
@@ -59,7 +60,7 @@ class Manifest:
             )
         terminal = has_terminal(spec)
         if self.terminal is not None and self.terminal != terminal:
-            had, has = (x and "a terminal" or "no terminal" for x in (self.terminal, terminal))
+            had, has = ((x and "a terminal") or "no terminal" for x in (self.terminal, terminal))
             raise Error(f"the saved container had {had}; by the config it has {has}")
         if self.kernel and self.kernel != here.release:
             return [f"saved on Linux {self.kernel}, restored on {here.release}"]
@@ -81,7 +82,9 @@ def namespaces_of(spec: Spec) -> dict[str, str]:
 
 
 def _listed(namespaces: dict[str, str]) -> str:
-    names = [f"{kind} ({how})" if how != "new" else kind for kind, how in sorted(namespaces.items())]
+    names = [
+        f"{kind} ({how})" if how != "new" else kind for kind, how in sorted(namespaces.items())
+    ]
     return ", ".join(names) or "none"
 
 
@@ -174,7 +177,7 @@ def _is_mounts(value: object) -> bool:
     )
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Any], bool]] = {
     "criu": lambda value: _is_list_of(value, int, 3),
     "kernel": lambda value: isinstance(value, str),
     "machine": lambda value: isinstance(value, str),

@@ -1,9 +1,9 @@
 """CRIU's messages (images/rpc.proto): protocol buffers, of which two wire types are enough.
 
 A message is a table: the name of a field -> its number and kind. The kind is ``int`` (also for
-truth values and enums, a varint on the wire), ``str`` or ``bytes``, or the table of a message within;
-in a list of one element it may come several times. The package `protobuf` would take longer to
-import (25 ms) than a container takes to make.
+truth values and enums, a varint on the wire), ``str`` or ``bytes``, or the table of a message
+within; in a list of one element it may come several times. The package `protobuf` would take longer
+to import (25 ms) than a container takes to make.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ def _field(number: int, kind: Any, value: Any) -> bytes:
     if kind is int:
         return _varint(number << 3 | _VARINT) + _varint(int(value))
     if kind is str:
-        value = value.encode("utf-8", "surrogateescape")
-    elif kind is not bytes:
-        value = encode(kind, value)
-    return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
+        body: bytes = value.encode("utf-8", "surrogateescape")
+    else:
+        body = value if kind is bytes else encode(kind, value)
+    return _varint(number << 3 | _BYTES) + _varint(len(body)) + body
 
 
 def _varint(number: int) -> bytes:

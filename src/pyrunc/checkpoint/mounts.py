@@ -2,8 +2,8 @@
 restore what to bind there instead.
 
 A mount is known by its place as the container sees it. Where it comes from is written down in terms
-of the config (`linux` and `mounts`), not of the host: at restore the bundle, the host's paths and the
-cgroups may be others.
+of the config, not of the host: at restore the bundle, the host's paths and the cgroups may be
+others.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def sources(
 
 
 def _device(path: str) -> str:
-    """:raises Error: when the host has no device of this path: nothing else is bound by its name."""
+    """:raises Error: when the host has no such device: nothing else is bound by name."""
     try:
         kind = posix.stat(path, follow_symlinks=False).st_mode & files.S_IFMT
     except OSError:

@@ -66,7 +66,13 @@ class Places:
     __slots__ = ("images", "log", "work")
 
     def __init__(
-        self, options: CommonOptions, log: str, *, make: bool = False, criu: int = 0
+        self,
+        options: CommonOptions,
+        log: str,
+        *,
+        make: bool = False,
+        criu: int = 0,
+        images: str = "",
     ) -> None:
         """:raises Error: when one cannot be had.
 
@@ -74,10 +80,12 @@ class Places:
         :param make: make the directory of the images if it is missing.
         :param criu: the pid of a CRIU with a mount namespace of its own: the directories are opened
             there. It mounts things in its working directory, and can do so only where it is.
+        :param images: where it sees the images there.
         """
         work_path = options.work_path or options.image_path
         seen = f"/proc/{criu}/root" if criu else ""
-        self.images = _open_directory(f"{seen}{options.image_path}", "image path", make=make)
+        image_path = f"{seen}{images or options.image_path}"
+        self.images = _open_directory(image_path, "image path", make=make)
         try:
             self.work = _open_directory(f"{seen}{work_path}", "work path", make=not criu)
         except BaseException:

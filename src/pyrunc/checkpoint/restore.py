@@ -1,17 +1,17 @@
 """`restore`: a container from the images that `checkpoint` has made.
 
-Record, cgroups and hooks are those of `create`; in the place of a builder there is CRIU, which brings
-forth the processes as our children. Until all is done the container is `creating`.
+Record, cgroups and hooks are those of `create`; in the place of a builder there is CRIU, which
+brings forth the processes as our children. Until all is done the container is `creating`.
 """
 
 from __future__ import annotations
 
 import posix
 
+from pyrunc.cgroups.cgroupfs import CgroupTaken
 from pyrunc.checkpoint import manifest, messages, mounts, outside, root
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.request import Places, common, refuse_rootless
-from pyrunc.cgroups.cgroupfs import CgroupTaken
 from pyrunc.container import state as states
 from pyrunc.container.create_options import CreateOptions, check_terminal
 from pyrunc.container.interrupts import Interrupted, Interrupts
@@ -176,24 +176,30 @@ class Restoration:
         self._make_cgroup()
         root.make_places(self._root, self.options.bundle, self.spec)
         asked = self._asked(told)
-        posix.mkdir(root.NAME, 0o700, dir_fd=self.entry.directory)
+        self._give_stdio()
+        for name in (root.ROOT, root.IMAGES):
+            posix.mkdir(name, 0o700, dir_fd=self.entry.directory)
+        private = root.PrivateMounts(
+            self._root, self.options.image_path, self.entry.path, self.spec
+        )
         criu = Criu(
             [inherited["fd"] for inherited in asked["inherit_fd"]],
             namespaces=_CLONE_NEWNS,
-            before=lambda: root.bind_alone(self._root, asked["root"]),
+            before=private.make,
         )
         try:
             for line in told.check(self.spec, criu.version):
                 self.settings.log.debug(line)
             self.settings.trace.mark("prepare for CRIU")
-            self._restore_with(criu, asked)
+            self._restore_with(criu, {**asked, "root": private.root}, private.images)
         finally:
             criu.close()
         self.settings.trace.mark("have CRIU restore the processes")
-        posix.rmdir(root.NAME, dir_fd=self.entry.directory)
+        for name in (root.ROOT, root.IMAGES):
+            posix.rmdir(name, dir_fd=self.entry.directory)
 
-    def _restore_with(self, criu: Criu, asked: dict[str, Any]) -> None:
-        places = Places(self.options, _LOG, criu=criu.pid)
+    def _restore_with(self, criu: Criu, asked: dict[str, Any], images: str) -> None:
+        places = Places(self.options, _LOG, criu=criu.pid, images=images)
         try:
             answer = criu.carry_out(
                 messages.RESTORE,
@@ -225,7 +231,6 @@ class Restoration:
         outer = mounts.expected(spec) if told.mounts is None else told.mounts
         sources = mounts.sources(outer, spec, options.bundle, self._driver.paths())
         asked |= {
-            "root": f"{self.entry.path}/{root.NAME}",
             "rst_sibling": True,
             "ext_mnt": [{"key": place, "val": source} for place, source in sources.items()],
             "inherit_fd": self._inherited(told),
@@ -246,6 +251,18 @@ class Restoration:
             self._descriptors.append(descriptor)
             found.append({"key": name, "fd": descriptor})
         return found
+
+    def _give_stdio(self) -> None:
+        """Make our stdin, stdout and stderr the user namespace's, as `create` does."""
+        process = self.spec.get("process")
+        if not process or manifest.namespaces_of(self.spec).get("user") != "new":
+            return
+        from pyrunc.container.idmap import ids_of
+        from pyrunc.container.seen import outside as seen_outside
+        from pyrunc.process.program import give_stdio
+
+        uids = ids_of(self.spec, -1, "").uids
+        give_stdio(seen_outside(uids, (process.get("user") or {}).get("uid", 0)))
 
     def _copy(self, number: int) -> int:
         try:

@@ -1,4 +1,4 @@
-"""The root file system as CRIU wants it for a restore: a mount of its own with a place for each mount.
+"""The root file system as CRIU wants it for a restore: a mount, with a place for each other mount.
 
 It is bound in a mount namespace that only CRIU has, and is gone with that, whatever becomes of us.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posix
 
+from pyrunc.checkpoint.manifest import namespaces_of
 from pyrunc.checkpoint.mounts import binds
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, mounts
@@ -16,8 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.spec.types import Spec
 
-#: In the container's directory.
-NAME = "criu-root"
+#: Directories of the container's own directory.
+ROOT, IMAGES = "criu-root", "criu-images"
 
 
 def make_places(root: str, bundle: str, spec: Spec) -> None:
@@ -52,11 +53,73 @@ def make_places(root: str, bundle: str, spec: Spec) -> None:
         posix.close(directory)
 
 
-def bind_alone(root: str, place: str) -> None:
-    """In a mount namespace that was just made: bind the root on ``place``; nobody else sees it."""
-    # What the host mounts later still arrives.
-    mounts.set_root_propagation(mounts.MS_SLAVE | mounts.MS_REC)
-    bound = mounts.clone_tree(mounts.AT_FDCWD, root, recursive=True)
-    mounts.set_attributes(bound, propagation=mounts.MS_PRIVATE, recursive=True)
-    # By path: a descriptor that was opened before leads to the mounts of the host.
-    mounts.attach(bound, posix.open(place, files.O_PATH | files.O_DIRECTORY | files.O_NOFOLLOW))
+class PrivateMounts:
+    """What only CRIU sees: the root on one directory; for a user namespace, the images on another.
+
+    Processes of a user namespace read the images themselves, and have no rights to a directory that
+    is for root alone, as it should be: all that was in the container's memory is in there.
+    """
+
+    __slots__ = ("_directory", "_images", "_root", "_shows_images")
+
+    def __init__(self, root: str, images: str, directory: str, spec: Spec) -> None:
+        """The directory is the path of the container's own."""
+        self._root = root
+        self._images = images
+        self._directory = directory
+        self._shows_images = namespaces_of(spec).get("user") == "new"
+
+    @property
+    def root(self) -> str:
+        """Where the root is."""
+        return f"{self._directory}/{ROOT}"
+
+    @property
+    def images(self) -> str:
+        """Where the images are."""
+        return f"{self._directory}/{IMAGES}" if self._shows_images else self._images
+
+    def make(self) -> None:
+        """Make them, in a mount namespace that was just made.
+
+        :raises OSError: when one cannot be made.
+        """
+        # What the host mounts later still arrives.
+        mounts.set_root_propagation(mounts.MS_SLAVE | mounts.MS_REC)
+        _bind(self._root, self.root, recursive=True)
+        if self._shows_images:
+            _show(self._images, self.images)
+
+
+def _show(images: str, place: str) -> None:
+    """Bind the images one by one into a directory through which everybody may go.
+
+    CRIU makes them readable for all. Those of an earlier pre-dump are behind a link ``parent``.
+    """
+    tmpfs = mounts.new_filesystem("tmpfs", "tmpfs", ("mode=711",), 0)
+    mounts.attach(tmpfs, _opened(place))
+    posix.close(tmpfs)
+    for name in posix.listdir(images):
+        path = f"{images}/{name}"
+        try:
+            mode = posix.stat(path).st_mode & files.S_IFMT
+        except FileNotFoundError:
+            continue
+        if mode == files.S_IFREG:
+            posix.close(posix.open(f"{place}/{name}", posix.O_WRONLY | posix.O_CREAT, 0o600))
+            _bind(path, f"{place}/{name}", recursive=False)
+        elif name == "parent":
+            posix.mkdir(f"{place}/{name}", 0o711)
+            _show(path, f"{place}/{name}")
+
+
+def _bind(source: str, place: str, *, recursive: bool) -> None:
+    mount = mounts.clone_tree(mounts.AT_FDCWD, source, recursive=recursive)
+    mounts.set_attributes(mount, propagation=mounts.MS_PRIVATE, recursive=True)
+    mounts.attach(mount, _opened(place))
+    posix.close(mount)
+
+
+def _opened(place: str) -> int:
+    """By path: a descriptor that was opened before leads to the mounts of the host."""
+    return posix.open(place, files.O_PATH | files.O_NOFOLLOW | files.O_CLOEXEC)

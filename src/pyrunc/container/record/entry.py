@@ -29,6 +29,7 @@ _OWN_NAMES = frozenset(
     (
         "config.json",
         "config.json.new",
+        "criu-images",
         "criu-root",
         "exec.fifo",
         "notify",

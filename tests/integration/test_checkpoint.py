@@ -1,0 +1,340 @@
+"""checkpoint and restore: after it each container goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from checkpoints import COUNTER, counter, goes_on, images, number_in, restore, save, wait_for
+from conftest import leftovers
+
+__all__ = ["images", "restore"]
+
+
+def test_a_counter_goes_on_where_it_was(make_bundle, pyrunc, images, restore):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    assert "container does not exist" in pyrunc("state", container.id).stderr
+    before = number_in(bundle.rootfs / "tmp/count")
+    time.sleep(0.1)
+    assert number_in(bundle.rootfs / "tmp/count") == before
+    restored = restore(bundle, images)
+    assert pyrunc.state(restored)["status"] == "running"
+    assert goes_on(bundle, before)
+
+
+def test_leave_running_lets_it_go_on_and_the_images_are_of_then(
+    make_bundle, pyrunc, images, restore
+):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images, "--leave-running")
+    assert pyrunc.state(container)["status"] == "running"
+    assert goes_on(bundle, 3)
+    assert pyrunc("delete", "--force", container.id).code == 0
+    restore(bundle, images)
+    assert goes_on(bundle, 3)
+
+
+def test_mounts_rights_and_names_are_the_same(make_bundle, pyrunc, images, restore, tmp_path):
+    """Every mount with its options, the process's credentials and limits, host name."""
+    volume = tmp_path / "a volume"
+    volume.mkdir()
+    bundle = make_bundle()
+    bundle.bind(volume, "/vol", "ro")
+    bundle.bind("/etc/hostname", "/etc/hostname") if Path("/etc/hostname").exists() else None
+    bundle.mount("/scratch", "tmpfs", "tmpfs", "size=64k", "mode=700")
+    bundle.shell("echo kept > /scratch/file; sleep 1000")
+    bundle.process["oomScoreAdj"] = 77
+    container = pyrunc.start(bundle)
+
+    def look(container):
+        status = Path(f"/proc/{pyrunc.state(container)['pid']}/status").read_text()
+        wanted = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "Umask", "NSpid")
+        rights = [x for x in status.splitlines() if x.startswith(wanted) and "NSpid" not in x]
+        inside = pyrunc.exec(container, "sh", "-c", "cat /scratch/file; hostname; ulimit -n")
+        mounts = pyrunc.exec(container, "cat", "/proc/self/mounts").stdout.splitlines()
+        pid = pyrunc.state(container)["pid"]
+        score = Path(f"/proc/{pid}/oom_score_adj").read_text()
+        return rights, inside.stdout, sorted(mounts), score
+
+    wait_for(lambda: "kept" in look(container)[1])
+    before = look(container)
+    save(pyrunc, container, images)
+    after = look(restore(bundle, images))
+    assert after == before
+
+
+def test_stdio_pipes_lead_to_the_restorers(make_bundle, pyrunc, images, restore, tmp_path):
+    bundle = make_bundle()
+    bundle.shell("while read line; do echo got $line; done; echo end")
+    bundle.save()
+    name = pyrunc.new_id()
+    with subprocess.Popen(
+        [*pyrunc.command, "run", "-d", "--bundle", str(bundle.path), name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as first:  # fmt: skip
+        print("one", file=first.stdin, flush=True)
+        assert first.stdout.readline() == "got one\n"
+        assert pyrunc("checkpoint", "--image-path", images, name).code == 0
+    described = json.loads((images / "descriptors.json").read_text())
+    assert [x.startswith("pipe:[") for x in described] == [True] * 3
+    name = pyrunc.new_id()
+    with subprocess.Popen(
+        [*pyrunc.command, "restore", "-d", "--bundle", str(bundle.path),
+         "--image-path", str(images), name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as second:  # fmt: skip
+        print("two", file=second.stdin, flush=True)
+        assert second.stdout.readline() == "got two\n"
+        second.stdin.close()
+        assert second.stdout.readline() == "end\n"
+
+
+#: Holds a lock on /tmp/lock; counts, and has a child write the numbers that come through a pipe.
+LOCKER = """
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
+int main(void) {
+    int ends[2], number, lock = open("/tmp/lock", O_RDWR | O_CREAT, 0600);
+    flock(lock, LOCK_EX);
+    pipe(ends);
+    if (fork() == 0) {
+        close(lock);
+        close(ends[1]);
+        while (read(ends[0], &number, sizeof number) == sizeof number) {
+            FILE *count = fopen("/tmp/count", "w");
+            fprintf(count, "%d", number);
+            fclose(count);
+        }
+        return 0;
+    }
+    for (number = 1;; number++) {
+        write(ends[1], &number, sizeof number);
+        usleep(20000);
+    }
+}
+"""
+
+
+def test_two_processes_with_a_pipe_and_a_file_lock(make_bundle, pyrunc, images, restore, compiled):
+    bundle = make_bundle(["/locker"])
+    shutil.copy(compiled("locker", LOCKER), bundle.rootfs / "locker")
+    container = pyrunc.start(bundle)
+    count = bundle.rootfs / "tmp/count"
+    wait_for(lambda: number_in(count) > 3)
+    refused = pyrunc("checkpoint", "--image-path", images, container.id)
+    assert refused.code == 1
+    assert "/tmp/lock: --file-locks saves it" in refused.stderr
+    assert pyrunc.state(container)["status"] == "running"
+    save(pyrunc, container, images, "--file-locks")
+    before = number_in(count)
+    lock = ["flock", "-n", bundle.rootfs / "tmp/lock", "true"]
+    assert subprocess.run(lock, check=False).returncode == 0
+    restore(bundle, images, "--file-locks")
+    assert subprocess.run(lock, check=False).returncode == 1
+    assert goes_on(bundle, before)
+
+
+def test_restored_under_a_new_id_it_is_in_the_new_ones_cgroup(make_bundle, pyrunc, images, restore):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    restored = restore(bundle, images)
+    cgroups = Path(f"/proc/{pyrunc.state(restored)['pid']}/cgroup").read_text()
+    assert restored.id in cgroups
+    assert container.id not in cgroups
+    assert pyrunc("pause", restored.id).code == 0
+    assert pyrunc.state(restored)["status"] == "paused"
+    assert pyrunc("resume", restored.id).code == 0
+    assert str(pyrunc.state(restored)["pid"]) in pyrunc("ps", restored.id).stdout
+
+
+def test_several_copies_of_one_image_in_fresh_root_file_systems(
+    make_bundle, pyrunc, images, restore, rootfs_template
+):
+    bundle, container = counter(make_bundle, pyrunc)
+    bundle.bind(bundle.path, "/not/there/yet")
+    assert pyrunc("delete", "--force", container.id).code == 0
+    container = pyrunc.start(bundle)
+    save(pyrunc, container, images)
+    bundle.config["hostname"] = "changed"
+    for _ in range(3):
+        copy = make_bundle()
+        copy.config = bundle.config
+        restore(copy, images)
+        assert goes_on(copy, 1)
+
+
+@pytest.mark.parametrize("mode", ["soft", "full", "ignore"])
+def test_each_way_to_manage_cgroups(make_bundle, pyrunc, images, restore, mode):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images, "--manage-cgroups-mode", mode)
+    restored = restore(bundle, images, "--manage-cgroups-mode", mode)
+    assert goes_on(bundle, 1)
+    pids = pyrunc("ps", "--format", "json", restored.id).stdout
+    assert len(json.loads(pids)) >= 1
+
+
+def test_a_cgroup_namespace_and_its_mounts(make_bundle, pyrunc, images, restore):
+    bundle = make_bundle()
+    bundle.namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
+    bundle.shell(COUNTER)
+    container = pyrunc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    save(pyrunc, container, images)
+    restored = restore(bundle, images)
+    assert goes_on(bundle, 3)
+    shown = pyrunc.exec(restored, "cat", "/proc/1/cgroup").stdout
+    assert restored.id not in shown
+
+
+def test_the_cgroups_of_the_host_that_are_shown(make_bundle, pyrunc, images, restore):
+    """Without a cgroup namespace each v1 hierarchy is a bind of the container's own directory."""
+    bundle = make_bundle()
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
+    bundle.shell(COUNTER)
+    container = pyrunc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    save(pyrunc, container, images)
+    restored = restore(bundle, images)
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        script = "cat /sys/fs/cgroup/pids/cgroup.procs | wc -l"
+        assert int(pyrunc.exec(restored, "sh", "-c", script).stdout) >= 2
+
+
+def test_a_user_namespace(make_bundle, pyrunc, images, restore):
+    bundle = make_bundle()
+    bundle.user_namespace(100000)
+    bundle.give_to(100000)
+    bundle.path.parent.chmod(0o755)
+    for parent in bundle.path.parents:
+        if parent.stat().st_mode & 0o005 != 0o005:
+            parent.chmod(0o755)
+    bundle.shell(COUNTER)
+    container = pyrunc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    save(pyrunc, container, images)
+    restored = restore(bundle, images)
+    assert goes_on(bundle, 3)
+    assert Path(f"/proc/{pyrunc.state(restored)['pid']}").stat().st_uid == 100000
+
+
+def test_a_seccomp_filter_is_there_again(make_bundle, pyrunc, images, restore):
+    bundle = make_bundle()
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    bundle.shell("while :; do mkdir /tmp/made 2>/dev/null; echo 1 > /tmp/count; sleep 0.02; done")
+    container = pyrunc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count"))
+    save(pyrunc, container, images)
+    restore(bundle, images)
+    assert goes_on(bundle, 1)
+    assert not (bundle.rootfs / "tmp/made").exists()
+
+
+def test_hooks_run_around_it(make_bundle, pyrunc, images, restore, tmp_path):
+    bundle = make_bundle()
+    kinds = (
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "poststart",
+        "poststop",
+    )
+    bundle.config["hooks"] = {
+        kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo {kind} >> {tmp_path}/ran"]}]
+        for kind in kinds
+    }
+    bundle.shell(COUNTER)
+    container = pyrunc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    ran = tmp_path / "ran"
+    ran.unlink()
+    save(pyrunc, container, images)
+    assert ran.read_text().split() == ["poststop"]
+    ran.unlink()
+    restored = restore(bundle, images)
+    assert ran.read_text().split() == ["prestart", "createRuntime", "poststart"]
+    assert pyrunc("delete", "--force", restored.id).code == 0
+    assert ran.read_text().split()[-1] == "poststop"
+
+
+def test_a_paused_container_is_saved_too(make_bundle, pyrunc, images, restore):
+    bundle, container = counter(make_bundle, pyrunc)
+    assert pyrunc("pause", container.id).code == 0
+    save(pyrunc, container, images)
+    restored = restore(bundle, images)
+    if pyrunc.state(restored)["status"] == "paused":
+        assert pyrunc("resume", restored.id).code == 0
+    assert goes_on(bundle, 3)
+
+
+def test_in_the_foreground_the_exit_code_is_the_programs(make_bundle, pyrunc, images):
+    bundle = make_bundle()
+    bundle.shell("echo 1 > /tmp/count; while ! test -e /tmp/end; do sleep 0.02; done; exit 7")
+    container = pyrunc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count"))
+    save(pyrunc, container, images)
+    (bundle.rootfs / "tmp/end").touch()
+    name = pyrunc.new_id()
+    result = pyrunc("restore", "--bundle", bundle.path, "--image-path", images, name)
+    assert result.code == 7
+    assert "does not exist" in pyrunc("state", name).stderr
+
+
+def test_the_pid_file_is_written(make_bundle, pyrunc, images, restore, tmp_path):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    restored = restore(bundle, images, "--pid-file", tmp_path / "pid")
+    assert (tmp_path / "pid").read_text() == str(pyrunc.state(restored)["pid"])
+
+
+def test_the_work_path_gets_the_log(make_bundle, pyrunc, images, restore, tmp_path):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images, "--work-path", tmp_path / "work")
+    assert (tmp_path / "work/dump.log").exists()
+    assert not (images / "dump.log").exists()
+    restore(bundle, images, "--work-path", tmp_path / "work")
+    assert (tmp_path / "work/restore.log").exists()
+
+
+def test_images_go_from_runc_to_pyrunc(make_bundle, pyrunc, runc, images, restore):
+    bundle = make_bundle()
+    bundle.shell(COUNTER)
+    container = runc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    saved = runc("checkpoint", "--image-path", images, container.id)
+    if saved.code:
+        pytest.skip(f"runc cannot save it here: {saved.stderr[-300:]}")
+    restore(bundle, images)
+    assert goes_on(bundle, 3)
+
+
+def test_a_failed_restore_leaves_nothing(make_bundle, pyrunc, images, restore, tmp_path):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    (images / "pstree.img").write_bytes(b"garbage")
+    failed = restore(bundle, images, fails=True)
+    assert "CRIU: " in failed.stderr
+    assert str(images / "restore.log") in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "does not exist" in pyrunc("state", failed.id).stderr
+    assert leftovers(pyrunc, tmp_path) == []
+
+
+def test_a_failed_hook_undoes_the_restore(make_bundle, pyrunc, images, restore, tmp_path):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/false"}]}
+    failed = restore(bundle, images, fails=True)
+    assert "error running createRuntime hook #0" in failed.stderr
+    assert "does not exist" in pyrunc("state", failed.id).stderr
+    assert leftovers(pyrunc, tmp_path) == []
