@@ -114,6 +114,7 @@ CREATE = {
     "pyrunc.container.making.interrupts": "a signal undoes what is half made",
     "pyrunc.container.teardown": "undoing",
     "pyrunc.container.making.spawn": "the fork",
+    "pyrunc.container.record.first": "what is on record before there is a process",
     "pyrunc.container.record.timestamps": "when it was created",
     "pyrunc.linux.mounts": "the mount system calls",
     "pyrunc.linux.own_directory": "where devices may be made",

@@ -33,6 +33,8 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OLDEST = (3, 12, 0)
 _LARGEST_MESSAGE = 1 << 16
 _LOG_LEVEL = 4
+#: How long CRIU may take to say why it has killed what it was restoring (seconds).
+_LONGEST_SILENCE = 2.0
 
 
 def find() -> str:
@@ -67,6 +69,7 @@ class Criu:
         before: Callable[[], None] | None = None,
     ) -> None:
         self._path = find()
+        self._watched = -1
         self._socket, theirs = sockets.socket_pair(sockets.SOCK_SEQPACKET)
         report, their_report = posix.pipe2(posix.O_CLOEXEC)
         try:
@@ -121,6 +124,13 @@ class Criu:
         """Let go of it; it ends by itself."""
         posix.close(self._socket)
         p.wait(self.pid)
+
+    def watch(self, pidfd: int) -> None:
+        """Give up as soon as that process, the init that is being restored, is dead.
+
+        It is our child: CRIU would not hear of its death, and wait for ever.
+        """
+        self._watched = pidfd
 
     def features(self, *wanted: str) -> set[str]:
         """Return those of the kernel's features (``mem_track``, ``lazy_pages``) that there are."""
@@ -189,14 +199,31 @@ class Criu:
     def _send(self, request: Mapping[str, Any]) -> None:
         try:
             posix.write(self._socket, messages.encode(messages.REQUEST, request))
+        except BrokenPipeError:
+            raise self._died() from None
         except OSError as error:
             raise Error(f"cannot talk to {self._path}: {reason(error)}") from None
 
     def _receive(self) -> tuple[Message, int]:
         try:
+            self._wait_for_message()
             text, descriptor = sockets.receive(self._socket, _LARGEST_MESSAGE)
             if not text:
-                raise Error(f"{self._path} died, or does not know the command `swrk`")
+                raise self._died()
             return messages.decode(messages.RESPONSE, text), descriptor
+        except ConnectionResetError:
+            raise self._died() from None
         except (OSError, ValueError) as error:
             raise Error(f"cannot understand {self._path}: {reason(error)}") from None
+
+    def _wait_for_message(self) -> None:
+        """:raises Error: when the watched process dies and CRIU does not notice."""
+        if self._socket in p.poll((self._socket, self._watched)):
+            return
+        # It may have been CRIU that killed it, after a failure that it is about to tell of.
+        if not p.poll((self._socket,), _LONGEST_SILENCE):
+            posix.kill(self.pid, p.SIGKILL)
+            raise Error("the container's init was killed while it was restored")
+
+    def _died(self) -> Error:
+        return Error(f"{self._path} died, or does not know the command `swrk`")

@@ -11,9 +11,9 @@ import posix
 from pyrunc.checkpoint import manifest, messages, mounts, outside, unsavable
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.request import Places, common, refuse_rootless
-from pyrunc.container import state as states
-from pyrunc.container.interrupts import Interrupted, Interrupts
-from pyrunc.container.store import Store
+from pyrunc.container.making.interrupts import Interrupted, Interrupts
+from pyrunc.container.record import state as states
+from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, WrongStatus, reason
 from pyrunc.linux import processes as p
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from pyrunc.checkpoint.mounts import Source
     from pyrunc.checkpoint.options import CheckpointOptions
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
     from pyrunc.spec.types import Spec
 
 _LOG = "dump.log"
@@ -155,12 +155,13 @@ class _Dump:
         criu = Criu(passed)
         try:
             self._check_features(criu)
+            if not options.pre_dump:
+                # Before CRIU ends the container: should we be killed, the images are whole.
+                self._write_manifest(places.images, criu.version)
             kind = messages.PRE_DUMP if options.pre_dump else messages.DUMP
             criu.carry_out(kind, asked, _nothing, work=places.work, log=log, log_path=places.log)
         finally:
             criu.close()
-        if not options.pre_dump:
-            self._write_manifest(places.images, criu.version)
 
     def _check_features(self, criu: Criu) -> None:
         """:raises Error: when the kernel cannot do what is asked for."""
@@ -206,5 +207,5 @@ def _page_server(text: str) -> dict[str, Any]:
 def _remove_images(directory: int, before: set[str]) -> None:
     """Remove the images of a failed dump: half of them are good for nothing."""
     for name in posix.listdir(directory):
-        if name.endswith(".img") and name not in before:
+        if name.endswith((".img", ".json")) and name not in before:
             posix.unlink(name, dir_fd=directory)

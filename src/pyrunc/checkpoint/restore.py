@@ -12,13 +12,12 @@ from pyrunc.cgroups.cgroupfs import CgroupTaken
 from pyrunc.checkpoint import manifest, messages, mounts, outside, root
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.request import Places, common, refuse_rootless
-from pyrunc.container import state as states
-from pyrunc.container.create_options import CreateOptions, check_terminal
-from pyrunc.container.interrupts import Interrupted, Interrupts
-from pyrunc.container.record import RECORD_FORMAT
-from pyrunc.container.removal import remove_cgroup, run_poststop
-from pyrunc.container.store import Store
-from pyrunc.container.timestamps import now
+from pyrunc.container.making.create_options import CreateOptions, check_terminal
+from pyrunc.container.making.interrupts import Interrupted, Interrupts
+from pyrunc.container.record import state as states
+from pyrunc.container.record.first import first_record
+from pyrunc.container.record.store import Store
+from pyrunc.container.teardown import remove_cgroup, run_poststop
 from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -36,10 +35,10 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.host import Layout
     from pyrunc.checkpoint.manifest import Manifest
     from pyrunc.checkpoint.options import RestoreOptions
-    from pyrunc.container.record import Record
+    from pyrunc.container.record.entry import Entry
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.container.store import Entry
-    from pyrunc.process.relay import Relay
+    from pyrunc.process.foreground import Relay
     from pyrunc.spec.types import Spec
 
 _LOG = "restore.log"
@@ -81,6 +80,7 @@ class Restoration:
         self.pidfd = -1
         #: The terminal's master, for a foreground restore.
         self.master = -1
+        self._criu: Criu | None = None
         self._reserved = False
         self._wrote_pid_file = False
         self._descriptors: list[int] = []
@@ -112,26 +112,9 @@ class Restoration:
             annotations=spec.get("annotations"),
             disabled=settings.no_cgroups,
         )
-        self.record = {
-            "format": RECORD_FORMAT,
-            "ociVersion": spec["ociVersion"],
-            "id": self.id,
-            "bundle": self.options.bundle,
-            "rootfs": self._root,
-            "created": now(),
-            "owner": states.owner_name(posix.getuid()),
-            "ownerUid": posix.getuid(),
-            "annotations": spec.get("annotations") or {},
-            "phase": states.CREATING,
-            "pid": 0,
-            "startTime": 0,
-            "cgroup": self._driver.to_state(),
-            "rootless": False,
-        }
-        if manifest.namespaces_of(spec).get("pid") != "new":
-            self.record["sharedPidNamespace"] = True
-        if kept := {k: v for k, v in spec.get("hooks", {}).items() if k.startswith("post")}:
-            self.record["hooks"] = kept  # type: ignore[typeddict-item]
+        self.record = first_record(
+            settings, self.id, self.options.bundle, spec, self._driver.to_state()
+        )
 
     def carry_out(self) -> None:
         """Restore the container, or leave nothing behind.
@@ -199,6 +182,7 @@ class Restoration:
             posix.rmdir(name, dir_fd=self.entry.directory)
 
     def _restore_with(self, criu: Criu, asked: dict[str, Any], images: str) -> None:
+        self._criu = criu
         places = Places(self.options, _LOG, criu=criu.pid, images=images)
         try:
             answer = criu.carry_out(
@@ -257,8 +241,8 @@ class Restoration:
         process = self.spec.get("process")
         if not process or manifest.namespaces_of(self.spec).get("user") != "new":
             return
-        from pyrunc.container.idmap import ids_of
-        from pyrunc.container.seen import outside as seen_outside
+        from pyrunc.container.making.idmap import ids_of
+        from pyrunc.process.mapped_ids import outside as seen_outside
         from pyrunc.process.program import give_stdio
 
         uids = ids_of(self.spec, -1, "").uids
@@ -285,6 +269,8 @@ class Restoration:
         """Do what is to be done at a moment of the restore."""
         if script == "setup-namespaces":
             self._take(pid)
+            assert self._criu is not None
+            self._criu.watch(self.pidfd)
             self._enter_cgroup()
             self._run_hooks()
         elif script == "orphan-pts-master":
@@ -329,7 +315,7 @@ class Restoration:
         self.record["cgroup"] = self._driver.to_state()
         self.entry.save(self.record)
         if self.options.pid_file:
-            from pyrunc.container.pid_file import write_pid_file
+            from pyrunc.container.record.pid_file import write_pid_file
 
             write_pid_file(self.options.pid_file, self.pid)
             self._wrote_pid_file = True
@@ -364,7 +350,7 @@ class Restoration:
 
 
 def _in_the_foreground(restoration: Restoration, *, adopt: bool) -> int:
-    from pyrunc.process.relay import Relay
+    from pyrunc.process.foreground import Relay
 
     try:
         if adopt:

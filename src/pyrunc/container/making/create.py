@@ -14,9 +14,7 @@ from pyrunc.container.making.interrupts import Interrupted, Interrupts
 from pyrunc.container.making.making import Making
 from pyrunc.container.making.runtime_plan import plan_container
 from pyrunc.container.process_facts import process_facts
-from pyrunc.container.record import state as states
-from pyrunc.container.record.record import RECORD_FORMAT
-from pyrunc.container.record.timestamps import now
+from pyrunc.container.record.first import first_record
 from pyrunc.errors import Error, failure_of_the_machine, reason
 from pyrunc.linux import files
 from pyrunc.plan.facts import Facts, ProcessFacts
@@ -156,30 +154,11 @@ class Creation(Making):
         return layout
 
     def _first_record(self) -> Record:
-        spec = self.spec
-        namespaces = spec.get("linux", {}).get("namespaces") or ()
-        record: Record = {
-            "format": RECORD_FORMAT,
-            "ociVersion": spec["ociVersion"],
-            "id": self.id,
-            "bundle": self.bundle,
-            "rootfs": root_path(spec, self.bundle),
-            "created": now(),
-            "owner": states.owner_name(posix.getuid()),
-            "ownerUid": posix.getuid(),
-            "annotations": spec.get("annotations") or {},
-            "phase": states.CREATING,
-            "pid": 0,
-            "startTime": 0,
-            "cgroup": self.driver.to_state(),
-            "rootless": self.settings.rootless,
-        }
+        record = first_record(
+            self.settings, self.id, self.bundle, self.spec, self.driver.to_state()
+        )
         if self.options.no_new_keyring:
             record["noNewKeyring"] = True
-        if not any(n["type"] == "pid" and not n.get("path") for n in namespaces):
-            record["sharedPidNamespace"] = True
-        if kept := {k: v for k, v in spec.get("hooks", {}).items() if k.startswith("post")}:
-            record["hooks"] = kept  # type: ignore[typeddict-item]
         return record
 
     def _process_facts(self) -> ProcessFacts:
