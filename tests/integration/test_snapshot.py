@@ -231,14 +231,20 @@ def test_limits_that_leave_no_room_lead_to_the_ordinary_start(installation, tmp_
     assert installation.status() == IN_USE
 
 
-def test_a_limited_caller_makes_none(fresh, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "value"), [(resource.RLIMIT_FSIZE, 1 << 20), (resource.RLIMIT_NOFILE, 12)]
+)
+def test_a_limited_caller_makes_none(fresh, tmp_path, kind, value):
     """It could fail, and be the reason why nobody else has one."""
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        resource.setrlimit(kind, (value, value))
 
     assert fresh.run("--root", f"{tmp_path}/root", "list", preexec_fn=limit).returncode == 0
     assert fresh.made() == []
+    # Asked for, it is tried.
+    done = fresh.run("warm-up", preexec_fn=limit)
+    assert not [path for path in fresh.made() if path.name.endswith(".failed")], done
 
 
 def test_a_kernel_that_does_not_let_the_vdso_be_moved(installation, tmp_path):

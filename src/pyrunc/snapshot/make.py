@@ -13,6 +13,7 @@ import _signal  # type: ignore[import-not-found]
 import fcntl
 import posix
 import time
+from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux.files import O_DIRECTORY, read_all, read_file, write_all
@@ -37,6 +38,9 @@ _PATIENCE = 10
 _REST = 60
 #: A file that has been changed so shortly before, in ns, may have been read before the change.
 _FRESH = 10**8
+#: Lack of what may be there later.
+_PASSING = (EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC)
+_FEWEST_FILES = 64
 #: Where the kernel has put something in the place of the snapshot's memory, a trial fails.
 _TRIALS = 5
 #: So many are kept: each installation of pyrunc that a user calls has its own.
@@ -62,6 +66,8 @@ def _is_limited() -> bool:
     """Tell whether limits of this process could make it fail, which others do not have."""
     import resource
 
+    if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _FEWEST_FILES:
+        return True
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_CPU)
     return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds)
 
@@ -142,10 +148,16 @@ def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None
         _remove(_later(started))
         _prune(directory)
     except _TryLater as error:
-        _write(_later(started), [f"{error}\n".encode("utf-8", "replace")])
+        _put_off(started, str(error))
         raise
+    except OSError as error:
+        if error.errno in _PASSING:
+            _put_off(started, reason(error))
+        else:
+            _fail(started, reason(error))
+        raise Error(reason(error)) from None
     except Exception as error:
-        _fail(started, reason(error) if isinstance(error, OSError) else str(error))
+        _fail(started, str(error))
         raise Error(str(error)) from None
     finally:
         if started.outcome != RESTORED:
@@ -304,6 +316,11 @@ def _wait(pid: int) -> int:
 
 def _give_up(signal: int, frame: object) -> None:
     raise Error(f"it took more than {_PATIENCE} seconds")
+
+
+def _put_off(started: Started, why: str) -> None:
+    """Keep others from trying for a while."""
+    _write(_later(started), [f"{why}\n".encode("utf-8", "replace")])
 
 
 def _fail(started: Started, why: str) -> None:
