@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 from _struct import pack, unpack_from
-from errno import EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
+from errno import EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
 
 from pyrunc.linux.libc import cstring, syscall
 from pyrunc.linux.numbers import SYS
@@ -366,3 +366,19 @@ def memory_file(name: str, content: bytes) -> int:
 def is_mount_crossing(error: OSError) -> bool:
     """Tell whether openat2 refused a path since it led out of what was allowed."""
     return error.errno in (EXDEV, ELOOP)
+
+
+def empty_directory(directory: int) -> None:
+    """Remove everything below ``directory``, following no link."""
+    for name in posix.listdir(directory):
+        try:
+            posix.unlink(name, dir_fd=directory)
+        except OSError as error:
+            if error.errno == ENOENT:
+                continue
+            if error.errno not in (EISDIR, EPERM):
+                raise
+            below = posix.open(name, O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, dir_fd=directory)
+            empty_directory(below)
+            posix.close(below)
+            posix.rmdir(name, dir_fd=directory)

@@ -124,12 +124,24 @@ def _record() -> Record:
 
 
 def _plan() -> None:
+    """Plan a container and a process of `exec`, and fill in what init does."""
+    from pyrunc.cgroups.entrance import Entrance
+    from pyrunc.container.making.create_options import CreateOptions
+    from pyrunc.container.making.runtime_plan import plan_container
+    from pyrunc.plan.executed_process import plan_execution
     from pyrunc.plan.facts import Facts
-    from pyrunc.plan.planner import plan
+    from pyrunc.process.late import CONTAINER
     from pyrunc.spec import json_text, load
     from pyrunc.spec.default import default_spec
 
     text = json_text.encode(default_spec(cgroup_v2=False)).encode()
     spec: Spec = json_text.parse(text)  # type: ignore[assignment]
     load.check(spec)
-    plan(spec, "/", b"{}", Facts())
+    facts = Facts()
+    planned = plan_container(spec, _NAME, CreateOptions("/"), b"{}", facts)
+    ways_in = ((CONTAINER, 0),)
+    executed = plan_execution(
+        spec, spec["process"], facts.process, ("pid", "mount"), ways_in, Entrance()
+    )
+    for program in (*planned.init, *executed.init):
+        program.filled({}).encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EINVAL, EISDIR, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
+from errno import EINVAL, ENOENT, ENOTDIR, ENXIO, EWOULDBLOCK
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from pyrunc.container.record.record import RECORD_FORMAT, first_wrong, salvaged
@@ -384,25 +384,9 @@ class Entry:
 
     def remove(self) -> None:
         """Remove the directory and all in it. The lock keeps its meaning until it is closed."""
-        _empty(self.directory)
+        files.empty_directory(self.directory)
         try:
             posix.rmdir(self.path)
         except OSError as error:
             if error.errno != ENOENT:
                 raise Error(f"cannot remove {self.path}: {reason(error)}") from None
-
-
-def _empty(directory: int) -> None:
-    """Remove everything below ``directory``, following no link."""
-    for name in posix.listdir(directory):
-        try:
-            posix.unlink(name, dir_fd=directory)
-        except OSError as error:
-            if error.errno == ENOENT:
-                continue
-            if error.errno not in (EISDIR, EPERM):
-                raise
-            below = posix.open(name, DIRECTORY, dir_fd=directory)
-            _empty(below)
-            posix.close(below)
-            posix.rmdir(name, dir_fd=directory)
