@@ -3,6 +3,7 @@
 # make test-elsewhere  the README's lines, wheels and installers on bare Debian 12 and 13 (30 minutes)
 # make wheels  dist/: wheels for any Linux on x86_64 and aarch64, the sdist, checksums
 # make deb     dist/: a Debian package of each of these wheels
+# make release VERSION=1.2.3  commit and tag, then all of the above in dist/, tried on bare roots
 # make soak    10,000 runs of the library, with engines and programs killed in between
 # make bench   pyrunc, runc and crun side by side
 # make hostile attacks on the runtime, with figures (an hour or two; FACTOR=2: minutes)
@@ -12,7 +13,7 @@
 #
 # Each installs what it needs first (tools/prepare, tools/packages).
 
-.PHONY: help demo test test-elsewhere wheels deb soak bench hostile fuzz dev lint clean
+.PHONY: help demo test test-elsewhere wheels deb release soak bench hostile fuzz dev lint clean
 PYTHON = $(firstword $(wildcard /usr/bin/python3.11) python3)
 
 help:
@@ -36,6 +37,10 @@ wheels:
 
 deb: wheels
 	@tools/deb dist/pyrunc-*.whl
+
+release:
+	@tools/prepare test
+	@.venv/bin/python tools/release $(VERSION)
 
 lint:
 	@tools/prepare test

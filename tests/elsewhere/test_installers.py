@@ -48,7 +48,7 @@ INSTALLERS = {
     "PATH without sbin": ("", "env PATH=/usr/bin:/bin /a/bin/pyrunc"),
     "sudo": ("", "sudo /a/bin/pyrunc"),
 }
-_RUN = """
+RUN = """
 mkdir -p /tmp/b/rootfs/bin; cd /tmp/b; cp /bin/busybox rootfs/bin; ln -sf busybox rootfs/bin/sh
 rm -f config.json; {command} spec
 sed -i 's/"terminal": true/"terminal": false/' config.json
@@ -64,7 +64,7 @@ def test_every_installer(machine: Machine, dist: Path) -> None:
     machine.must("python3 -m venv /uv && /uv/bin/pip -q install uv && ln -s /uv/bin/uv* /usr/bin/")
     script = f"W={wheel}; PIP='{_PIP}'; set +e\n"
     for name, (how, command) in INSTALLERS.items():
-        script += f"(set -e; {how or ':'}; {_RUN.format(command=command)}) >/tmp/said 2>&1\n"
+        script += f"(set -e; {how or ':'}; {RUN.format(command=command)}) >/tmp/said 2>&1\n"
         script += f'echo "{name}: $? $(tail -n 1 /tmp/said)"; cat /tmp/said >&2\n'
     shown = machine.run(script, timeout=900).stdout
     failed = [name for name in INSTALLERS if f"{name}: 0 hello from inside" not in shown]
