@@ -13,7 +13,7 @@ _pyrunc() {
     local options arguments=
     case $command in
         '') options='--debug --log --log-format --root --criu --systemd-cgroup --cgroup-manager --rootless --trace --version -v --help -h'; valued='--log|--log-format|--root|--criu|--cgroup-manager|--rootless|--trace'; arguments='checkpoint create delete events exec features kill list pause ps restore resume run spec start state update warm-up help' ;;
-        checkpoint) options='--image-path --work-path --parent-path --leave-running --tcp-established --tcp-skip-in-flight --link-remap --ext-unix-sk --shell-job --lazy-pages --status-fd --page-server --file-locks --pre-dump --manage-cgroups-mode --empty-ns --auto-dedup --help -h'; valued='--image-path|--work-path|--parent-path|--status-fd|--page-server|--manage-cgroups-mode|--empty-ns' ;;
+        checkpoint) options='--image-path --work-path --parent-path --leave-running --tcp-established --tcp-skip-in-flight --link-remap --ext-unix-sk --shell-job --lazy-pages --status-fd --page-server --file-locks --pre-dump --manage-cgroups-mode --empty-ns --auto-dedup --stats --help -h'; valued='--image-path|--work-path|--parent-path|--status-fd|--page-server|--manage-cgroups-mode|--empty-ns' ;;
         create) options='--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --config --help -h'; valued='--bundle|-b|--console-socket|--pidfd-socket|--pid-file|--preserve-fds|--config' ;;
         delete) options='--force -f --help -h'; valued='' ;;
         events) options='--interval --stats --help -h'; valued='--interval' ;;

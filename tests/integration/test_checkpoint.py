@@ -27,6 +27,14 @@ def test_a_counter_goes_on_where_it_was(make_bundle, pyrunc, images, restore):
     assert goes_on(bundle, before)
 
 
+def test_what_it_took_is_told(make_bundle, pyrunc, images):
+    _, container = counter(make_bundle, pyrunc)
+    told = json.loads(save(pyrunc, container, images, "--stats").stdout)
+    size = sum(path.stat().st_size for path in images.glob("pages-*.img"))
+    assert told["bytesWritten"] == size > 0
+    assert told["frozenMicroseconds"] > 0
+
+
 def test_leave_running_lets_it_go_on_and_the_images_are_of_then(
     make_bundle, pyrunc, images, restore
 ):
@@ -299,6 +307,9 @@ def test_the_pid_file_is_written(make_bundle, pyrunc, images, restore, tmp_path)
 
 def test_the_work_path_gets_the_log(make_bundle, pyrunc, images, restore, tmp_path):
     bundle, container = counter(make_bundle, pyrunc)
+    (tmp_path / "somewhere").mkdir()
+    # As containerd has it; CRIU mounts things in there.
+    (tmp_path / "work").symlink_to(tmp_path / "somewhere")
     save(pyrunc, container, images, "--work-path", tmp_path / "work")
     assert (tmp_path / "work/dump.log").exists()
     assert not (images / "dump.log").exists()

@@ -32,9 +32,10 @@ _LOG = "dump.log"
 _PREDUMP_LOG = "pre-dump.log"
 
 
-def checkpoint(settings: Settings, container_id: str, options: CheckpointOptions) -> None:
+def checkpoint(settings: Settings, container_id: str, options: CheckpointOptions) -> dict[str, int]:
     """Save a running container. It is gone afterwards, but for ``leave_running`` and ``pre_dump``.
 
+    :return: with ``stats``, what :func:`pyrunc.checkpoint.statistics.read` tells, else nothing.
     :raises WrongStatus: when it is not running.
     :raises Error: when it cannot be saved; it then goes on as before.
     """
@@ -51,6 +52,7 @@ def checkpoint(settings: Settings, container_id: str, options: CheckpointOptions
             from pyrunc.container.delete import remove
 
             remove(settings, entry, record)
+        return dump.statistics
     finally:
         entry.close()
 
@@ -69,6 +71,7 @@ class _Dump:
         self.stdio: list[str] = []
         self.descriptors: list[str] = []
         self.mounts: dict[str, Source] = {}
+        self.statistics: dict[str, int] = {}
 
     def carry_out(self) -> None:
         """Look, refuse what cannot be saved, have CRIU save the rest."""
@@ -162,6 +165,14 @@ class _Dump:
             criu.carry_out(kind, asked, _nothing, work=places.work, log=log, log_path=places.log)
         finally:
             criu.close()
+        if options.stats:
+            from pyrunc.checkpoint import statistics
+
+            try:
+                self.statistics = statistics.read(places.work)
+            except Error as error:
+                # It is saved all the same.
+                self.settings.log.warn(str(error))
 
     def _check_features(self, criu: Criu) -> None:
         """:raises Error: when the kernel cannot do what is asked for."""

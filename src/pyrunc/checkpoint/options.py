@@ -39,6 +39,8 @@ class CheckpointOptions(CommonOptions):
     tcp_skip_in_flight: bool = False
     link_remap: bool = False
     pre_dump: bool = False
+    #: Return what it took.
+    stats: bool = False
     #: Where CRIU writes a byte once lazy pages can be fetched, or -1.
     status_fd: int = -1
     #: ADDRESS:PORT that the memory is sent to.

@@ -83,11 +83,10 @@ class Places:
         :param images: where it sees the images there.
         """
         work_path = options.work_path or options.image_path
-        seen = f"/proc/{criu}/root" if criu else ""
-        image_path = f"{seen}{images or options.image_path}"
-        self.images = _open_directory(image_path, "image path", make=make)
+        image_path = images or options.image_path
+        self.images = _open_directory(image_path, "image path", make=make, criu=criu)
         try:
-            self.work = _open_directory(f"{seen}{work_path}", "work path", make=not criu)
+            self.work = _open_directory(work_path, "work path", make=not criu, criu=criu)
         except BaseException:
             posix.close(self.images)
             raise
@@ -100,11 +99,18 @@ class Places:
         posix.close(self.work)
 
 
-def _open_directory(path: str, what: str, *, make: bool) -> int:
+def _open_directory(path: str, what: str, *, make: bool, criu: int) -> int:
     try:
         if make:
             files.make_directories(path, 0o700)
-        return posix.open(path, _DIRECTORY)
+        if not criu:
+            return posix.open(path, _DIRECTORY)
+        root = posix.open(f"/proc/{criu}/root", files.O_PATH | files.O_CLOEXEC)
+        try:
+            # Links on the way stay in that mount namespace.
+            return files.open_in_root(root, path, _DIRECTORY)
+        finally:
+            posix.close(root)
     except OSError as error:
         raise Error(f"cannot use {what} {path}: {reason(error)}") from None
 

@@ -42,6 +42,7 @@ FLAGS: Table = (
     CGROUPS_MODE,
     EMPTY_NS,
     AUTO_DEDUP,
+    ("stats", "bool", "print what it took, as a line of JSON"),
 )
 ARGUMENTS = (1, 1)
 
@@ -51,7 +52,12 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     from pyrunc.checkpoint.dump import checkpoint
     from pyrunc.checkpoint.options import CheckpointOptions
 
-    checkpoint(settings, arguments[0], CheckpointOptions(**told(options, CheckpointOptions)))
+    asked = CheckpointOptions(**told(options, CheckpointOptions))
+    statistics = checkpoint(settings, arguments[0], asked)
+    if asked.stats:
+        from .output import write_json
+
+        write_json(statistics)
     return 0
 
 

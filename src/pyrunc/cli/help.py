@@ -33,8 +33,10 @@ TOPICS = {
     "checkpoint": (
         "save the state of a running container to disk",
         "[command options] CONTAINER-ID",
-        "Writes an image of the container's processes, with which `pyrunc restore` brings\n"
-        "them back. The container ends, unless it is asked to go on.",
+        "Has CRIU write images of the container's processes, with which `pyrunc restore`\n"
+        "brings them back. The container ends, unless it is asked to go on. It needs root,\n"
+        "and criu in $PATH. What cannot be saved is named before anything is stopped.\n"
+        "Whoever can write images can do what root can: keep them accordingly.",
     ),
     "create": (
         "create a container, ready to start",
@@ -102,7 +104,9 @@ TOPICS = {
         "bring back a container from a checkpoint",
         "[command options] CONTAINER-ID",
         "Makes the container of the bundle again and fills it with the processes that\n"
-        "`pyrunc checkpoint` saved.",
+        "`pyrunc checkpoint` saved. The id may be another, and so may the bundle, if its\n"
+        "config has the same namespaces and mount points and its root file system the\n"
+        "files that were open.",
     ),
     "resume": (
         "let the processes of a paused container go on",
