@@ -233,6 +233,25 @@ def test_a_user_namespace(make_bundle, pyrunc, images, restore):
     assert Path(f"/proc/{pyrunc.state(restored)['pid']}").stat().st_uid == 100000
 
 
+def test_a_time_namespace_goes_on_with_its_clocks(make_bundle, pyrunc, images, restore):
+    bundle = make_bundle()
+    bundle.namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1000000}}
+    bundle.shell(COUNTER)
+    container = pyrunc.start(bundle)
+    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+
+    def uptime(container):
+        return float(pyrunc.exec(container, "cat", "/proc/uptime").stdout.split()[0])
+
+    before = uptime(container)
+    assert before > 1000000
+    save(pyrunc, container, images)
+    restored = restore(bundle, images)
+    assert goes_on(bundle, 3)
+    assert before <= uptime(restored) < before + 100
+
+
 def test_a_seccomp_filter_is_there_again(make_bundle, pyrunc, images, restore):
     bundle = make_bundle()
     bundle.linux["seccomp"] = {
