@@ -139,7 +139,8 @@ class LastMile:
         for path, content in self.label_writes:
             # Init must open the file on its own: a descriptor from before an execve is
             # dead (proc_pid_attr(5)).
-            label = f"write {content.decode('utf-8', 'replace')!r} to {path}"
+            asked = content.decode("utf-8", "replace")
+            label = f"write {asked!r} to {path} (is that profile, or policy, loaded?)"
             flags = posix.O_WRONLY | posix.O_CLOEXEC
             program.call(label, "openat", PROC, f"self/{path}", flags, store_in_next=True)
             program.call(label, "write", 0, program.blob(content), len(content))
