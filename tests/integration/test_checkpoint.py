@@ -55,7 +55,7 @@ def test_mounts_rights_and_names_are_the_same(make_bundle, pyrunc, images, resto
     bundle.bind(volume, "/vol", "ro")
     bundle.bind("/etc/hostname", "/etc/hostname") if Path("/etc/hostname").exists() else None
     bundle.mount("/scratch", "tmpfs", "tmpfs", "size=64k", "mode=700")
-    bundle.shell("echo kept > /scratch/file; sleep 1000")
+    bundle.shell("echo kept > /scratch/file; while :; do sleep 1000; done")
     bundle.process["oomScoreAdj"] = 77
     container = pyrunc.start(bundle)
 

@@ -16,6 +16,7 @@ from pyrunc.container.record import state as states
 from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, WrongStatus, reason
 from pyrunc.linux import processes as p
+from pyrunc.linux.files import clean_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,9 +143,10 @@ class _Dump:
         path = self.options.parent_path
         if path.startswith("/"):
             raise Error(f"invalid --parent-path {path}: it must be relative to --image-path")
-        whole = f"{self.options.image_path}/{path}"
+        # By text, as the directory of the images may not be there yet.
+        whole = clean_path(f"{self.options.image_path}/{path}")
         try:
-            posix.stat(f"{whole}/inventory.img")
+            posix.listdir(whole)
         except OSError as error:
             raise Error(f"invalid --parent-path {path}: {whole}: {reason(error)}") from None
         return path

@@ -114,8 +114,8 @@ def _show(images: str, place: str) -> None:
 
 
 def _bind(source: str, place: str, *, recursive: bool) -> None:
+    """The mount hears of what the host does to its source: CRIU has the container hear it too."""
     mount = mounts.clone_tree(mounts.AT_FDCWD, source, recursive=recursive)
-    mounts.set_attributes(mount, propagation=mounts.MS_PRIVATE, recursive=True)
     mounts.attach(mount, _opened(place))
     posix.close(mount)
 
