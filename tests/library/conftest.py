@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import pyrunc
 from pyrunc.engine import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCES = Path(__file__).resolve().parents[2] / "src"
+
+def _package_parent() -> Path:
+    """Return where the package is: the sources when init is built there, else as installed."""
+    sources = Path(__file__).resolve().parents[2] / "src"
+    if (sources / "pyrunc/init/pyrunc-init").exists():
+        return sources
+    return Path(pyrunc.__file__).resolve().parents[1]
+
+
+SOURCES = _package_parent()
 #: What a program of a test begins with, so that it uses the library under test.
 PREAMBLE = f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nimport pyrunc\n"
 

@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "src")]
+sys.path[:0] = [str(Path(__file__).parent)]
 
 from conftest import PREAMBLE, engine_processes, keeper_and_engine, wait_until_gone  # noqa: E402
 

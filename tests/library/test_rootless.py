@@ -22,7 +22,7 @@ USER = 54321
 def sources():
     """The library where every user may read it."""
     directory = Path(tempfile.mkdtemp(prefix="pyrunc-test-", dir="/var/tmp"))
-    shutil.copytree(SOURCES, directory / "src")
+    shutil.copytree(SOURCES / "pyrunc", directory / "src/pyrunc")
     subprocess.run(["chmod", "-R", "a+rX", directory], check=True)
     yield directory / "src"
     shutil.rmtree(directory)
