@@ -53,6 +53,10 @@ def test_mounts_rights_and_names_are_the_same(make_bundle, pyrunc, images, resto
     volume.mkdir()
     bundle = make_bundle()
     bundle.bind(volume, "/vol", "ro")
+    bundle.bind(volume, "/vol/again", "ro")
+    bundle.bind(volume, "/writable")
+    bundle.bind(volume, "/readable", "ro", "nosuid")
+    (volume / "again").mkdir()
     bundle.bind("/etc/hostname", "/etc/hostname") if Path("/etc/hostname").exists() else None
     bundle.mount("/scratch", "tmpfs", "tmpfs", "size=64k", "mode=700")
     bundle.shell("echo kept > /scratch/file; while :; do sleep 1000; done")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.checkpoint import manifest, messages, mounts, outside, unsavable
+from pyrunc.checkpoint import attributes, manifest, messages, mounts, outside, unsavable
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.request import Places, common, refuse_rootless
 from pyrunc.container.making.interrupts import Interrupted, Interrupts
@@ -201,6 +201,7 @@ class _Dump:
         told.namespaces = manifest.namespaces_of(self.spec)
         told.terminal = manifest.has_terminal(self.spec)
         told.mounts = self.mounts
+        told.restrictions = attributes.restrictions(self.pid)
         told.stdio = self.stdio
         manifest.write(images, told, self.descriptors)
 

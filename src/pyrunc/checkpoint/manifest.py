@@ -29,7 +29,16 @@ _LARGEST = 4 << 20
 class Manifest:
     """Read from ``pyrunc.json``, or as much as can be told without one."""
 
-    __slots__ = ("criu", "kernel", "machine", "mounts", "namespaces", "stdio", "terminal")
+    __slots__ = (
+        "criu",
+        "kernel",
+        "machine",
+        "mounts",
+        "namespaces",
+        "restrictions",
+        "stdio",
+        "terminal",
+    )
 
     def __init__(self) -> None:
         self.criu: tuple[int, int, int] = (0, 0, 0)
@@ -39,6 +48,8 @@ class Manifest:
         self.namespaces: dict[str, str] | None = None
         self.terminal: bool | None = None
         self.mounts: dict[str, Source] | None = None
+        #: "ro", "nosuid", "nodev", "noexec" of each mount, by place.
+        self.restrictions: dict[str, list[str]] = {}
         #: CRIU's names of stdin, stdout and stderr; "" for those that are the container's own.
         self.stdio: list[str] = ["", "", ""]
 
@@ -101,6 +112,7 @@ def write(directory: int, manifest: Manifest, descriptors: list[str]) -> None:
         "namespaces": manifest.namespaces,
         "terminal": manifest.terminal,
         "mounts": {place: list(source) for place, source in (manifest.mounts or {}).items()},
+        "restrictions": manifest.restrictions,
         "stdio": manifest.stdio,
     }
     for name, content in ((_NAME, contents), (_DESCRIPTORS, descriptors)):
@@ -138,7 +150,7 @@ def read(directory: int) -> Manifest:
         if name not in told or not fits(told[name]):
             raise Error(f"{_NAME} beside the images is damaged: {name!r}")
     manifest.criu = tuple(told["criu"])
-    for name in ("kernel", "machine", "namespaces", "terminal", "stdio"):
+    for name in ("kernel", "machine", "namespaces", "terminal", "stdio", "restrictions"):
         setattr(manifest, name, told[name])
     manifest.mounts = {place: tuple(source) for place, source in told["mounts"].items()}
     return manifest
@@ -184,5 +196,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "namespaces": lambda value: isinstance(value, dict) and _is_list_of([*value.values()], str),
     "terminal": lambda value: isinstance(value, bool),
     "mounts": _is_mounts,
+    "restrictions": lambda value: (
+        isinstance(value, dict) and all(_is_list_of(names, str) for names in value.values())
+    ),
     "stdio": lambda value: _is_list_of(value, str, 3),
 }

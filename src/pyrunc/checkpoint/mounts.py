@@ -33,7 +33,7 @@ _NULL = "/dev/null"
 class MountPoint:
     """A line of mountinfo (proc_pid_mountinfo(5))."""
 
-    __slots__ = ("id", "kind", "options", "parent", "place", "root")
+    __slots__ = ("attributes", "id", "kind", "options", "parent", "place", "root")
 
     def __init__(self, line: bytes) -> None:
         before, _, after = line.partition(b" - ")
@@ -42,6 +42,8 @@ class MountPoint:
         self.parent = int(fields[1])
         self.root = _text(fields[3])
         self.place = _text(fields[4])
+        #: The mount's own: "ro", "nosuid" …
+        self.attributes = _text(fields[5]).split(",")
         self.kind, _, self.options = map(_text, after.split(b" ", 2))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups.cgroupfs import CgroupTaken
-from pyrunc.checkpoint import manifest, messages, mounts, outside, root
+from pyrunc.checkpoint import attributes, manifest, messages, mounts, outside, root
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.request import Places, common, refuse_rootless
 from pyrunc.container.making.create_options import CreateOptions, check_terminal
@@ -81,6 +81,7 @@ class Restoration:
         #: The terminal's master, for a foreground restore.
         self.master = -1
         self._criu: Criu | None = None
+        self._restrictions: dict[str, list[str]] = {}
         self._reserved = False
         self._wrote_pid_file = False
         self._descriptors: list[int] = []
@@ -154,6 +155,7 @@ class Restoration:
         places = Places(self.options, _LOG)
         try:
             told = manifest.read(places.images)
+            self._restrictions = told.restrictions
         finally:
             places.close()
         self._make_cgroup()
@@ -273,6 +275,10 @@ class Restoration:
             self._criu.watch(self.pidfd)
             self._enter_cgroup()
             self._run_hooks()
+        elif script == "post-restore":
+            self._take(pid)
+            if manifest.namespaces_of(self.spec).get("mount") == "new":
+                attributes.set_missing(self.pid, self._restrictions)
         elif script == "orphan-pts-master":
             self._take_terminal(descriptor)
 

@@ -86,21 +86,9 @@ class PrivateMounts:
         """
         # What the host mounts later still arrives.
         mounts.set_root_propagation(mounts.MS_SLAVE | mounts.MS_REC)
-        _make_null_read_only()
         _bind(self._root, self.root, recursive=True)
         if self._shows_images:
             _show(self._images, self.images)
-
-
-def _make_null_read_only() -> None:
-    """Have all that CRIU binds /dev/null over be covered read-only, as `create` covers it.
-
-    CRIU copies the first cover for the others before it makes that read-only.
-    """
-    null = mounts.clone_tree(mounts.AT_FDCWD, "/dev/null", recursive=False)
-    mounts.attach(null, _opened("/dev/null"))
-    mounts.set_attributes(null, enable=mounts.MOUNT_ATTR_RDONLY)
-    posix.close(null)
 
 
 def _show(images: str, place: str) -> None:
