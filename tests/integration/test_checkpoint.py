@@ -82,6 +82,22 @@ def test_mounts_rights_and_names_are_the_same(make_bundle, pyrunc, images, resto
     assert after == before
 
 
+def test_two_binds_of_one_source_are_both_read_only(make_bundle, pyrunc, images, restore, tmp_path):
+    bundle = make_bundle()
+    for place in ("/one", "/two"):
+        bundle.bind(tmp_path, place, "ro")
+    bundle.shell("while :; do sleep 1000; done")
+    container = pyrunc.start(bundle, stdin=subprocess.DEVNULL)
+    save(pyrunc, container, images)
+    manifest = json.loads((images / "pyrunc.json").read_text())
+    attributes = {place: ["ro"] for place in ("/one", "/two")}
+    assert manifest["restrictions"].items() >= attributes.items()
+    restored = restore(bundle, images)
+    mounts = pyrunc.exec(restored, "cat", "/proc/self/mounts").stdout.splitlines()
+    lines = [line.split() for line in mounts if line.split()[1] in attributes]
+    assert [line[3].split(",")[0] for line in lines] == ["ro", "ro"]
+
+
 def test_stdio_pipes_lead_to_the_restorers(make_bundle, pyrunc, images, restore, tmp_path):
     bundle = make_bundle()
     bundle.shell("while read line; do echo got $line; done; echo end")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.checkpoint.mounts import mounts_of
+from pyrunc.checkpoint.mounts import binds, mounts_of
 from pyrunc.errors import Error
 from pyrunc.linux import files, mounts
 from pyrunc.linux import processes as p
+from pyrunc.linux.files import clean_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from pyrunc.spec.types import Spec
 
 _BITS = {
     "ro": mounts.MOUNT_ATTR_RDONLY,
@@ -32,6 +35,17 @@ def restrictions(pid: int) -> dict[str, list[str]]:
         mount.place: [name for name in mount.attributes if name in _BITS]
         for mount in mounts_of(pid).values()
     }
+
+
+def expected(spec: Spec) -> dict[str, list[str]]:
+    """Return what mounts must have by the config alone: for images without a manifest."""
+    wanted = {
+        destination: [name for name in entry.get("options", ()) if name in _BITS]
+        for destination, entry in binds(spec)
+    }
+    for path in spec.get("linux", {}).get("readonlyPaths") or ():
+        wanted.setdefault(clean_path(path), ["ro"])
+    return wanted
 
 
 def set_missing(pid: int, wanted: Mapping[str, Iterable[str]]) -> None:

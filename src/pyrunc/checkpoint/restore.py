@@ -155,7 +155,8 @@ class Restoration:
         places = Places(self.options, _LOG)
         try:
             told = manifest.read(places.images)
-            self._restrictions = told.restrictions
+            known = told.mounts is not None
+            self._restrictions = told.restrictions if known else attributes.expected(self.spec)
         finally:
             places.close()
         self._make_cgroup()
