@@ -174,7 +174,7 @@ DAMAGES = {
     "relocation twice": lambda p, _: p[:36] + p[32:36] + p[40:],
     "pointer outside": lambda p, at: patched(p, at + 72, "<Q", len(p)),
     "kind": lambda p, at: patched(p, at, "<I", 99),
-    "flags": lambda p, at: patched(p, at + 4, "<I", 2),
+    "flags": lambda p, at: patched(p, at + 4, "<I", 8),
     "result into the entries": lambda p, at: patched(p, at + 64, "<Q", 16),
     "a text without end": unterminated,
 }
