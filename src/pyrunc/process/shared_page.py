@@ -58,10 +58,15 @@ def why_not_executed(pid: int, labels: Sequence[str]) -> str:
     waited = 0.0
     # vfork(2)'s parent goes on when the child has its new memory, a moment before the kernel
     # notes that it has executed (begin_new_exec() of fs/exec.c).
-    while not p.has_executed(pid) and not p.has_ended(pid) and waited < _LONGEST_EXECUTION:
+    while (
+        not (executed := p.has_executed(pid))
+        and not p.has_ended(pid)
+        and waited < _LONGEST_EXECUTION
+    ):
         p.poll((), _PAUSE)
         waited += _PAUSE
-    if p.has_executed(pid):
+    # One that has ended may have executed after the last look.
+    if executed or p.has_executed(pid):
         return ""
     name = p.name_of(pid)
     posix.kill(pid, p.SIGKILL)
