@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -9,6 +10,8 @@ import threading
 import pytest
 
 import pyrunc
+from pyrunc import aio
+from pyrunc.sandbox import communicating, waiting
 
 pytestmark = pytest.mark.usefixtures("no_remains")
 
@@ -114,6 +117,28 @@ def test_output_can_end_a_flood():
     result = pyrunc.run(["yes"], output="1M", stop_on_output=True, timeout=60)
     assert result.status == "output"
     assert result.truncated
+
+
+@pytest.mark.parametrize("status", ["exited", "output"])
+def test_too_much_output_is_told_however_soon_the_program_ends(status, monkeypatch):
+    """Nothing is read before the engine has told the end: the order that is seldom."""
+    monkeypatch.setattr(
+        communicating.Communication, "_watched", lambda _, line: {line.fileno(): waiting.READABLE}
+    )
+    words = ["sh", "-c", "echo 0123456789"]
+    limits = {"output": 4, "stop_on_output": status == "output", "timeout": 60}
+
+    async def with_asyncio():
+        async with aio.Sandbox() as box:
+            return await aio.run(words, **limits), await box.run(words, **limits)
+
+    with pyrunc.Sandbox() as box:
+        results = [box.run(words, **limits), pyrunc.run(words, **limits)]
+    pyrunc.run(words, pool=1, **limits)
+    results += [pyrunc.run(words, pool=1, **limits), *asyncio.run(with_asyncio())]
+    assert {(r.status, r.returncode, r.stdout, r.truncated) for r in results} == {
+        (status, 0, b"789\n", True)
+    }
 
 
 def test_files_are_limited_in_size_and_number():

@@ -126,6 +126,19 @@ def test_a_timeout_ends_everything_but_the_files(box):
     assert box.run(["true"]).ok
 
 
+def test_what_ends_with_another_is_told_so(box):
+    other = box.start(["sleep", "1000"])
+    assert box.run(["sleep", "1000"], timeout=0.1).status == "timeout"
+    assert other.wait(20) == -9
+    assert other.result.status == "stopped"
+
+
+def test_an_orphan_that_floods_is_not_waited_for(box):
+    script = "yes & echo done >&2"
+    result = box.run(["sh", "-c", script], timeout=60, output="1M")
+    assert (result.status, result.stderr) == ("exited", b"done\n")
+
+
 def test_changes_and_reset(box):
     script = "echo x >/etc/hosts; echo >/work/new; rm /etc/group; mkdir /var/d; echo >/var/d/f"
     assert box.run(["sh", "-c", script]).returncode != 0
@@ -205,15 +218,16 @@ def test_errors_of_files_are_the_builtins_too(box):
 
 
 def test_pause_and_resume(box):
-    process = box.start(["sh", "-c", "while :; do echo >>/tmp/ticks; sleep 0.01; done"])
-    time.sleep(0.2)
+    script = "while :; do echo >>/tmp/ticks; echo; sleep 0.01; done"
+    process = box.start(["sh", "-c", script], stdout=PIPE)
+    process.stdout.readline()
     box.pause()
     before = box.read_file("/tmp/ticks")
     time.sleep(0.2)
     assert box.read_file("/tmp/ticks") == before
     box.resume()
-    time.sleep(0.3)
-    assert len(box.read_file("/tmp/ticks")) > len(before)
+    while len(box.read_file("/tmp/ticks")) <= len(before):
+        time.sleep(0.01)
     process.close()
 
 

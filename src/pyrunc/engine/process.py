@@ -80,6 +80,10 @@ class Running:
             return None
         return used - self._before.cpu_time
 
+    def has_ended(self) -> bool:
+        """Tell whether it has, collected or not."""
+        return self.status >= 0 or bool(p.poll((self.pidfd,), 0))
+
     def reap(self) -> None:
         """Collect the process, which has ended or is about to."""
         if self.status < 0:

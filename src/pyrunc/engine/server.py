@@ -243,7 +243,7 @@ class Server:
 
     def _collect(self, running: Running) -> None:
         """A process has ended."""
-        if running.status < 0 and not p.poll((running.pidfd,), 0):
+        if not running.has_ended():
             return
         if running.alone:
             self._end_all(running.box)
@@ -262,6 +262,8 @@ class Server:
         processes = list(box.processes)
         for running in processes:
             self._forget(running.pidfd)
+            if not running.why and not running.has_ended():
+                running.why = "stopped"
         box.kill()
         reports = [running.report() for running in processes]
         for running in processes:

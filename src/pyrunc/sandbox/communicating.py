@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ class Communication:
         self._outputs = {"stdout": Pipe(to_container=False), "stderr": Pipe(to_container=False)}
         self._tails = {name: Tail(output) for name in self._outputs}
         self._stop_on_output = stop_on_output
+        self._told_to_stop = False
         self._null = -1 if self._stdin else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     @property
@@ -78,8 +80,8 @@ class Communication:
         while True:
             ready = await Wait(self._watched(line))
             self._move(ready)
-            if self._stop_on_output and self._truncated:
-                self._stop_on_output = False
+            if self._too_much and not self._told_to_stop:
+                self._told_to_stop = True
                 line.tell("stop", "output")
             if line.fileno() not in ready or (received := line.take()) is None:
                 continue
@@ -90,6 +92,9 @@ class Communication:
                 raise from_engine(value, "run")
             if kind == "ended":
                 self._read_rest()
+                if self._too_much:
+                    # Also when it has ended by itself before the engine heard of it.
+                    value["why"] = "output"
                 return result_of(self.args, value, self._values(), self._truncated)
 
     async def _until_gone(self, line: Line) -> None:
@@ -118,16 +123,16 @@ class Communication:
         if self._stdin and self._stdin.ours in ready:
             self._write(self._stdin)
 
-    def _read(self, name: str, pipe: Pipe) -> bool:
-        """Read once; return whether there may be more."""
+    def _read(self, name: str, pipe: Pipe) -> int:
+        """Read once; return how much that was."""
         try:
             piece = os.read(pipe.ours, _AT_ONCE)
         except BlockingIOError:
-            return False
+            return 0
         self._tails[name].add(piece)
         if not piece:
             pipe.close()
-        return bool(piece)
+        return len(piece)
 
     def _write(self, stdin: Pipe) -> None:
         try:
@@ -145,8 +150,14 @@ class Communication:
     def _read_rest(self) -> None:
         """Read what was printed before the end; orphans that have the pipe are not waited for."""
         for name, pipe in self._outputs.items():
-            while pipe.ours >= 0 and self._read(name, pipe):
-                pass
+            # More than a pipe holds was not in it at the end: an orphan is writing.
+            left = fcntl.fcntl(pipe.ours, fcntl.F_GETPIPE_SZ) if pipe.ours >= 0 else 0
+            while left > 0 and pipe.ours >= 0 and (count := self._read(name, pipe)):
+                left -= count
+
+    @property
+    def _too_much(self) -> bool:
+        return self._stop_on_output and self._truncated
 
     @property
     def _truncated(self) -> bool:
