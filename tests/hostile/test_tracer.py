@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from below_filters import before_procfs_of_another
 from traced import HERE, MARKER, Host, Taker, Trace
 
 from pyrunc.security.capabilities import NAMES
@@ -161,12 +162,21 @@ def neighbour(trace, make_bundle, at=None, *, user=False):
     return bundle
 
 
-def create_beside(trace, bundle, times, *options):
+@pytest.fixture(params=[False, True], ids=["procfs by option", "by a process"])
+def below(request):
+    """How `create` runs: as it is, or as before Linux 6.18 (foreign_proc.py)."""
+    return before_procfs_of_another() if request.param else {}
+
+
+def create_beside(trace, bundle, times, *options, **how):
     """Make and delete containers, whose own things may be seen."""
     pyrunc = trace.pyrunc
+    if how:
+        # This filter is the runtime's own; what comes from there has it, too.
+        trace.own.seccomp.add("2")
 
     def create():
-        created = pyrunc.create(bundle, *options, env=trace.environment)
+        created = pyrunc.create(bundle, *options, env=trace.environment, **how)
         if "a process there interfered" in created.stderr:
             return  # As it may (foreign_proc.py), but for nothing more than this.
         assert created.code == 0, created
@@ -181,37 +191,43 @@ def create_beside(trace, bundle, times, *options):
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["docker's and ptrace", "all"])
-def test_create_in_a_joined_pid_namespace(make_trace, make_bundle, factor, everything):
+def test_create_in_a_joined_pid_namespace(make_trace, make_bundle, factor, below, everything):
     trace = make_trace()
     if everything:
         trace.give_capabilities(*every_capability())
     trace.start()
-    create_beside(trace, neighbour(trace, make_bundle), 4 * factor)
+    create_beside(trace, neighbour(trace, make_bundle), 4 * factor, **below)
     assert_clean(trace)
 
 
-def test_create_in_joined_user_and_pid_namespaces(make_trace, make_bundle, public_path, factor):
+def test_create_in_joined_user_and_pid_namespaces(
+    make_trace, make_bundle, public_path, factor, below
+):
     """A pod with users of its own: the builder must not be the neighbour's to trace."""
     trace = make_trace(at=public_path / "tracer")
     own_users(trace.bundle)
     trace.start()
     bundle = neighbour(trace, make_bundle, public_path / "other", user=True)
-    create_beside(trace, bundle, 8 * factor)
+    create_beside(trace, bundle, 8 * factor, **below)
     assert_clean(trace)
 
 
-def test_create_with_a_terminal_in_a_joined_pid_namespace(make_trace, make_bundle, taker, factor):
+def test_create_with_a_terminal_in_a_joined_pid_namespace(
+    make_trace, make_bundle, taker, factor, below
+):
     trace = make_trace()
     trace.start()
     bundle = neighbour(trace, make_bundle)
     bundle.process["terminal"] = True
-    create_beside(trace, bundle, 4 * factor, "--console-socket", str(taker.path))
+    create_beside(trace, bundle, 4 * factor, "--console-socket", str(taker.path), **below)
     assert_clean(trace)
 
 
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
 @pytest.mark.parametrize("user", [False, True], ids=["host's users", "own users"])
-def test_hooks_in_a_joined_pid_namespace(make_trace, make_bundle, public_path, factor, kind, user):
+def test_hooks_in_a_joined_pid_namespace(
+    make_trace, make_bundle, public_path, factor, below, kind, user
+):
     """Hooks of the container's are the container's own; nothing of the host is in their hands."""
     trace = make_trace(at=public_path / "tracer")
     if user:
@@ -219,18 +235,18 @@ def test_hooks_in_a_joined_pid_namespace(make_trace, make_bundle, public_path, f
     trace.start()
     bundle = neighbour(trace, make_bundle, public_path / "other", user=user)
     bundle.config["hooks"] = {kind: [{"path": "/bin/true", "args": ["true"], "env": ["OWN_A=b"]}]}
-    create_beside(trace, bundle, 4 * factor)
+    create_beside(trace, bundle, 4 * factor, **below)
     assert_clean(trace)
 
 
-def test_a_listener_in_a_joined_pid_namespace(make_trace, make_bundle, taker, factor):
+def test_a_listener_in_a_joined_pid_namespace(make_trace, make_bundle, taker, factor, below):
     trace = make_trace()
     trace.start()
     bundle = neighbour(trace, make_bundle)
     bundle.linux["seccomp"] = {**NOTIFYING, "listenerPath": str(taker.path)}
     # The tracer is not filtered itself; those that are come and go.
     trace.own.seccomp |= {"2"}
-    create_beside(trace, bundle, 4 * factor)
+    create_beside(trace, bundle, 4 * factor, **below)
     assert_clean(trace)
 
 

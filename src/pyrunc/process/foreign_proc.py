@@ -13,8 +13,9 @@ from _struct import pack
 from errno import EINVAL
 
 from pyrunc.errors import Error, reason
-from pyrunc.linux import mounts
+from pyrunc.linux import bpf, mounts
 from pyrunc.linux import processes as p
+from pyrunc.linux.bpf import Instruction
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import MACHINE, SYS
 from pyrunc.process.launch import LaunchProgram
@@ -31,7 +32,6 @@ _SIGSTOP = 19
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_SYS_ADMIN = 1 << 21
 _SECCOMP_SET_MODE_FILTER = 1
-_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
 #: All that the process that goes there still has to call.
 _STILL_CALLED = ("clone", "prctl", "fsopen", "getpid", "kill", "exit_group")
 
@@ -113,8 +113,9 @@ class ForeignProc:
         launch.close_others(0, (), ())
         inside = LaunchProgram()
         # With CAP_SYS_PTRACE there it can be made to call what the container's filter forbids.
-        bpf = inside.sock_fprog(_only(_STILL_CALLED))
-        inside.call("forbid all else", "seccomp", _SECCOMP_SET_MODE_FILTER, 0, bpf, ignore=True)
+        only = inside.sock_fprog(_only(_STILL_CALLED))
+        label = "forbid all but opening a procfs (seccomp)"
+        inside.call(label, "seccomp", _SECCOMP_SET_MODE_FILTER, 0, only)
         inside.spawn("enter the pid namespace", until_executed=False)
         inside.call("die with the builder", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
         inside.call("open a procfs", "fsopen", "proc", mounts.FSOPEN_CLOEXEC)
@@ -125,12 +126,15 @@ class ForeignProc:
 
 def _only(names: tuple[str, ...]) -> bytes:
     """Return a seccomp filter (struct sock_filter array) that kills for any other system call."""
-    load, equal, answer = 0x20, 0x15, 0x06
-    kill, allow = 0x80000000, 0x7FFF0000
-    code = [(load, 0, 0, 4), (equal, 0, len(names) + 1, _ARCHITECTURES[MACHINE]), (load, 0, 0, 0)]
-    code += [(equal, len(names) - i, 0, SYS[name]) for i, name in enumerate(names)]
-    code += [(answer, 0, 0, kill), (answer, 0, 0, allow)]
-    return b"".join(pack("=HBBI", *instruction) for instruction in code)
+    program: list[Instruction | str] = [
+        Instruction(bpf.LOAD_WORD, bpf.ARCHITECTURE),
+        Instruction(bpf.JUMP_EQUAL, bpf.ARCHITECTURES[MACHINE], None, "kill"),
+        Instruction(bpf.LOAD_WORD, bpf.NUMBER),
+        *(Instruction(bpf.JUMP_EQUAL, SYS[name], "allow") for name in names),
+        *("kill", Instruction(bpf.RETURN, bpf.RET_KILL_PROCESS)),
+        *("allow", Instruction(bpf.RETURN, bpf.RET_ALLOW)),
+    ]
+    return bpf.assemble(program)
 
 
 def _become(init: int, inherited: tuple[int, ...], programs: list[int]) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from pyrunc.linux import bpf
+from pyrunc.linux.bpf import Instruction
 from pyrunc.linux.numbers import MACHINE
-from pyrunc.security import bpf
-from pyrunc.security.bpf import Instruction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,11 +104,6 @@ _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 #: TIOCSTI types on the terminal of whoever started us, TIOCLINUX pastes (ioctl_console(2)).
 _REQUESTS = (0x5412, 0x541C)
 
-_ALLOW = 0x7FFF0000
-_JUMP_SET = 0x45  # BPF_JMP | BPF_JSET | BPF_K
-_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
-_FIRST_ARGUMENT, _SECOND_ARGUMENT = 16, 24  # struct seccomp_data, the lower halves
-
 
 @cache
 def section() -> dict[str, Any]:
@@ -143,11 +138,11 @@ def _rule(names: list[str], *arguments: dict[str, Any], errno: int = _EPERM) -> 
 @cache
 def assembled(machine: str = MACHINE) -> bytes:
     """Return the filter as an array of struct sock_filter for ``machine``."""
-    which = tuple(_ARCHITECTURES).index(machine)
+    which = tuple(bpf.ARCHITECTURES).index(machine)
     program: list[Instruction | str] = [
         Instruction(bpf.LOAD_WORD, bpf.ARCHITECTURE),
         # Calls through another ABI (int 0x80 of x86) have other numbers: there are none.
-        Instruction(bpf.JUMP_EQUAL, _ARCHITECTURES[machine], None, "missing"),
+        Instruction(bpf.JUMP_EQUAL, bpf.ARCHITECTURES[machine], None, "missing"),
         Instruction(bpf.LOAD_WORD, bpf.NUMBER),
         # The x32 ABI's numbers start at 0x40000000.
         Instruction(bpf.JUMP_GREATER, _NEWEST, "missing"),
@@ -160,18 +155,18 @@ def assembled(machine: str = MACHINE) -> bytes:
     numbers = sorted(n for n in (pair[which] for pair in _DENIED.values()) if n >= 0)
     program += [Instruction(bpf.JUMP_EQUAL, number, "denied") for number in numbers]
     program += [
-        *("allowed", Instruction(bpf.RETURN, _ALLOW)),
-        *("clone", Instruction(bpf.LOAD_WORD, _FIRST_ARGUMENT)),
-        Instruction(_JUMP_SET, _NEW_NAMESPACES, "denied", "fine"),
-        *("personality", Instruction(bpf.LOAD_WORD, _FIRST_ARGUMENT)),
+        *("allowed", Instruction(bpf.RETURN, bpf.RET_ALLOW)),
+        *("clone", Instruction(bpf.LOAD_WORD, bpf.FIRST_ARGUMENT)),
+        Instruction(bpf.JUMP_SET, _NEW_NAMESPACES, "denied", "fine"),
+        *("personality", Instruction(bpf.LOAD_WORD, bpf.FIRST_ARGUMENT)),
         *(Instruction(bpf.JUMP_EQUAL, value, "fine") for value in _PERSONALITIES),
         Instruction(bpf.RETURN, bpf.RET_ERRNO | _EPERM),
-        *("ioctl", Instruction(bpf.LOAD_WORD, _SECOND_ARGUMENT)),
+        *("ioctl", Instruction(bpf.LOAD_WORD, bpf.SECOND_ARGUMENT)),
         *(Instruction(bpf.JUMP_EQUAL, request, "denied") for request in _REQUESTS),
-        *("fine", Instruction(bpf.RETURN, _ALLOW)),
-        *("socket", Instruction(bpf.LOAD_WORD, _FIRST_ARGUMENT)),
+        *("fine", Instruction(bpf.RETURN, bpf.RET_ALLOW)),
+        *("socket", Instruction(bpf.LOAD_WORD, bpf.FIRST_ARGUMENT)),
         *(Instruction(bpf.JUMP_EQUAL, domain, "unsupported") for domain in _DOMAINS),
-        Instruction(bpf.RETURN, _ALLOW),
+        Instruction(bpf.RETURN, bpf.RET_ALLOW),
         *("unsupported", Instruction(bpf.RETURN, bpf.RET_ERRNO | _EAFNOSUPPORT)),
         *("denied", Instruction(bpf.RETURN, bpf.RET_ERRNO | _EPERM)),
         *("missing", Instruction(bpf.RETURN, bpf.RET_ERRNO | _ENOSYS)),

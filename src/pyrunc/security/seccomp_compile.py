@@ -20,9 +20,9 @@ import errno
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyrunc.errors import Error, reason
+from pyrunc.linux import bpf
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import MACHINE, SYS
-from pyrunc.security import bpf
 from pyrunc.security.libseccomp import UNKNOWN_SYSCALL, Comparison, Libseccomp
 
 if TYPE_CHECKING:
