@@ -27,7 +27,6 @@ from pyrunc.engine.runtimes import Runtimes
 from pyrunc.engine.seclusion import NOBODY, ROOT, confine, seclude
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.errors import WrongStatus
-from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
