@@ -197,21 +197,29 @@ static int read_tables(s64 descriptor, const struct key *key)
 	       same(&head->key, key, sizeof(*key));
 }
 
+/*
+ * STALE: another one is needed. NO_ROOM: this process cannot have it, for its
+ * limits perhaps. TAKEN: something lies in its place, by chance.
+ */
+enum fit { FITS, STALE, NO_ROOM, TAKEN };
+
 /* Map a segment where it was; nothing that lies there is replaced. */
-static int map(const struct segment *segment, s64 descriptor)
+static enum fit map(const struct segment *segment, s64 descriptor)
 {
 	u64 flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE;
 
 	if (segment->source == FROM_NOWHERE)
 		flags |= MAP_ANONYMOUS | MAP_NORESERVE;
 	u64 size = segment->end - segment->start;
-	return call(NR_mmap, segment->start, size, segment->protection, flags, descriptor,
-		    segment->offset) == (s64)segment->start &&
-	       (!segment->wiped || !call(NR_madvise, segment->start, size, MADV_WIPEONFORK));
+	s64 mapped = call(NR_mmap, segment->start, size, segment->protection, flags, descriptor,
+			  segment->offset);
+	if (mapped == -EEXIST)
+		return TAKEN;
+	if (mapped != (s64)segment->start ||
+	    (segment->wiped && call(NR_madvise, segment->start, size, MADV_WIPEONFORK)))
+		return NO_ROOM;
+	return FITS;
 }
-
-/* STALE: another one is needed. NO_ROOM: this process cannot have it, for its limits perhaps. */
-enum fit { STALE, NO_ROOM, FITS };
 
 /* Map everything, each file after a look whether it is still the same. */
 static enum fit map_all(s64 snapshot)
@@ -220,6 +228,7 @@ static enum fit map_all(s64 snapshot)
 	const struct segment *segment = (void *)(files + file.head.files);
 	const struct segment *end = segment + file.head.segments;
 	const char *paths = (void *)end;
+	enum fit fit = FITS;
 
 	for (s64 i = 0; i < (s64)file.head.files; i++) {
 		const char *path = paths + files[i].path;
@@ -234,23 +243,23 @@ static enum fit map_all(s64 snapshot)
 		struct identity found = identity_of(&status);
 		if (!same(&found, &files[i].identity, sizeof(found)))
 			return STALE;
-		for (; segment < end && segment->source == i; segment++)
-			if (!map(segment, descriptor))
-				return NO_ROOM;
+		for (; segment < end && segment->source == i && fit == FITS; segment++)
+			fit = map(segment, descriptor);
+		if (fit != FITS)
+			return fit;
 		if (mapped)
 			call(NR_close, descriptor);
 	}
-	for (; segment < end; segment++)
-		if (!map(segment, segment->source == FROM_SNAPSHOT ? snapshot : -1))
-			return NO_ROOM;
-	return FITS;
+	for (; segment < end && fit == FITS; segment++)
+		fit = map(segment, segment->source == FROM_SNAPSHOT ? snapshot : -1);
+	return fit;
 }
 
 /*
  * Move the kernel's own pages to where the C library knows them. Kernels that
  * seal them (CONFIG_MSEAL_SYSTEM_MAPPINGS) refuse.
  */
-static int move_vdso(u64 vdso)
+static enum fit move_vdso(u64 vdso)
 {
 	const struct process *process = &file.head.process;
 	u64 by = vdso - process->vdso.start;
@@ -258,18 +267,20 @@ static int move_vdso(u64 vdso)
 				      process->vdso };
 
 	if (!vdso)
-		return 0;
+		return NO_ROOM;
 	for (u64 i = 0; by && i < sizeof(areas) / sizeof(*areas); i++) {
 		u64 start = areas[i].start, size = areas[i].size;
 		if (!size)
 			continue;
 		/* mremap(2) would take the place of whatever is there. */
 		const struct segment place = { start, start + size, 0, FROM_NOWHERE, 0, 0 };
-		if (!map(&place, -1) || call(NR_mremap, start + by, size, size, MREMAP_MOVE_FIXED,
-					     start) != (s64)start)
-			return 0;
+		enum fit fit = map(&place, -1);
+		if (fit != FITS)
+			return fit;
+		if (call(NR_mremap, start + by, size, size, MREMAP_MOVE_FIXED, start) != (s64)start)
+			return NO_ROOM;
 	}
-	return 1;
+	return FITS;
 }
 
 /*
@@ -331,8 +342,8 @@ static enum fit restore_from(s64 directory, const char *name, const struct start
 	if (failed(descriptor))
 		return STALE;
 	enum fit fit = read_tables(descriptor, &start->key) ? map_all(descriptor) : STALE;
-	if (fit == FITS && !move_vdso(auxiliary(start, AUX_VDSO)))
-		fit = NO_ROOM;
+	if (fit == FITS)
+		fit = move_vdso(auxiliary(start, AUX_VDSO));
 	call(NR_close, descriptor);
 	if (fit != FITS)
 		return fit;
@@ -345,7 +356,7 @@ static const char *outcome_of(const struct start *start, enum fit fit)
 {
 	if (same_text(start->wish, "make"))
 		return "make";
-	if (fit == NO_ROOM)
+	if (fit == NO_ROOM || fit == TAKEN)
 		return "unfit";
 	return failed(call(NR_faccessat, AT_FDCWD, start->marker)) ? "missing" : "failed";
 }
@@ -373,6 +384,7 @@ void restore(struct start *start)
 		if (!same_text(start->wish, "make"))
 			fit = restore_from(directory, name, start, began);
 		start->outcome = outcome_of(start, fit);
+		start->taken = fit == TAKEN;
 	}
 	call(NR_close, directory);
 }

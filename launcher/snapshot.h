@@ -83,6 +83,7 @@ struct start {
 	int tracing;
 	/* Why it is an ordinary start (src/pyrunc/snapshot/started.py). */
 	const char *outcome;
+	int taken; /* Only because of what lies where the kernel has put it by chance. */
 	const char *program; /* Path of the launcher. */
 	/* The snapshot that would be ours, and what is there if it cannot be made. */
 	struct key key;

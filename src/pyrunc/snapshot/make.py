@@ -330,13 +330,16 @@ def _fail(started: Started, why: str) -> None:
 
 
 def _prune(directory: int) -> None:
-    """Remove the oldest: of installations that are gone, as a rule."""
+    """Remove the oldest: of installations that are gone, as a rule; and what said "not now"."""
     found = []
     for name in posix.listdir(directory):
-        if "." not in name:
-            found.append((posix.stat(name, dir_fd=directory).st_mtime_ns, name))
-    for _, name in sorted(found)[:-_KEPT]:
-        posix.unlink(name, dir_fd=directory)
+        path = f"/proc/self/fd/{directory}/{name}"
+        if name.endswith(".later") and not _is_recent(path):
+            _remove(path)
+        elif "." not in name:
+            found.append((_time_of(path), path))
+    for _, path in sorted(found)[:-_KEPT]:
+        _remove(path)
 
 
 def _remove(path: str) -> None:
