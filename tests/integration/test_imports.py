@@ -150,8 +150,8 @@ START = {
     "pyrunc.container.start": "the operation",
     "pyrunc.process": "the room",
     "pyrunc.process.channel": "the byte that lets init go on",
-    "pyrunc.process.failure": "what init reports when a call fails",
-    "pyrunc.step": "loaded by channel",
+    "pyrunc.container.undertaking": "carrying out the runtime's list, and undoing it",
+    "pyrunc.step": "what steps are made of",
 }
 DELETE = {"pyrunc.container.delete": "the operation", "pyrunc.container.teardown": "the cgroup"}
 OUTPUT = {"pyrunc.cli.output": "stdout may be a pipe that nobody reads"}

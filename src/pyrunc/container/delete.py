@@ -158,6 +158,18 @@ def remove(
         run_poststop(settings, hooks, states.hook_state(record, states.STOPPED, 0), signals)
 
 
+def remove_unless_gone(
+    settings: Settings, entry: Entry, record: Record, signals: Signals | None = None
+) -> None:
+    """Take the lock if it is not held, and :func:`remove`, unless somebody else did meanwhile."""
+    try:
+        if not entry.locked:
+            entry.lock()
+        remove(settings, entry, record, signals)
+    except NotFound:
+        return
+
+
 def _remove_cgroup(record: Record) -> None:
     saved = record.get("cgroup")
     if not saved:

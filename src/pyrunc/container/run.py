@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pyrunc.container.delete import remove
+from pyrunc.container.delete import remove_unless_gone
 from pyrunc.container.making.create import Creation
-from pyrunc.container.start import start_entry, start_notify, warn_if_killed
-from pyrunc.errors import Error, NotFound
+from pyrunc.container.start import RemoveAfter, Starting, has_manager, plan_start
+from pyrunc.container.undertaking import RuntimeStep
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.container.making.create_options import CreateOptions
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.process.foreground import Relay
-    from pyrunc.process.notify import Proxy
 
 
 #: The exit status that stands for SIGKILL.
@@ -40,68 +40,97 @@ def run(
     creation.load()
     creation.carry_out()
     try:
-        if detach:
-            try:
-                notify = _start(settings, creation)
-            except (OSError, Error):
-                _remove(settings, creation)
-                raise
-            warn_if_killed(settings, creation.entry, creation.record)
-            if notify is not None:
-                notify.wait_until_ready(creation.pid, creation.record["startTime"])
-            return 0
-        return _in_the_foreground(settings, creation, keep=keep, adopt=not no_subreaper)
+        running = Running(settings, creation)
+        running.carry_out(
+            plan_run(
+                creation.record,
+                notifies=has_manager(),
+                detach=detach,
+                keep=keep,
+                adopt=not no_subreaper,
+            )
+        )
+        return running.status
     finally:
         creation.close()
 
 
-def _in_the_foreground(settings: Settings, creation: Creation, *, keep: bool, adopt: bool) -> int:
-    from pyrunc.process.foreground import Relay
+def plan_run(
+    record: Record, *, notifies: bool, detach: bool, keep: bool, adopt: bool
+) -> tuple[RuntimeStep, ...]:
+    """Plan what follows the creation of a container. Pure.
 
-    try:
-        if adopt:
+    :param adopt: whether orphans of the container become children of this process.
+    """
+    start = plan_start(record, notifies=notifies, stays=not detach)
+    if detach:
+        return (RemoveAfter(BaseException), *start)
+    steps = (RemoveAfter(BaseException), StandInFront(adopt), *start, AwaitEnd())
+    return steps if keep else (*steps, Remove())
+
+
+class Running(Starting):
+    """A container that is run: from its creation to its end."""
+
+    def __init__(self, settings: Settings, creation: Creation) -> None:
+        super().__init__(settings, creation.entry, creation.record)
+        self.creation = creation
+        self.relay: Relay | None = None
+        self.status = 0
+
+    def close(self) -> None:
+        """Give signals and terminal back, too."""
+        super().close()
+        if self.relay is not None:
+            self.relay.__exit__()
+
+
+class StandInFront(RuntimeStep):
+    """Take over signals and terminal, for the container.
+
+    With ``adopt``, the orphans that it leaves behind become ours.
+    """
+
+    adopt: bool
+
+    def describe(self) -> str:
+        return "take over signals and terminal"
+
+    def apply(self, doing: Running) -> None:
+        from pyrunc.process.foreground import Relay
+
+        if self.adopt:
             p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
-        relay = Relay(adopt=adopt)
-    except OSError:
-        _remove(settings, creation)
-        raise
-    with relay:
-        try:
-            if creation.master >= 0:
-                relay.show(creation.master)
-            notify = _start(settings, creation, relay)
-            settings.trace.mark("start")
-            settings.trace.collect()
-            status = relay.wait(creation.pid, creation.pidfd, notify)
-            settings.trace.mark("wait for the container to end")
-            if status == _KILLED:
-                from pyrunc.container.out_of_memory import warn_of_kills
-
-                warn_of_kills(settings, creation.entry, creation.record)
-            # Still shielded: the signals were for the container, and it is gone.
-            if not keep:
-                _remove(settings, creation, relay)
-                settings.trace.mark("delete")
-        except (OSError, Error):
-            # Also when it was the removal that failed: a machine may be short of something
-            # for a moment.
-            _remove(settings, creation, relay)
-            raise
-    return status
+        doing.signals = doing.relay = relay = Relay(adopt=self.adopt)
+        if doing.creation.master >= 0:
+            relay.show(doing.creation.master)
 
 
-def _start(settings: Settings, creation: Creation, relay: Relay | None = None) -> Proxy | None:
-    notify = start_notify(settings, creation.entry)
-    start_entry(settings, creation.entry, creation.record, relay)
-    return notify
+class AwaitEnd(RuntimeStep):
+    """Wait until the container's process ends."""
+
+    def describe(self) -> str:
+        return "wait for the container to end"
+
+    def apply(self, doing: Running) -> None:
+        assert doing.relay is not None
+        creation = doing.creation
+        doing.status = doing.relay.wait(creation.pid, creation.pidfd, doing.notify)
+        if doing.status == _KILLED:
+            from pyrunc.container.out_of_memory import warn_of_kills
+
+            warn_of_kills(doing.settings, doing.entry, doing.record)
 
 
-def _remove(settings: Settings, creation: Creation, relay: Relay | None = None) -> None:
-    entry = creation.entry
-    try:
-        if not entry.locked:
-            entry.lock()
-    except NotFound:
-        # Somebody else deleted it meanwhile.
-        return
-    remove(settings, entry, creation.record, relay)
+class Remove(RuntimeStep):
+    """Remove the container, still shielded: the signals were for it, and it is gone.
+
+    Should this fail, it is tried once more in undoing: a machine may be short of something for a
+    moment.
+    """
+
+    def describe(self) -> str:
+        return "remove the container"
+
+    def apply(self, doing: Running) -> None:
+        remove_unless_gone(doing.settings, doing.entry, doing.record, doing.signals)

@@ -11,7 +11,7 @@ from pyrunc.process.attributes import why_no_score
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.container.undertaking import Undertaking
+    from pyrunc.container.undertaking import Birth
 
 
 class SetOomScore(RuntimeStep):
@@ -22,7 +22,7 @@ class SetOomScore(RuntimeStep):
     def describe(self) -> str:
         return f"set oom_score_adj to {self.score}"
 
-    def apply(self, doing: Undertaking) -> None:
+    def apply(self, doing: Birth) -> None:
         try:
             files.write_file(f"/proc/{doing.pid}/oom_score_adj", b"%d" % self.score)
         except OSError as error:
@@ -37,7 +37,7 @@ class SendPidfd(RuntimeStep):
     def describe(self) -> str:
         return f"send the pidfd to socket {self.socket}"
 
-    def apply(self, doing: Undertaking) -> None:
+    def apply(self, doing: Birth) -> None:
         from pyrunc.process.console import send_pidfd
 
         send_pidfd(self.socket, doing.pidfd)
@@ -51,12 +51,12 @@ class WritePidFile(RuntimeStep):
     def describe(self) -> str:
         return f"write pid file {self.path}"
 
-    def apply(self, doing: Undertaking) -> None:
+    def apply(self, doing: Birth) -> None:
         from pyrunc.container.record.pid_file import write_pid_file
 
         write_pid_file(self.path, doing.pid)
         doing.wrote_pid_file = True
 
-    def undo(self, doing: Undertaking) -> None:
+    def undo(self, doing: Birth) -> None:
         if doing.wrote_pid_file:
             posix.unlink(self.path)

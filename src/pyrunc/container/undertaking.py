@@ -1,4 +1,4 @@
-"""Carrying out the runtime's list of a plan, and undoing it: `create` and `exec` alike."""
+"""Carrying out the runtime's list of a plan, and undoing it: `create`, `start`, `exec` alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import posix
 from pyrunc.errors import Error, reason
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
-from pyrunc.process.shared_page import sibling_in
 from pyrunc.step import Described
 
 TYPE_CHECKING = False
@@ -49,20 +48,11 @@ class RuntimeStep(Described):
 
 
 class Undertaking:
-    """A process that is brought forth: what the steps of the runtime find out and share."""
+    """What the steps of one of the runtime's lists find out and share."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.spec: Spec
         self.record: Record
-        #: The process that is at work, and then the one that this was about; 0 and -1 before.
-        self.pid = 0
-        self.pidfd = -1
-        #: Pipes from and to it.
-        self.up = self.down = -1
-        #: What is shared with an init that goes into a pid namespace (process/shared_page.py).
-        self.page = -1
-        self.wrote_pid_file = False
         #: Why it all is undone.
         self.error: BaseException | None = None
         self._applied: list[RuntimeStep] = []
@@ -111,6 +101,27 @@ class Undertaking:
         if descriptor >= 0:
             self._descriptors.remove(descriptor)
 
+    def close(self) -> None:
+        """Close what was opened on the way."""
+        while self._descriptors:
+            posix.close(self._descriptors.pop())
+
+
+class Birth(Undertaking):
+    """A process that is brought forth, in a new container or in one that is there."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.spec: Spec
+        #: The process that is at work, and then the one that this was about; 0 and -1 before.
+        self.pid = 0
+        self.pidfd = -1
+        #: Pipes from and to it.
+        self.up = self.down = -1
+        #: What is shared with an init that goes into a pid namespace (process/shared_page.py).
+        self.page = -1
+        self.wrote_pid_file = False
+
     def become(self, pid: int, pidfd: int) -> None:
         """Take note of the process that counts from now on."""
         if self.pidfd >= 0:
@@ -129,14 +140,13 @@ class Undertaking:
         """Kill and collect the process, and what it has brought forth in a pid namespace."""
         if self.pid:
             _end(self.pid, self.pidfd)
-        # Only now can no more be born there.
-        if self.page >= 0 and (inside := sibling_in(self.page)) not in (0, self.pid):
-            _end(inside, -1)
+        if self.page < 0:
+            return
+        from pyrunc.process.shared_page import sibling_in
 
-    def close(self) -> None:
-        """Close what is open; the process lives on."""
-        while self._descriptors:
-            posix.close(self._descriptors.pop())
+        # Only now can no more be born there.
+        if (inside := sibling_in(self.page)) not in (0, self.pid):
+            _end(inside, -1)
 
 
 def _end(pid: int, pidfd: int) -> None:

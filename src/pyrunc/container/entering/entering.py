@@ -8,7 +8,7 @@ from pyrunc.cgroups.driver import files_driver
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.container.entering.namespaces import differing_namespaces, open_in_order
 from pyrunc.container.process_facts import process_facts
-from pyrunc.container.undertaking import Undertaking
+from pyrunc.container.undertaking import Birth
 from pyrunc.errors import Error, WrongStatus, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _LONGEST_LAST_STEP = 0.5
 
 
-class Entering(Undertaking):
+class Entering(Birth):
     """A process on its way into a container."""
 
     def __init__(

@@ -7,7 +7,7 @@ import posix
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.container.record import state as states
 from pyrunc.container.record.store import Store
-from pyrunc.container.undertaking import Undertaking
+from pyrunc.container.undertaking import Birth
 from pyrunc.errors import Error
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
@@ -41,7 +41,7 @@ _WELL = (
 )
 
 
-class Making(Undertaking):
+class Making(Birth):
     """A container in the making: what the steps of the runtime find out and share."""
 
     def __init__(self, settings: Settings, container_id: str, options: CreateOptions) -> None:
