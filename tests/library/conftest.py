@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -106,6 +107,22 @@ def no_remains() -> Iterator[None]:
     yield
     client.engines().close()
     wait_until_gone()
+
+
+@pytest.fixture
+def criu(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A CRIU that works here, in $PATH; fetched as for the command's tests."""
+    path = Path(__file__).resolve().parents[1] / "integration" / "checkpoints.py"
+    spec = importlib.util.spec_from_file_location("checkpoints_of_integration", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Path | None = module.find_criu()
+    if found is None:
+        pytest.skip("needs a CRIU that works on this kernel (`criu check`)")
+    monkeypatch.setenv("PATH", f"{found.parent}:{os.environ['PATH']}")
+    return found
 
 
 @pytest.fixture

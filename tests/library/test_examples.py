@@ -64,6 +64,18 @@ def test_squares():
     ]
 
 
+def test_a_warm_interpreter(criu):
+    first, *copies = output_of(str(EXAMPLES / "warm_interpreter.py")).splitlines()
+    assert first.startswith("started in ")
+    assert [copy.partition("s: ")[2] for copy in copies] == [
+        '0 "0"',
+        '1 "0.1428571428571428571428571429"',
+        '2 "0.2857142857142857142857142857"',
+        '3 "0.4285714285714285714285714286"',
+        '4 "0.5714285714285714285714285714"',
+    ]
+
+
 def test_a_fixture_of_pytest():
     shown = output_of("-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES))
     assert "2 passed" in shown

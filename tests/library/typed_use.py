@@ -72,6 +72,7 @@ async def asynchronous() -> None:
     made = aio.Runtime()
     async with await made.create(Spec.default("/", ["true"])) as container:
         await container.start()
+        assert_type(await container.checkpoint("/images", leave_running=True), dict[str, int])
         assert_type(await container.status, str)
         async for _ in container.events():
             break

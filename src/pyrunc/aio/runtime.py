@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
+    from pyrunc.sandbox.checkpoints import CheckpointArguments, RestoreArguments
     from pyrunc.sandbox.spec import Spec
 
 
@@ -48,6 +49,24 @@ class Runtime:
     ) -> Container:
         """Create a container, which waits for its start: see :meth:`pyrunc.Runtime.create`."""
         logic, begun, pipes = await drive(self._logic.create(spec, id, (stdin, stdout, stderr)))
+        process = Process(begun)
+        await process._connect(pipes)
+        return Container(logic, process)
+
+    async def restore(
+        self,
+        path: str | os.PathLike[str],
+        spec: Spec | None = None,
+        id: str | None = None,
+        *,
+        stdin: int = DEVNULL,
+        stdout: int = DEVNULL,
+        stderr: int = DEVNULL,
+        **arguments: Unpack[RestoreArguments],
+    ) -> Container:
+        """Make a container again that was saved: see :meth:`pyrunc.Runtime.restore`."""
+        streams = (stdin, stdout, stderr)
+        logic, begun, pipes = await drive(self._logic.restore(path, spec, id, streams, arguments))
         process = Process(begun)
         await process._connect(pipes)
         return Container(logic, process)
@@ -163,6 +182,12 @@ class Container:
         events = self._logic.events(interval)
         while (event := await drive(_in_thread(next, events, None))) is not None:
             yield event
+
+    async def checkpoint(
+        self, path: str | os.PathLike[str], **arguments: Unpack[CheckpointArguments]
+    ) -> dict[str, int]:
+        """Save it with all that runs in it: see :meth:`pyrunc.Container.checkpoint`."""
+        return await drive(self._logic.checkpoint(path, arguments))
 
     async def delete(self, *, force: bool = False) -> None:
         """Remove it: see :meth:`pyrunc.Container.delete`."""

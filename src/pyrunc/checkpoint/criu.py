@@ -57,18 +57,20 @@ def find() -> str:
 class Criu:
     """One CRIU at work. Close it when done.
 
+    :param program: its path; the first one in $PATH when empty.
     :param passed: descriptors that it is to have under the numbers that they have here.
     :param namespaces: ``CLONE_NEW*`` for it, and what to do there before it is executed.
     """
 
     def __init__(
         self,
+        program: str = "",
         passed: Iterable[int] = (),
         *,
         namespaces: int = 0,
         before: Callable[[], None] | None = None,
     ) -> None:
-        self._path = find()
+        self._path = program or find()
         self._watched = -1
         self._socket, theirs = sockets.socket_pair(sockets.SOCK_SEQPACKET)
         report, their_report = posix.pipe2(posix.O_CLOEXEC)

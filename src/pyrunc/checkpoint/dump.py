@@ -157,12 +157,14 @@ class _Dump:
         if options.status_fd >= 0:
             passed.append(options.status_fd)
             asked["status_fd"] = options.status_fd
-        criu = Criu(passed)
+        criu = Criu(options.criu, passed)
         try:
             self._check_features(criu)
             if not options.pre_dump:
                 # Before CRIU ends the container: should we be killed, the images are whole.
                 self._write_manifest(places.images, criu.version)
+                if options.keep_config:
+                    manifest.write_config(places.images, self.spec)
             kind = messages.PRE_DUMP if options.pre_dump else messages.DUMP
             criu.carry_out(kind, asked, _nothing, work=places.work, log=log, log_path=places.log)
         finally:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _NAME = "pyrunc.json"
 _DESCRIPTORS = "descriptors.json"
+#: The container's config, where the library has saved it.
+CONFIG = "config.json"
 _LARGEST = 4 << 20
 
 
@@ -115,16 +117,28 @@ def write(directory: int, manifest: Manifest, descriptors: list[str]) -> None:
         "restrictions": manifest.restrictions,
         "stdio": manifest.stdio,
     }
-    for name, content in ((_NAME, contents), (_DESCRIPTORS, descriptors)):
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | files.O_NOFOLLOW | files.O_CLOEXEC
+    _write(directory, _NAME, contents)
+    _write(directory, _DESCRIPTORS, descriptors)
+
+
+def write_config(directory: int, spec: Spec) -> None:
+    """Write the container's config as ``config.json`` into the directory of the images.
+
+    :raises Error: when it cannot.
+    """
+    _write(directory, CONFIG, spec)
+
+
+def _write(directory: int, name: str, content: object) -> None:
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | files.O_NOFOLLOW | files.O_CLOEXEC
+    try:
+        file = posix.open(name, flags, 0o600, dir_fd=directory)
         try:
-            file = posix.open(name, flags, 0o600, dir_fd=directory)
-            try:
-                files.write_all(file, json_text.encode(content).encode())
-            finally:
-                posix.close(file)
-        except OSError as error:
-            raise Error(f"cannot write {name} beside the images: {reason(error)}") from None
+            files.write_all(file, json_text.encode(content).encode())
+        finally:
+            posix.close(file)
+    except OSError as error:
+        raise Error(f"cannot write {name} beside the images: {reason(error)}") from None
 
 
 def read(directory: int) -> Manifest:

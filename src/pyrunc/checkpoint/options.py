@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.spec.types import Spec
+
 
 class _Options:
     def __init__(self, **values: object) -> None:
@@ -14,6 +18,8 @@ class _Options:
 class CommonOptions(_Options):
     """What both are told, alike for CRIU."""
 
+    #: CRIU's program; the first one in $PATH when empty.
+    criu: str = ""
     #: Directory of the images.
     image_path: str = ""
     #: Directory of CRIU's log and other files; that of the images when empty.
@@ -41,6 +47,8 @@ class CheckpointOptions(CommonOptions):
     pre_dump: bool = False
     #: Return what it took.
     stats: bool = False
+    #: Write the container's config beside the images, for a restore without a bundle.
+    keep_config: bool = False
     #: Where CRIU writes a byte once lazy pages can be fetched, or -1.
     status_fd: int = -1
     #: ADDRESS:PORT that the memory is sent to.
@@ -51,6 +59,8 @@ class RestoreOptions(CommonOptions):
     """What `restore` can be told."""
 
     bundle: str = ""
+    #: The config, if not the bundle's; the bundle is then only what relative paths start from.
+    spec: Spec | None = None
     console_socket: str = ""
     pid_file: str = ""
     detach: bool = False

@@ -90,7 +90,7 @@ class Restoration:
         """Read the config and the manifest; nothing on the machine has changed when this fails."""
         options = self.options
         notes: list[str] = []
-        self.spec = load(f"{options.bundle}/config.json", notes=notes)
+        self.spec = options.spec or load(f"{options.bundle}/config.json", notes=notes)
         for note in notes:
             self.settings.log.warn(note)
         told = CreateOptions(options.bundle, console_socket=options.console_socket)
@@ -169,6 +169,7 @@ class Restoration:
             self._root, self.options.image_path, self.entry.path, self.spec
         )
         criu = Criu(
+            self.options.criu,
             [inherited["fd"] for inherited in asked["inherit_fd"]],
             namespaces=_CLONE_NEWNS,
             before=private.make,

@@ -25,12 +25,15 @@ def make_places(root: str, bundle: str, spec: Spec) -> None:
     """Make what is missing of the config's mount points in the root file system.
 
     It may be a fresh copy of the one that the saved container had, which got them at its making.
-    Those on another mount of the container are in the images, or outside.
+    Those on another mount of the container are in the images, or outside. In a root that is not to
+    be written to CRIU needs a directory /tmp as well: to put the old root on, when it changes that.
 
     :raises Error: naming the mount point that cannot be made.
     """
     bound = {destination: entry.get("source", "") for destination, entry in binds(spec)}
     destinations = {clean_path(entry["destination"]) for entry in spec.get("mounts", ())}
+    if spec["root"].get("readonly"):
+        destinations.add("/tmp")
     directory = posix.open(root, files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC)
     try:
         for place in sorted(destinations):

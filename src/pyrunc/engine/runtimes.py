@@ -5,6 +5,7 @@ They are made as `pyrunc create` makes them, and live on when the engine ends.
 
 from __future__ import annotations
 
+import os
 import posix
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pyrunc.container.settings import Settings
 from pyrunc.container.start import start
 from pyrunc.engine import messages
 from pyrunc.engine.prepared import checked_process, checked_spec
+from pyrunc.engine.worker import work
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
@@ -98,6 +100,40 @@ class Runtimes:
     def delete(self, request: Request) -> None:
         """Delete a container."""
         delete(self._settings(request), request["id"], force=request["force"])
+
+    def checkpoint(self, request: Request, line: socket.socket) -> None:
+        """Save a container, in another process: a large one takes seconds."""
+        from pyrunc.checkpoint.dump import checkpoint
+        from pyrunc.checkpoint.options import CheckpointOptions
+
+        settings, name = self._settings(request), request["id"]
+        options = CheckpointOptions(**request["options"], stats=True, keep_config=True)
+        pidfd = work(line, lambda: checkpoint(settings, name, options))
+        self._watch(pidfd, lambda: self._collect_worker(pidfd))
+
+    def restore(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:
+        """Restore a container; its line tells of the end of its first process.
+
+        That one has to be our child, to be waited for.
+        """
+        from pyrunc.checkpoint.options import RestoreOptions
+        from pyrunc.checkpoint.restore import Restoration
+
+        spec = checked_spec(request["spec"])
+        options = RestoreOptions(**request["options"], bundle="/", spec=spec, detach=True)
+        restoration = Restoration(self._settings(request), request["id"], options)
+        restoration.load()
+        with self._streams.being(streams):
+            restoration.carry_out()
+        pidfd = posix.dup(restoration.pidfd)
+        posix.set_inheritable(pidfd, False)
+        restoration.close()
+        self._begin(Child(restoration.pid, pidfd, line))
+
+    def _collect_worker(self, pidfd: int) -> None:
+        self._forget(pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        posix.close(pidfd)
 
     def _begin(self, child: Child) -> None:
         assert child.line is not None

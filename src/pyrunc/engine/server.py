@@ -357,6 +357,14 @@ class Server:
     def _execute(self, request: Request, line: socket.socket, streams: list[int]) -> None:
         self._runtimes.execute(request, line, streams)
 
+    def _restore(self, request: Request, line: socket.socket, streams: list[int]) -> None:
+        self._runtimes.restore(request, line, streams)
+
+    def _checkpoint(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        self._runtimes.checkpoint(request, line)
+        # The process that does it answers.
+        line.close()
+
     def _manage(self, request: Request, line: socket.socket, _: list[int]) -> None:
         {"start": self._runtimes.start, "delete": self._runtimes.delete}[request["what"]](request)
         _answer(line, "done", None)
@@ -369,6 +377,8 @@ class Server:
         "call": _call,
         "create": _create,
         "execute": _execute,
+        "checkpoint": _checkpoint,
+        "restore": _restore,
         "manage": _manage,
     }
 

@@ -15,6 +15,7 @@ from pyrunc.container.record.store import Store, check_id
 from pyrunc.container.settings import Settings
 from pyrunc.engine import client
 from pyrunc.engine.log import Collected
+from pyrunc.sandbox.checkpoints import CHECKPOINT, RESTORE, options_of, saved_config
 from pyrunc.sandbox.errors import InvalidArgument
 from pyrunc.sandbox.options import arguments_of
 from pyrunc.sandbox.process import ProcessLogic, Streams
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from pyrunc.sandbox.spec import Spec
 
 _OF_ROOT = "/run/pyrunc"
+
+
+def _new_id() -> str:
+    return f"c-{os.urandom(8).hex()}"
 
 
 class RuntimeLogic:
@@ -56,7 +61,7 @@ class RuntimeLogic:
         self, spec: Spec, container_id: str | None, streams: tuple[int, int, int]
     ) -> tuple[ContainerLogic, ProcessLogic, Streams]:
         """Create a container."""
-        name = container_id or f"c-{os.urandom(8).hex()}"
+        name = container_id or _new_id()
         check_id(name)
         config = spec.to_dict()
         process = config.get("process") or {}
@@ -66,6 +71,25 @@ class RuntimeLogic:
         args = tuple(process.get("args") or (name,))
         pipes = Streams(*streams)
         logic = await container.begin("create", args, {"spec": config}, pipes)
+        return container, logic, pipes
+
+    async def restore(
+        self,
+        path: str | os.PathLike[str],
+        spec: Spec | None,
+        container_id: str | None,
+        streams: tuple[int, int, int],
+        arguments: Mapping[str, Any],
+    ) -> tuple[ContainerLogic, ProcessLogic, Streams]:
+        """Restore a container."""
+        name = container_id or _new_id()
+        check_id(name)
+        config = saved_config(path) if spec is None else spec.to_dict()
+        container = ContainerLogic(self, name)
+        args = tuple((config.get("process") or {}).get("args") or (name,))
+        request = {"spec": config, "options": options_of(path, arguments, RESTORE)}
+        pipes = Streams(*streams)
+        logic = await container.begin("restore", args, request, pipes)
         return container, logic, pipes
 
     def request(self, container_id: str) -> dict[str, Any]:
@@ -103,13 +127,16 @@ class ContainerLogic:
         return process
 
     async def _manage(self, what: str, **more: Any) -> None:
-        request = {**self.runtime.request(self.id), "what": what, **more}
-        line = await ask_any("manage", request)
+        await self._ask("manage", what, what=what, **more)
+
+    async def _ask(self, name: str, operation: str, **more: Any) -> Any:
+        line = await ask_any(name, {**self.runtime.request(self.id), **more})
         try:
-            await line.answer(what, insist=True)
+            value, _ = await line.answer(operation, insist=True)
         finally:
             line.close()
             client.engines().give_back(line.engine)
+        return value
 
     async def start(self) -> None:
         """Start it."""
@@ -147,6 +174,14 @@ class ContainerLogic:
             process["user"] = {"uid": user[0], "gid": user[1]}
         pipes = Streams(*streams)
         return await self.begin("execute", args, {"process": process}, pipes), pipes
+
+    async def checkpoint(
+        self, path: str | os.PathLike[str], arguments: Mapping[str, Any]
+    ) -> dict[str, int]:
+        """Save it; return what that took."""
+        options = options_of(path, arguments, CHECKPOINT)
+        told: dict[str, int] = await self._ask("checkpoint", "checkpoint", options=options)
+        return told
 
     def state(self) -> dict[str, Any]:
         """Return its state."""

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
+    from pyrunc.sandbox.checkpoints import CheckpointArguments, RestoreArguments
     from pyrunc.sandbox.spec import Spec
 
 
@@ -61,6 +62,36 @@ class Runtime:
         :raises Error: when it cannot be made; nothing is left then.
         """
         logic, process, pipes = drive(self._logic.create(spec, id, (stdin, stdout, stderr)))
+        return Container(logic, Process(process, pipes))
+
+    def restore(
+        self,
+        path: str | os.PathLike[str],
+        spec: Spec | None = None,
+        id: str | None = None,
+        *,
+        stdin: int = DEVNULL,
+        stdout: int = DEVNULL,
+        stderr: int = DEVNULL,
+        **arguments: Unpack[RestoreArguments],
+    ) -> Container:
+        """Make a container again that :meth:`Container.checkpoint` has saved; it runs at once.
+
+        One saved container can be restored many times. Its root file system must be as it was.
+
+        :param path: the directory of the images.
+        :param spec: its config; as it was saved when left out. Cgroup and bind mounts are taken
+            from it; what the processes are and may is in the images.
+        :param id: as for :meth:`create`; so the streams, which take the place of the saved ones.
+
+        All others are the flags of `pyrunc restore`.
+
+        :raises AlreadyExists: when the id is taken.
+        :raises Error: when it cannot be restored; nothing is left then.
+        """
+        logic, process, pipes = drive(
+            self._logic.restore(path, spec, id, (stdin, stdout, stderr), arguments)
+        )
         return Container(logic, Process(process, pipes))
 
     def container(self, id: str) -> Container:
@@ -192,6 +223,24 @@ class Container:
         Each is a dictionary with "type" ("stats" or "oom"), "id", and for statistics "data".
         """
         return self._logic.events(interval)
+
+    def checkpoint(
+        self, path: str | os.PathLike[str], **arguments: Unpack[CheckpointArguments]
+    ) -> dict[str, int]:
+        """Save it with all that runs in it, for :meth:`Runtime.restore`; return what that took.
+
+        It is gone afterwards, but for ``leave_running=True`` and ``pre_dump=True``. Takes root, and
+        CRIU in $PATH; docs/checkpoint.md tells what can be saved.
+
+        :param path: a directory for the images, made when it is missing. They hold all of the
+            container's memory, and whoever can write to them can do what root can.
+
+        All others are the flags of `pyrunc checkpoint`; the figures are those of its --stats.
+
+        :raises WrongStatus: when it does not run.
+        :raises Error: when it cannot be saved; it goes on as before.
+        """
+        return drive(self._logic.checkpoint(path, arguments))
 
     def delete(self, *, force: bool = False) -> None:
         """Remove it; with ``force`` whatever its state is, and when it is not there.

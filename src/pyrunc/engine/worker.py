@@ -1,0 +1,52 @@
+"""What an engine has another process do, because it takes long: the engine itself goes on.
+
+That process is a fork of it, with nothing of it but the line that the answer goes to.
+"""
+
+from __future__ import annotations
+
+import os
+import posix
+from typing import TYPE_CHECKING, Any
+
+from pyrunc.engine import failures, messages
+from pyrunc.linux import processes as p
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+#: The most that a process here may have open (main.py raises the limit to the hard one).
+_MOST_DESCRIPTORS = 1 << 20
+
+
+def work(line: socket.socket, function: Callable[[], Any]) -> int:
+    """Begin to call ``function`` in another process, which answers by itself.
+
+    It is asked to end (SIGTERM) when the engine ends before it.
+
+    :return: its pidfd; it is to be collected.
+    """
+    engine = posix.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _carry_out(engine, line, function)
+        finally:
+            posix._exit(1)
+    return os.pidfd_open(pid)
+
+
+def _carry_out(engine: int, line: socket.socket, function: Callable[[], Any]) -> None:
+    p.prctl(p.PR_SET_PDEATHSIG, p.SIGTERM)
+    if posix.getppid() != engine:
+        return
+    # The program is told the ends of others by their lines, of which we have copies.
+    number = line.fileno()
+    posix.closerange(3, number)
+    posix.closerange(number + 1, _MOST_DESCRIPTORS)
+    try:
+        answer = ("done", function())
+    except BaseException as error:
+        answer = ("error", {**failures.described(error), "warnings": []})
+    messages.send(line, answer)
