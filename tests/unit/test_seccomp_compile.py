@@ -17,9 +17,9 @@ import cbpf
 import pytest
 
 from pyrunc.errors import Error
+from pyrunc.linux import bpf
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
-from pyrunc.linux import bpf
 from pyrunc.security.libseccomp import LIBRARY, Libseccomp
 from pyrunc.security.seccomp_compile import ACTIONS, compile_filter
 
