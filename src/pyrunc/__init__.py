@@ -9,6 +9,11 @@ Importing this loads nothing; each name is loaded when it is first used.
 
 from __future__ import annotations
 
+import sys
+
+if sys.implementation.name != "cpython":
+    raise ImportError(f"pyrunc needs CPython, and {sys.executable} is {sys.implementation.name}")
+
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ ROOT/ID/result.fifo   how init reports a start that failed
 from __future__ import annotations
 
 import posix
-from errno import EEXIST, ENOENT, ENOTDIR
+from errno import EACCES, EEXIST, ENOENT, ENOTDIR, EPERM, EROFS
 
 from pyrunc.container.record.entry import DIRECTORY, Entry
 from pyrunc.errors import AlreadyExists, Error, NotFound, reason
@@ -56,7 +56,7 @@ class Store:
                 raise AlreadyExists(
                     f"container with given ID already exists: {container_id}"
                 ) from None
-            raise Error(f"cannot make state directory {path}: {reason(error)}") from None
+            raise _cannot("make state directory", path, error) from None
         try:
             return self._open_new(container_id, path)
         except (FileNotFoundError, NotFound):
@@ -88,7 +88,7 @@ class Store:
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
                 raise NotFound(f"container does not exist: {container_id}") from None
-            raise Error(f"cannot open state directory {path}: {reason(error)}") from None
+            raise _cannot("open state directory", path, error) from None
         if _is_open_to_others(posix.stat(directory)):
             posix.close(directory)
             raise Error(f"state directory {path} can be written to by others: it is not used")
@@ -102,7 +102,7 @@ class Store:
         except OSError as error:
             if error.errno == ENOENT:
                 return []
-            raise Error(f"cannot list state root {self.root}: {reason(error)}") from None
+            raise _cannot("list state root", self.root, error) from None
         return sorted(name for name in names if _ID_CHARACTERS.issuperset(name))
 
     def _make_root(self) -> None:
@@ -111,7 +111,7 @@ class Store:
             try:
                 files.make_directories(self.root, 0o700)
             except OSError as error:
-                raise Error(f"cannot make state root {self.root}: {reason(error)}") from None
+                raise _cannot("make state root", self.root, error) from None
             # It may be another's, who was faster.
             self._check_root()
 
@@ -124,7 +124,7 @@ class Store:
             status = posix.stat(self.root)
         except OSError as error:
             if error.errno != ENOENT:
-                raise Error(f"cannot use state root {self.root}: {reason(error)}") from None
+                raise _cannot("use state root", self.root, error) from None
             return False
         if self.root == "/":
             raise Error("state root / holds the whole file system; give a directory of its own")
@@ -136,6 +136,17 @@ class Store:
         if posix.geteuid() == 0:
             _check_above(self.root)
         return True
+
+
+def _cannot(do: str, path: str, error: OSError) -> Error:
+    """Return the error; an ordinary user hears which root would do.
+
+    Without XDG_RUNTIME_DIR, as su(1) leaves it, the root is the machine's.
+    """
+    hint = ""
+    if error.errno in (EACCES, EPERM, EROFS) and posix.geteuid() != 0:
+        hint = "; name a state root of your own: --root, or XDG_RUNTIME_DIR, which su leaves unset"
+    return Error(f"cannot {do} {path}: {reason(error)}{hint}")
 
 
 def _is_open_to_others(status: posix.stat_result) -> bool:
