@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from same_commands import Engine
+
+# For what is no fixture there: for_everybody.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from for_everybody import installation
 
 USER = 1000
 LAUNCHER = Path(sys.executable).parent / "pyrunc"
@@ -25,17 +26,7 @@ def installed(public_path):
     """A copy of the command and its package, as pip puts them."""
     if not LAUNCHER.exists():
         pytest.skip("the launcher is not installed")
-    top = public_path / "top"
-    (top / "bin").mkdir(parents=True)
-    shutil.copy(LAUNCHER, top / "bin/pyrunc")
-    (top / "bin/pyrunc-python").write_text(f"#!{os.path.realpath(sys.executable)} -sP\n")
-    (top / "bin/pyrunc-python").chmod(0o755)
-    package = LAUNCHER.parents[1] / "lib" / MINOR / "site-packages/pyrunc"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(package, top / "lib" / MINOR / "site-packages/pyrunc", ignore=ignored)
-    for path in (top, *top.rglob("*")):
-        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o111 else 0o644)
-    return top
+    return installation(LAUNCHER, public_path / "top")
 
 
 def run(top, *words, user=None):

@@ -6,10 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from for_everybody import for_everybody
 from stepping import is_alive
 
 #: No account is needed for an id; these are nobody's.
@@ -19,12 +19,7 @@ ALICE, MALLORY = 47111, 47112
 @pytest.fixture
 def as_user(pyrunc, public_path):
     """Run the command as a user, with a runtime directory of its own like the one of a login."""
-    python = next((p for p in (sys.executable, "/usr/bin/python3") if executable(p)), None)
-    if python is None:
-        pytest.skip("no Python that an ordinary user may execute")
-    command = pyrunc.command[: pyrunc.command.index("--root")]
-    if command[0] == sys.executable:
-        command[0] = python
+    command = for_everybody(pyrunc.command[: pyrunc.command.index("--root")], public_path)
 
     def run(uid, *words):
         directory = public_path / f"run-{uid}"
@@ -45,14 +40,6 @@ def as_user(pyrunc, public_path):
         return done
 
     return run
-
-
-def executable(python):
-    try:
-        words = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
-        return subprocess.run(words, user=ALICE, cwd="/", check=False).returncode == 0
-    except OSError:
-        return False
 
 
 @pytest.fixture

@@ -81,10 +81,15 @@ def test_init_is_a_child_of_who_calls(make_bundle, pyrunc):
     """conmon and the shim wait for it: nothing of pyrunc may stay in between."""
     container = pyrunc.create(make_bundle(args=["sleep", "100"]))
     pid = pyrunc.state(container)["pid"]
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    # The caller here is this process's child, which has ended: what is left is a subreaper.
-    parent = Path(f"/proc/{fields[1]}/cmdline").read_text()
-    assert "pyrunc" not in parent or fields[1] == str(os.getpid())
+    # The caller here is this process's child, which has ended: what is left is a subreaper, and
+    # was there before.
+    parent = status_of(pid)[1]
+    assert int(status_of(parent)[19]) <= int(status_of("self")[19])
+
+
+def status_of(pid):
+    """Return proc_pid_stat(5) from the state on: 1 is the parent, 19 the start time."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from for_everybody import for_everybody
 
 FIRST = 100000
 SCRIPT = "echo out > /dev/stdout; cat /dev/stdin > /dev/stderr"
@@ -177,14 +178,10 @@ def unshared(make_bundle, pyrunc, public_path):
     made.give_to(4242)
     del made.linux["resources"]
     made.config["mounts"][2]["options"].remove("gid=5")
-    if Path(pyrunc.command[0]).name.startswith("python"):
-        # The one of the tests' environment may be out of the user's reach.
-        pyrunc.command[0] = "/usr/bin/python3"
-    pyrunc.command[pyrunc.command.index("--root") + 1] = str(public_path / "state")
+    options = pyrunc.command.index("--root")
+    pyrunc.command[options + 1] = str(public_path / "state")
+    pyrunc.command[:options] = for_everybody(pyrunc.command[:options], public_path)
     become = ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups"]
-    reach = subprocess.run([*become, "test", "-x", pyrunc.command[0]], check=False)
-    if reach.returncode:
-        pytest.skip(f"an ordinary user cannot reach {pyrunc.command[0]}")
     pyrunc.command[:0] = [*become, "unshare", "--user", "--map-root-user", "--mount"]
     return made
 

@@ -7,10 +7,10 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from for_everybody import for_everybody
 from views import mounts_by_point
 
 #: Tests that run at the same time have each their own.
@@ -275,27 +275,15 @@ def subordinate(file: str) -> tuple[int, int]:
     raise AssertionError(f"{file} has no line for {USER}")
 
 
-def interpreter_for(user: pwd.struct_passwd) -> str:
-    """Return an interpreter that the user may execute; a tester's own may lie in /root."""
-    for python in (sys.executable, "/usr/bin/python3"):
-        check = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
-        try:
-            if subprocess.run(check, user=user.pw_uid, cwd="/", check=False).returncode == 0:
-                return python
-        except OSError:
-            continue
-    pytest.skip("no Python of at least 3.11 that an ordinary user may execute")
-
-
 @pytest.fixture
 def rootless(user, make_bundle, pyrunc, public_path):
     """Run a bundle as the ordinary user: ``rootless(bundle, "run")``."""
     state = public_path / "state"
     state.mkdir()
     os.chown(state, user.pw_uid, user.pw_gid)
-    pyrunc.command[pyrunc.command.index("--root") + 1] = str(state)
-    if pyrunc.command[0] == sys.executable:
-        pyrunc.command[0] = interpreter_for(user)
+    options = pyrunc.command.index("--root")
+    pyrunc.command[options + 1] = str(state)
+    pyrunc.command[:options] = for_everybody(pyrunc.command[:options], public_path)
 
     def bundle(*args: str, whole_range: bool = True):
         made = make_bundle(args, at=public_path / "bundle")

@@ -16,6 +16,8 @@ import pytest
 from conftest import SOURCES, engine_processes, wait_until_gone
 
 USER = 54321
+#: The interpreter itself: that of an environment below a closed directory is out of a user's reach.
+PYTHON = os.path.realpath(sys.executable)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def as_user(sources):
     def start(text):
         script = f"import sys; sys.path.insert(0, {str(sources)!r})\nimport pyrunc\n"
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", script + textwrap.dedent(text)],
+            [PYTHON, "-I", "-c", script + textwrap.dedent(text)],
             user=USER, group=USER, extra_groups=[], env={"PATH": "/usr/bin:/bin"}, cwd="/",
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
