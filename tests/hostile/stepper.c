@@ -5,10 +5,14 @@
  *     stepper REPORT kill N COMMAND…        whoever returns from the Nth call is killed (SIGKILL)
  *     stepper REPORT kill-first N COMMAND…  the command itself is killed at that moment
  *     stepper REPORT ERRNO N COMMAND…       the Nth call is not made, and fails with this number
+ *     stepper REPORT call-alone N COMMAND…  after the Nth call the shell command $STEPPER_CALL is run,
+ *                                           for a moment (0.2 s) with the command held, then beside it
+ *
+ * With `-alone` (count-alone, kill-alone) the command's children are not traced, nor are their calls.
  *
  * Lines of the report: `call PID NUMBER` for each call when counting; `hit PID NUMBER` for the one
  * that was interfered with; `alive PID` for each process that is there when the command itself has
- * ended; `hung` when it has not after 60 seconds; `status N`, the command's wait status. Processes
+ * ended; `called N`, the wait status of $STEPPER_CALL; `hung` when it has not after 60 seconds; `status N`, the command's wait status. Processes
  * that are left go on without a tracer.
  */
 #define _GNU_SOURCE
@@ -29,6 +33,8 @@
 static FILE *report;
 static pid_t first, traced[MANY];
 static int hung;
+static pid_t called;
+static int called_status = -1;
 
 static void remember(pid_t pid)
 {
@@ -75,6 +81,17 @@ static void answer(pid_t pid, int error)
 	ptrace(PTRACE_SETREGS, pid, 0, &registers);
 }
 
+static void call(void)
+{
+	called = fork();
+	if (!called) {
+		const char *command = getenv("STEPPER_CALL");
+		execl("/bin/sh", "sh", "-c", command ? command : "exit 2", (char *)NULL);
+		_exit(127);
+	}
+	usleep(200000);
+}
+
 int main(int count, char **words)
 {
 	if (count < 5)
@@ -82,7 +99,8 @@ int main(int count, char **words)
 	report = fopen(words[1], "we");
 	const char *mode = words[2];
 	unsigned long calls = 0, wanted = strtoul(words[3], NULL, 10);
-	int error = atoi(mode), go[2], status, final = 0, listing = !strcmp(mode, "count");
+	int error = atoi(mode), go[2], status, final = 0, listing = !strncmp(mode, "count", 5);
+	int alone = strstr(mode, "-alone") != NULL, calling = !strncmp(mode, "call", 4);
 	pid_t failing = 0, pid;
 
 	if (!report || pipe(go))
@@ -97,8 +115,9 @@ int main(int count, char **words)
 		execvp(words[4], words + 4);
 		_exit(127);
 	}
-	long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
-		       PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+	long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
+	if (!alone)
+		options |= PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE;
 	if (ptrace(PTRACE_SEIZE, first, 0, options))
 		return 2;
 	ptrace(PTRACE_INTERRUPT, first, 0, 0);
@@ -114,6 +133,10 @@ int main(int count, char **words)
 	while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
 		if (pid < 0)
 			continue;
+		if (called && pid == called) {
+			called_status = status;
+			continue;
+		}
 		if (!WIFSTOPPED(status)) {
 			forget(pid);
 			if (pid == first) {
@@ -141,7 +164,10 @@ int main(int count, char **words)
 			} else if (entry && calls == wanted && !listing) {
 				failing = pid;
 			} else if (!entry && failing == pid) {
-				kill(mode[4] ? first : pid, SIGKILL);
+				if (calling)
+					call();
+				else
+					kill(mode[4] ? first : pid, SIGKILL);
 				failing = 0;
 			}
 		}
@@ -154,6 +180,11 @@ int main(int count, char **words)
 			fprintf(report, "alive %d\n", traced[i]);
 	if (hung)
 		fprintf(report, "hung\n");
+	if (called) {
+		if (called_status < 0)
+			waitpid(called, &called_status, 0);
+		fprintf(report, "called %d\n", called_status);
+	}
 	fprintf(report, "status %d\n", final);
 	fclose(report);
 	return 0;

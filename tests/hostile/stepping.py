@@ -26,6 +26,7 @@ class Outcome:
         self.alive = [int(words[1]) for words in lines if words[0] == "alive"]
         self.hung = ["hung"] in lines
         self.status = next((int(words[1]) for words in lines if words[0] == "status"), -1)
+        self.called = next((int(words[1]) for words in lines if words[0] == "called"), -1)
         self.stderr = stderr
 
 

@@ -227,19 +227,46 @@ def test_a_process_of_exec_is_named_before_the_dump(make_bundle, pyrunc, images)
 
 
 @pytest.mark.parametrize("kind", ["ipc", "uts"])
-def test_other_namespaces_of_another_are_named_before_the_dump(make_bundle, pyrunc, images, kind):
-    flag = {"ipc": "-i", "uts": "-u"}[kind]
-    holder = subprocess.Popen(["unshare", flag, "sleep", "1000"])
+def test_other_namespaces_are_joined_again(make_bundle, pyrunc, images, restore, kind):
+    """They go on as they are, whatever they were like at the time of the checkpoint."""
+    script = "hostname before; while read name; do hostname $name; echo changed; done; sleep 1000"
+    holder = subprocess.Popen(
+        ["unshare", "-u", "-i", "sh", "-c", script],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         path = f"/proc/{holder.pid}/ns/{kind}"
         wait_for(lambda: os.stat(path).st_ino != os.stat(f"/proc/self/ns/{kind}").st_ino)
-        bundle = make_bundle(["sleep", "1000"])
+        bundle = make_bundle()
         bundle.namespace(kind, path)
+        bundle.config.pop("hostname") if kind == "uts" else None
+        bundle.shell(COUNTER)
+        container = pyrunc.start(bundle)
+        wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+        save(pyrunc, container, images)
+        print("after", file=holder.stdin, flush=True)
+        assert holder.stdout.readline() == "changed\n"
+        restored = restore(bundle, images)
+        assert goes_on(bundle, 3)
+        pid = pyrunc.state(restored)["pid"]
+        assert os.stat(f"/proc/{pid}/ns/{kind}").st_ino == os.stat(path).st_ino
         if kind == "uts":
-            del bundle.config["hostname"]
+            assert pyrunc.exec(restored, "hostname").stdout == "after\n"
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_cgroup_namespace_of_another_is_named_before_the_dump(make_bundle, pyrunc, images):
+    holder = subprocess.Popen(["unshare", "-C", "sleep", "1000"])
+    try:
+        path = f"/proc/{holder.pid}/ns/cgroup"
+        wait_for(lambda: os.stat(path).st_ino != os.stat("/proc/self/ns/cgroup").st_ino)
+        bundle = make_bundle(["sleep", "1000"])
+        bundle.namespace("cgroup", path)
         container = pyrunc.start(bundle)
         refused = pyrunc("checkpoint", "--image-path", images, container.id)
-        assert f"has joined another's {kind} namespace" in refused.stderr
+        assert "has joined another's cgroup namespace" in refused.stderr
     finally:
         holder.kill()
         holder.wait()

@@ -59,6 +59,7 @@ class Criu:
 
     :param program: its path; the first one in $PATH when empty.
     :param passed: descriptors that it is to have under the numbers that they have here.
+    :param entered: descriptors of namespaces that it is to work in.
     :param namespaces: ``CLONE_NEW*`` for it, and what to do there before it is executed.
     """
 
@@ -67,6 +68,7 @@ class Criu:
         program: str = "",
         passed: Iterable[int] = (),
         *,
+        entered: Iterable[int] = (),
         namespaces: int = 0,
         before: Callable[[], None] | None = None,
     ) -> None:
@@ -77,7 +79,7 @@ class Criu:
         try:
             self.pid, pidfd = p.clone(namespaces)
             if self.pid == 0:
-                self._become(theirs, (theirs, *passed), before, their_report)
+                self._become(theirs, (theirs, *passed), entered, before, their_report)
         except BaseException:
             posix.close(self._socket)
             posix.close(report)
@@ -101,15 +103,19 @@ class Criu:
         self,
         socket: int,
         passed: Iterable[int],
+        entered: Iterable[int],
         before: Callable[[], None] | None,
         report: int,
     ) -> None:
         doing = "execute"
         try:
+            for namespace in entered:
+                doing = "enter the container's namespaces for"
+                p.setns(namespace, 0)
             if before is not None:
                 doing = "prepare the mounts for"
                 before()
-                doing = "execute"
+            doing = "execute"
             for descriptor in passed:
                 posix.set_inheritable(descriptor, True)
             for signal in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM, _signal.SIGPIPE):

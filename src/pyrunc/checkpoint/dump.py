@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.checkpoint import attributes, manifest, messages, mounts, outside, unsavable
+from pyrunc.checkpoint import attributes, manifest, messages, mounts, outside, sizes, unsavable
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.request import Places, common, refuse_rootless
 from pyrunc.container.making.interrupts import Interrupted, Interrupts
@@ -20,6 +20,7 @@ from pyrunc.linux.files import clean_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from pyrunc.checkpoint.mounts import Source
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _LOG = "dump.log"
 _PREDUMP_LOG = "pre-dump.log"
+#: How often to look again for stdin, stdout and stderr that are the container's own at first sight:
+#: while descriptors are listed, one may be moved.
+_MORE_LOOKS = 2
 
 
 def checkpoint(settings: Settings, container_id: str, options: CheckpointOptions) -> dict[str, int]:
@@ -69,8 +73,7 @@ class _Dump:
         self.options = options
         self.pid = record["pid"]
         self.spec: Spec = entry.load_config()
-        self.stdio: list[str] = []
-        self.descriptors: list[str] = []
+        self.stdio = outside.Stdio()
         self.mounts: dict[str, Source] = {}
         self.statistics: dict[str, int] = {}
 
@@ -106,13 +109,17 @@ class _Dump:
         driver = from_state(self.record["cgroup"])
         processes = driver.processes() or [self.pid]
         opened = outside.open_files(processes)
-        self.stdio = outside.stdio_outside(self.pid, opened)
-        self.descriptors = outside.stdio_links(self.pid, opened)
-        unsavable.check(self.pid, processes, opened, self.stdio, options)
+        self.stdio.look(self.pid, opened)
+        for _ in range(_MORE_LOOKS):
+            if "" in self.stdio.names:
+                self.stdio.look(self.pid, outside.open_files(processes))
+        unsavable.check(self.pid, processes, opened, self.stdio.names, options)
         if manifest.namespaces_of(self.spec).get("mount") == "new":
             self.mounts = mounts.from_outside(self.pid, self.spec)
         external = outside.namespaces_outside(self.pid, self.spec)
-        external += [name for name in dict.fromkeys(self.stdio) if name and name[:4] != "pipe"]
+        external += [
+            name for name in dict.fromkeys(self.stdio.names) if name and name[:4] != "pipe"
+        ]
         asked = common(options, self.spec)
         asked |= {
             "pid": self.pid,
@@ -124,9 +131,7 @@ class _Dump:
         for name in ("tcp_skip_in_flight", "link_remap"):
             if getattr(options, name):
                 asked[name] = True
-        saved = self.record["cgroup"]
-        if freezer := (saved.get("paths") or {}).get("" if saved["version"] == 2 else "freezer"):
-            asked["freeze_cgroup"] = freezer
+        asked |= _cgroups(self.record["cgroup"])
         if options.page_server:
             asked["ps"] = _page_server(options.page_server)
         if options.parent_path:
@@ -157,7 +162,12 @@ class _Dump:
         if options.status_fd >= 0:
             passed.append(options.status_fd)
             asked["status_fd"] = options.status_fd
-        criu = Criu(options.criu, passed)
+        entered = outside.namespaces_to_enter(self.pid, self.spec)
+        try:
+            criu = Criu(options.criu, passed, entered=entered)
+        finally:
+            for namespace in entered:
+                posix.close(namespace)
         try:
             self._check_features(criu)
             if not options.pre_dump:
@@ -169,6 +179,12 @@ class _Dump:
             criu.carry_out(kind, asked, _nothing, work=places.work, log=log, log_path=places.log)
         finally:
             criu.close()
+        if any(name.startswith("file[") for name in self.stdio.names) and not options.pre_dump:
+            try:
+                sizes.forget(places.images)
+            except Error as error:
+                # It is saved all the same.
+                self.settings.log.warn(str(error))
         if options.stats:
             from pyrunc.checkpoint import statistics
 
@@ -204,8 +220,23 @@ class _Dump:
         told.terminal = manifest.has_terminal(self.spec)
         told.mounts = self.mounts
         told.restrictions = attributes.restrictions(self.pid)
-        told.stdio = self.stdio
-        manifest.write(images, told, self.descriptors)
+        told.stdio = self.stdio.names
+        manifest.write(images, told, self.stdio.links)
+
+
+def _cgroups(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to ask for about cgroups.
+
+    In a v1 hierarchy in which the container has no cgroup of its own it is in the root, and all
+    cgroups of the host are below that: CRIU would save them, and make them again on restore.
+    """
+    paths = saved.get("paths") or {}
+    asked: dict[str, Any] = {}
+    if saved["version"] == 1 and paths:
+        asked["cgroup_dump_controller"] = list(paths)
+    if freezer := paths.get("" if saved["version"] == 2 else "freezer"):
+        asked["freeze_cgroup"] = freezer
+    return asked
 
 
 def _nothing(script: str, pid: int, descriptor: int) -> None:

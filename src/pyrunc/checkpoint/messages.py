@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     Table = Mapping[str, tuple[int, Any]]
@@ -24,7 +24,6 @@ CGROUPS_MODES = {"ignore": 0, "soft": 3, "full": 4, "strict": 5}
 
 _PAGE_SERVER: Table = {"address": (1, str), "port": (2, int)}
 _MOUNT: Table = {"key": (1, str), "val": (2, str)}
-_JOINED: Table = {"ns": (1, str), "ns_file": (2, str)}
 _INHERITED: Table = {"key": (1, str), "fd": (2, int)}
 _CGROUP_ROOT: Table = {"ctrl": (1, str), "path": (2, str)}
 FEATURES: Table = {"mem_track": (1, int), "lazy_pages": (2, int)}
@@ -54,7 +53,7 @@ OPTIONS: Table = {
     "manage_cgroups_mode": (34, int),
     "external": (37, [str]),
     "empty_ns": (38, int),
-    "join_ns": (39, [_JOINED]),
+    "cgroup_dump_controller": (43, [str]),
     "freeze_cgroup": (44, str),
     "tcp_skip_in_flight": (46, int),
     "lazy_pages": (48, int),
@@ -102,6 +101,11 @@ def _field(number: int, kind: Any, value: Any) -> bytes:
         body: bytes = value.encode("utf-8", "surrogateescape")
     else:
         body = value if kind is bytes else encode(kind, value)
+    return within(number, body)
+
+
+def within(number: int, body: bytes) -> bytes:
+    """Return a field that holds a text, bytes or a message."""
     return _varint(number << 3 | _BYTES) + _varint(len(body)) + body
 
 
@@ -121,23 +125,33 @@ def decode(table: Table, data: bytes) -> Message:
 
     :raises ValueError: when it is none.
     """
-    fields = {
+    known = {
         number: (name, kind[0] if isinstance(kind, list) else kind, isinstance(kind, list))
         for name, (number, kind) in table.items()
     }
     message: Message = {}
+    for number, value, _ in fields(data):
+        name, kind, repeated = known.get(number, ("", None, False))
+        if name:
+            one = _converted(kind, value)
+            if repeated:
+                message.setdefault(name, []).append(one)
+            else:
+                message[name] = one
+    return message
+
+
+def fields(data: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
+    """Yield the fields of a message: number, value, and the whole as it is on the wire.
+
+    :raises ValueError: when it is none.
+    """
     at = 0
     while at < len(data):
+        begin = at
         tag, at = _read_varint(data, at)
         value, at = _read_value(tag & 7, data, at)
-        name, kind, repeated = fields.get(tag >> 3, ("", None, False))
-        if name:
-            value = _converted(kind, value)
-            if repeated:
-                message.setdefault(name, []).append(value)
-            else:
-                message[name] = value
-    return message
+        yield tag >> 3, value, data[begin:at]
 
 
 def _read_value(wire: int, data: bytes, at: int) -> tuple[int | bytes, int]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: The names that the images know joined namespaces by (those of runc's images).
 _JOINED = {"network": "extRootNetNS", "pid": "extRootPidNS"}
+#: Those that CRIU cannot leave outside, but leaves alone when it is in them itself. Nobody in there
+#: sees it for that; told to join them on restore, it would change them back to what they were.
+_ENTERED = ("ipc", "uts")
 _O_ACCMODE = 3
 
 
@@ -29,38 +32,52 @@ def namespaces_outside(pid: int, spec: Spec) -> list[str]:
     """
     found = []
     for kind, _ in _joined_paths(spec):
-        if _is_of_the_host(kind, pid):
+        if kind in _ENTERED or _is_of_the_host(kind, pid):
             continue
         if kind not in _JOINED:
             raise Error(
                 f"the container has joined another's {kind} namespace, which would be its own "
-                "after a restore: CRIU leaves only network and pid namespaces outside"
+                "after a restore: CRIU leaves only network, pid, ipc and uts namespaces outside"
             )
         file = FILES[kind]
         found.append(f"{file}[{posix.stat(f'/proc/{pid}/ns/{file}').st_ino}]:{_JOINED[kind]}")
     return found
 
 
+def namespaces_to_enter(pid: int, spec: Spec) -> list[int]:
+    """Open the namespaces that CRIU is to be in for saving a container."""
+    return [
+        posix.open(f"/proc/{pid}/ns/{FILES[kind]}", posix.O_RDONLY | files.O_CLOEXEC)
+        for kind, _ in _joined_paths(spec)
+        if kind in _ENTERED
+    ]
+
+
 def open_namespaces(spec: Spec) -> list[tuple[str, int]]:
-    """Open the namespaces that the config joins: ``(CRIU's name, descriptor)``.
+    """Open the namespaces that the config joins: type and descriptor, but for our own ones.
 
     :raises Error: when one is not there.
     """
     opened: list[tuple[str, int]] = []
     try:
         for kind, path in _joined_paths(spec):
-            if kind not in _JOINED:
+            if kind not in _JOINED and kind not in _ENTERED:
                 continue
             descriptor = open_namespace(kind, path)
             if is_current(kind, descriptor):
                 posix.close(descriptor)
             else:
-                opened.append((_JOINED[kind], descriptor))
+                opened.append((kind, descriptor))
     except BaseException:
         for _, descriptor in opened:
             posix.close(descriptor)
         raise
     return opened
+
+
+def name_of(kind: str) -> str:
+    """Return the name that the images know a joined namespace by; "" for one to be entered."""
+    return _JOINED.get(kind, "")
 
 
 def _joined_paths(spec: Spec) -> Iterator[tuple[str, str]]:
@@ -115,24 +132,46 @@ def open_files(pids: Iterable[int]) -> list[OpenFile]:
     return found
 
 
-def stdio_outside(pid: int, opened: list[OpenFile]) -> list[str]:
-    """Return CRIU's names of init's stdin, stdout and stderr; "" for what is the container's own.
+class Stdio:
+    """Where init's stdin, stdout and stderr lead."""
 
-    A pipe is outside when nobody in the container has its other end; a file when it is on none of
-    the container's mounts; a terminal when it is not of the container's devpts.
-    """
-    inside = mounts_of(pid)
-    names = ["", "", ""]
-    for file in opened:
-        if file.pid == pid and file.number < 3:
-            names[file.number] = _name_outside(file, opened, inside)
-    return names
+    __slots__ = ("links", "names")
 
+    def __init__(self) -> None:
+        #: CRIU's names of those that lead out of the container, "" for what is its own. A pipe is
+        #: outside when nobody in the container has its other end; a file when it is on none of the
+        #: container's mounts; a terminal when it is not of the container's devpts.
+        self.names = ["", "", ""]
+        #: What they lead to, as runc's descriptors.json has it.
+        self.links = ["", "", ""]
 
-def stdio_links(pid: int, opened: list[OpenFile]) -> list[str]:
-    """Return where init's stdin, stdout and stderr lead, as runc's descriptors.json has it."""
-    links = {file.number: file.link for file in opened if file.pid == pid}
-    return [links.get(number, "") for number in range(3)]
+    def look(self, pid: int, opened: list[OpenFile]) -> None:
+        """Find out what is not known yet.
+
+        The container runs: a shell that redirects what it does itself has something else open as
+        its stdout for a moment, and has put its own aside (dup(2)). Its children have it all the
+        same. So each of the three may also be found there.
+        """
+        inside = mounts_of(pid)
+        own = {file.number: file for file in opened if file.pid == pid}
+        for number in range(3):
+            if number in own and not self.names[number]:
+                self.links[number] = own[number].link
+        children = (file for file in opened if file.pid != pid and file.number < 3)
+        aside = (file for file in own.values() if file.number > 2)
+        for file in (*(own[n] for n in range(3) if n in own), *children):
+            if not self.names[file.number]:
+                self._take(file.number, file, _name_outside(file, opened, inside))
+        for file in aside:
+            name = _name_outside(file, opened, inside)
+            if name and name not in self.names and "" in self.names:
+                # Only what is written to is redirected that way, as good as always.
+                places = (1, 2, 0) if file.access else (0, 1, 2)
+                self._take(next(n for n in places if not self.names[n]), file, name)
+
+    def _take(self, number: int, file: OpenFile, name: str) -> None:
+        if name:
+            self.names[number], self.links[number] = name, file.link
 
 
 def _name_outside(file: OpenFile, opened: list[OpenFile], inside: Iterable[int]) -> str:

@@ -85,6 +85,8 @@ class Restoration:
         self._reserved = False
         self._wrote_pid_file = False
         self._descriptors: list[int] = []
+        #: Of these, the namespaces that CRIU works in.
+        self._entered: list[int] = []
 
     def load(self) -> None:
         """Read the config and the manifest; nothing on the machine has changed when this fails."""
@@ -171,6 +173,7 @@ class Restoration:
         criu = Criu(
             self.options.criu,
             [inherited["fd"] for inherited in asked["inherit_fd"]],
+            entered=self._entered,
             namespaces=_CLONE_NEWNS,
             before=private.make,
         )
@@ -221,24 +224,27 @@ class Restoration:
         asked |= {
             "rst_sibling": True,
             "ext_mnt": [{"key": place, "val": source} for place, source in sources.items()],
-            "inherit_fd": self._inherited(told),
+            "inherit_fd": self._inherited_stdio(told),
             "cg_root": self._cgroup_roots(),
         }
         for name in ("lsm_profile", "lsm_mount_context"):
             if value := getattr(options, name):
                 asked[name] = value
+        for kind, descriptor in outside.open_namespaces(spec):
+            self._descriptors.append(descriptor)
+            if name := outside.name_of(kind):
+                asked["inherit_fd"].append({"key": name, "fd": descriptor})
+            else:
+                self._entered.append(descriptor)
         return asked
 
-    def _inherited(self, told: Manifest) -> list[dict[str, Any]]:
+    def _inherited_stdio(self, told: Manifest) -> list[dict[str, Any]]:
         """Return what CRIU is to use in the place of what was outside."""
-        found = []
-        for number, name in enumerate(told.stdio):
-            if name:
-                found.append({"key": name, "fd": self._copy(number)})
-        for name, descriptor in outside.open_namespaces(self.spec):
-            self._descriptors.append(descriptor)
-            found.append({"key": name, "fd": descriptor})
-        return found
+        return [
+            {"key": name, "fd": self._copy(number)}
+            for number, name in enumerate(told.stdio)
+            if name
+        ]
 
     def _give_stdio(self) -> None:
         """Make our stdin, stdout and stderr the user namespace's, as `create` does."""
