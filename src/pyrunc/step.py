@@ -34,8 +34,11 @@ class Described:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         own = self.__dict__
-        own.update(zip(self._fields, values, strict=False))
-        own.update(named)
+        # No `update`, which takes twice the time: a container is made of some eighty steps.
+        for name, value in zip(self._fields, values, strict=False):
+            own[name] = value
+        if named:
+            own.update(named)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")

@@ -53,8 +53,9 @@ def test_what_the_builder_asks_for_the_runtime_answers_in_the_same_order():
 def test_init_keeps_what_is_not_known_yet_as_names():
     plan = plan_container(spec_with(), "a", CreateOptions("/"), b"{}", Facts())
     (program,) = plan.init
-    assert {"up", "down", "start", "result"} <= program.descriptors()
-    filled = program.filled({"program": "/bin/sh", "environment": ["A=b"], "up": 9})
+    known = {"program": "/bin/sh", "environment": ["A=b"]}
+    filled = program.filled(known | {"up": 9, "down": 8, "start": 7, "result": 6})
+    assert {6, 7, 8, 9} <= filled.descriptors
     assert filled.describe()[-1] == "exec /bin/sh"
     # What it was made of is as it was: it can be filled in again.
     assert program.describe()[-1] == "exec <program>"

@@ -122,11 +122,9 @@ def launch_fds(programs: Sequence[LaunchProgram], known: Known, trace: NoTrace =
     """
     opened = []
     for program in programs:
-        for name in program.descriptors():
-            descriptor = known.get(name, -1)
-            if isinstance(descriptor, int) and descriptor >= 0:
-                posix.set_inheritable(descriptor, True)
         filled = program.filled(known)
+        for descriptor in filled.descriptors:
+            posix.set_inheritable(descriptor, True)
         if filled.stamped:
             posix.set_inheritable(trace.stamps, True)
             trace.expect(filled.stamped)
