@@ -196,7 +196,7 @@ static s64 execute(u32 index, const struct op *op, int *report)
 	case CHECK_CWD:
 		return check_cwd();
 	case HOOK: {
-		s64 result = run_hook(op);
+		s64 result = run_hook(op, *report);
 		if (result > 0)
 			fail(*report, index, op, 0, (u32)result);
 		return result;

@@ -84,38 +84,46 @@ static __attribute__((noreturn)) void become_hook(const struct op *op)
 	end(127);
 }
 
-/* Wait until the child has ended; 0 when that took longer than `seconds`. */
-static s64 ended_within(s64 pid, s64 seconds)
+/*
+ * Wait until the child has ended: 1, also where that cannot be told. 0 when it took longer than
+ * `seconds` (0: any time), -EPIPE when nobody reads any more from `asker`, the fifo that `start`
+ * waits at: it was killed.
+ */
+static s64 ended_within(s64 pid, s64 seconds, int asker)
 {
 	s64 time[2] = { seconds, 0 };
-	struct { int fd; u16 events, revents; } watched = { 0, 1, 0 };
+	struct { int fd; u16 events, revents; } watched[2] = { { 0, 1, 0 }, { asker, 0, 0 } };
 	u32 times = 0;
 	s64 result = call(NR_pidfd_open, pid, 0);
 
 	if (failed(result)) {
 		/* Before Linux 5.3, or below a filter: look every hundredth of a second. */
-		for (s64 left = seconds * 100; left > 0; left--) {
+		for (s64 left = seconds * 100; !seconds || left > 0; left--) {
 			s64 pause[2] = { 0, 10000000 };
 			u64 info[16];
 
 			result = call(NR_waitid, 1 /* P_PID */, pid, info, 0x1000005 /* WNOHANG|WEXITED|WNOWAIT */, 0);
 			if (failed(result) || (int)info[0])
 				return 1;
-			call(NR_ppoll, 0, 0, pause, 0, 8);
+			call(NR_ppoll, &watched[1], 1, pause, 0, 8);
+			if (watched[1].revents)
+				return -EPIPE;
 		}
 		return 0;
 	}
-	watched.fd = (int)result;
+	watched[0].fd = (int)result;
 	/* The kernel counts `time` down, so that an interrupted wait goes on. */
 	do
-		result = call(NR_ppoll, &watched, 1, time, 0, 8);
+		result = call(NR_ppoll, watched, 2, seconds ? time : 0, 0, 8);
 	while (interrupted(result, &times));
-	call(NR_close, watched.fd);
-	return result;
+	call(NR_close, watched[0].fd);
+	if (failed(result) || !result)
+		return !!result;
+	return watched[0].revents ? 1 : -EPIPE;
 }
 
 /* Returns 0, an errno, or a positive wait status. */
-static s64 run_hook(const struct op *op)
+static s64 run_hook(const struct op *op, int asker)
 {
 	int status = 0;
 	u32 times = 0;
@@ -126,11 +134,12 @@ static s64 run_hook(const struct op *op)
 		become_hook(op);
 	if (failed(pid))
 		return pid;
-	if (op->args[4] && ended_within(pid, (s64)op->args[4]) == 0) {
+	s64 ended = ended_within(pid, (s64)op->args[4], asker);
+	if (ended != 1) {
 		call(NR_kill, -pid, SIGKILL);
 		call(NR_kill, pid, SIGKILL);
 		call(NR_wait4, pid, &status, 0, 0);
-		return -ETIMEDOUT;
+		return ended ? ended : -ETIMEDOUT;
 	}
 	do
 		result = call(NR_wait4, pid, &status, 0, 0);

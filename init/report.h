@@ -40,6 +40,7 @@ static struct shared *shared;
 #define ENOENT 2
 #define EINTR 4
 #define EINVAL 22
+#define EPIPE 32
 #define ETIMEDOUT 110
 #define ENOSYS 38
 #define CLONE_VFORK 0x4000

@@ -4,6 +4,7 @@
  *     stepper REPORT count 0 COMMAND…       nothing happens; the report lists all calls
  *     stepper REPORT kill N COMMAND…        whoever returns from the Nth call is killed (SIGKILL)
  *     stepper REPORT kill-first N COMMAND…  the command itself is killed at that moment
+ *     stepper REPORT kill-call N COMMAND…   the first child to return from system call number N is
  *     stepper REPORT ERRNO N COMMAND…       the Nth call is not made, and fails with this number
  *     stepper REPORT call-alone N COMMAND…  after the Nth call the shell command $STEPPER_CALL is run,
  *                                           for a moment (0.2 s) with the command held, then beside it
@@ -101,6 +102,7 @@ int main(int count, char **words)
 	unsigned long calls = 0, wanted = strtoul(words[3], NULL, 10);
 	int error = atoi(mode), go[2], status, final = 0, listing = !strncmp(mode, "count", 5);
 	int alone = strstr(mode, "-alone") != NULL, calling = !strncmp(mode, "call", 4);
+	int by_number = !strcmp(mode, "kill-call"), found = 0;
 	pid_t failing = 0, pid;
 
 	if (!report || pipe(go))
@@ -150,24 +152,27 @@ int main(int count, char **words)
 		if (signal == (SIGTRAP | 0x80)) {
 			struct __ptrace_syscall_info info;
 			ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info);
-			int entry = info.op == PTRACE_SYSCALL_INFO_ENTRY;
+			int entry = info.op == PTRACE_SYSCALL_INFO_ENTRY, hit = 0;
 			if (entry && ++calls && listing)
 				fprintf(report, "call %d %lu\n", pid, (unsigned long)info.entry.nr);
-			if (entry && calls == wanted && !listing)
+			if (entry && !listing && !found)
+				found = hit = by_number ? pid != first && info.entry.nr == wanted
+							: calls == wanted;
+			if (hit)
 				fprintf(report, "hit %d %lu\n", pid, (unsigned long)info.entry.nr);
-			if (entry && calls == wanted && error) {
+			if (hit && error) {
 				skip(pid);
 				failing = pid;
 			} else if (!entry && error && failing == pid) {
 				answer(pid, error);
 				failing = 0;
-			} else if (entry && calls == wanted && !listing) {
+			} else if (hit) {
 				failing = pid;
 			} else if (!entry && failing == pid) {
 				if (calling)
 					call();
 				else
-					kill(mode[4] ? first : pid, SIGKILL);
+					kill(strcmp(mode, "kill-first") ? pid : first, SIGKILL);
 				failing = 0;
 			}
 		}

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from below_filters import refusing
 
 _seconds = itertools.count(72_000_000)
 
@@ -124,6 +125,41 @@ def test_a_hook_that_hangs_in_the_foreground(make_bundle, pyrunc, kind, number):
     assert soon(lambda: not alive(word))
     assert pyrunc("state", name).code == 1
     assert not any(name in names for _, names, _ in os.walk("/sys/fs/cgroup"))
+
+
+@pytest.mark.parametrize("timeout", [None, 900], ids=["no timeout", "timeout"])
+@pytest.mark.parametrize("below", [{}, {"pidfd_open": "ENOSYS"}], ids=["pidfd", "no pidfd"])
+@pytest.mark.parametrize("own", [True, False], ids=["own pid namespace", "the host's"])
+@pytest.mark.parametrize("command", ["start", "run"])
+def test_a_start_that_is_killed_in_a_hook(make_bundle, pyrunc, command, own, below, timeout):
+    """The hook and its children went on, and so did init, for as long as the hook liked."""
+    bundle = make_bundle(args=["sleep", "1000"])
+    if not own:
+        spaces = bundle.linux["namespaces"]
+        bundle.linux["namespaces"] = [n for n in spaces if n["type"] != "pid"]
+    word = str(next(_seconds))
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"sleep {word} & sleep {word}; true"]}
+    hook |= {"env": ["PATH=/bin"]} | ({"timeout": timeout} if timeout else {})
+    bundle.config["hooks"] = {"startContainer": [hook]}
+    bundle.save()
+    how = refusing(**below) if below else {}
+    name = pyrunc.new_id()
+    words = [command, name]
+    if command == "start":
+        assert pyrunc("create", "-b", bundle.path, name, **how).code == 0
+    else:
+        words = ["run", "-b", str(bundle.path), name]
+    process = subprocess.Popen(
+        [*pyrunc.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **how
+    )
+    try:
+        assert soon(lambda: alive(word))
+    finally:
+        process.kill()
+        process.wait()
+    assert soon(lambda: not alive(word))
+    assert soon(lambda: '"status": "stopped"' in pyrunc("state", name).stdout)
+    assert pyrunc("delete", name).code == 0
 
 
 def test_signals_that_come_early_are_forwarded(make_bundle, pyrunc, tmp_path):

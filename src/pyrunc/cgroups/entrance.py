@@ -59,11 +59,12 @@ class Entrance:
         self.close()
 
     def close(self) -> None:
-        """Close everything."""
-        for descriptor in self.descriptors():
-            posix.close(descriptor)
-        self.birthplace = -1
-        self.tasks.clear()
+        """Close everything, each once: what fails to close is closed all the same (close(2))."""
+        birthplace, self.birthplace = self.birthplace, -1
+        if birthplace >= 0:
+            posix.close(birthplace)
+        while self.tasks:
+            posix.close(self.tasks.pop()[1])
 
     def descriptors(self) -> list[int]:
         """Return all that is open."""

@@ -79,7 +79,11 @@ class FollowIntoCgroup(RuntimeStep):
         return "let init go on in the container's cgroup"
 
     def apply(self, doing: Entering) -> None:
-        message = doing.hear()
+        pidfd = doing.keep(p.pidfd_open(doing.pid))
+        doing.wait({doing.up: p.POLLIN, pidfd: p.POLLIN})
+        # Killed before it could tell, it leaves one behind that keeps the pipe open.
+        told = p.poll((doing.up,), 0)
+        message = posix.read(doing.up, 4096) if told else b""
         if len(message) != 4:
             raise start_failed(message)
         number: int = unpack("=i", message)[0]

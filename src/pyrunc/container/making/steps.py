@@ -102,21 +102,19 @@ class OpenForBuilder(RuntimeStep):
         handover.init = sealed_init()
         for name in ("exec.fifo", "result.fifo"):
             posix.mkfifo(name, 0o600, dir_fd=directory)
+        known = handover.known
         # Opened for both directions, a fifo has a reader and a writer from the start on.
         flags = posix.O_RDWR | files.O_CLOEXEC
-        known = handover.known
         known[START.name] = posix.open("exec.fifo", flags, dir_fd=directory)
-        if not self.into_pid_namespace:
-            known[RESULT.name] = posix.open("result.fifo", flags, dir_fd=directory)
-            return
-        # There init has nothing but the fifos. It is let live through the one, and notices
-        # through the other that the runtime, its only reader, has died.
-        making.page = known[PAGE.name] = making.keep(make_page())
-        making.start_fifo = making.keep(posix.dup(known[START.name]))
+        # Init notices by this one that who reads from it has died: the runtime, and then `start`.
         flags = posix.O_RDONLY | posix.O_NONBLOCK | files.O_CLOEXEC
         making.keep(posix.open("result.fifo", flags, dir_fd=directory))
         flags = posix.O_WRONLY | files.O_CLOEXEC
         known[RESULT.name] = posix.open("result.fifo", flags, dir_fd=directory)
+        if self.into_pid_namespace:
+            # There init has nothing but the fifos. It is let live through the first.
+            making.page = known[PAGE.name] = making.keep(make_page())
+            making.start_fifo = making.keep(posix.dup(known[START.name]))
 
 
 def _prepare_old_ways(making: Making, handover: Handover) -> None:
