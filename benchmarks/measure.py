@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: Seconds of rest before every command.
+#: Seconds of rest before every command, unless told otherwise.
 PAUSE = 0.05
 FIXTURES = Path(__file__).resolve().parent / "configs"
 
@@ -21,13 +21,16 @@ FIXTURES = Path(__file__).resolve().parent / "configs"
 class Runtime:
     """One runtime's binary with a state root of its own, and variables for it."""
 
-    def __init__(self, name: str, program: str, base: Path, **variables: str) -> None:
+    def __init__(
+        self, name: str, program: str, base: Path, pause: float = PAUSE, **variables: str
+    ) -> None:
         self.name = name
+        self.pause = pause
         self.environment = {**os.environ, **variables}
         self.program = program
         self.root = str(base / f"root-{name.replace(' ', '-')}")
 
-    def spawn(self, *arguments: str, pause: float = PAUSE) -> tuple[float, int]:
+    def spawn(self, *arguments: str, pause: float | None = None) -> tuple[float, int]:
         """Run a command; return its wall time in ms and its exit status.
 
         After a pause, since the first move between cgroups waits for the kernel and those
@@ -35,14 +38,14 @@ class Runtime:
         """
         argv = [self.program, "--root", self.root, *arguments]
         actions = [(os.POSIX_SPAWN_OPEN, n, "/dev/null", os.O_RDWR, 0) for n in (0, 1)]
-        time.sleep(pause)
+        time.sleep(self.pause if pause is None else pause)
         start = time.perf_counter()
         pid = os.posix_spawn(self.program, argv, self.environment, file_actions=actions)
         _, status = os.waitpid(pid, 0)
         elapsed = (time.perf_counter() - start) * 1000
         return elapsed, os.waitstatus_to_exitcode(status)
 
-    def must(self, *arguments: str, pause: float = PAUSE) -> float:
+    def must(self, *arguments: str, pause: float | None = None) -> float:
         """Run a command that has to succeed; return its wall time in ms."""
         elapsed, status = self.spawn(*arguments, pause=pause)
         if status != 0:

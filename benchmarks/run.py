@@ -3,6 +3,8 @@
     make bench                      all cases
     benchmarks/run.py --quick       fewer rounds
     benchmarks/run.py --only exec   cases whose name holds "exec"
+    benchmarks/run.py --pause 0     without a pause between commands
+    benchmarks/run.py --runc PATH --crun PATH   other peers than those of the PATH
 
 The runtimes take turns (A B C A B C …), so that whatever else the machine does
 hits all of them alike; only the ratios of one run mean anything. Everything
@@ -22,7 +24,7 @@ import tempfile
 from pathlib import Path
 
 from cases import run_cases
-from measure import Bench, Runtime
+from measure import PAUSE, Bench, Runtime
 from report import ORDINARY, plot, table
 
 
@@ -65,6 +67,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only cases whose name holds this")
     parser.add_argument("--pyrunc", default=shutil.which("pyrunc"), help="the pyrunc to measure")
     parser.add_argument("--output", default="", help="directory for results.md and results.svg")
+    parser.add_argument("--runc", default=shutil.which("runc"), help="the runc to measure")
+    parser.add_argument("--crun", default=shutil.which("crun"), help="the crun to measure")
+    parser.add_argument("--pause", type=float, default=PAUSE * 1000, help="ms before a command")
     options = parser.parse_args()
     options.pyrunc = os.path.abspath(options.pyrunc)
     if os.geteuid() != 0:
@@ -77,14 +82,11 @@ def main() -> None:
     base = Path(tempfile.mkdtemp(prefix="pyrunc-bench-"))
     try:
         private_mounts(base)
-        programs = {
-            "pyrunc": options.pyrunc,
-            "runc": shutil.which("runc"),
-            "crun": shutil.which("crun"),
-        }
-        runtimes = [Runtime(n, p, base) for n, p in programs.items() if p]
+        programs = {"pyrunc": options.pyrunc, "runc": options.runc, "crun": options.crun}
+        pause = options.pause / 1000
+        runtimes = [Runtime(n, p, base, pause) for n, p in programs.items() if p]
         # The same commands, from the ordinary start of the interpreter (docs/snapshot.md).
-        ordinary = Runtime(ORDINARY, options.pyrunc, base, PYRUNC_SNAPSHOT="0")
+        ordinary = Runtime(ORDINARY, options.pyrunc, base, pause, PYRUNC_SNAPSHOT="0")
         runtimes.insert(1, ordinary)
         python = interpreter_of(options.pyrunc)
         bench = Bench(runtimes, base, 8 if options.quick else 30, options.only, python)
@@ -99,6 +101,7 @@ def main() -> None:
         version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout
         head = (
             f"{versions}; {version.strip()}; {machine}; "
+            f"{options.pause:g} ms of rest before each command; "
             "median ± half the interquartile range, ms unless said\n\n"
         )
         text = head + table(bench)
