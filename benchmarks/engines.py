@@ -1,6 +1,6 @@
-"""What an engine's user sees: `podman run --rm` and `ctr run --rm` of true on each runtime.
+"""What an engine's user sees: `podman run --rm`, `ctr run --rm` and the CRI's ExecSync of true.
 
-    benchmarks/engines.py [--rounds N] [--pyrunc PATH]
+    benchmarks/engines.py [--rounds N] [--pyrunc PATH] [--runc PATH] [--crun PATH]
 
 The engines run as in tests/clients: real ones, each in namespaces and with a data root of its own.
 """
@@ -17,18 +17,38 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from measure import PAUSE
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/clients"))
 RUNTIMES = ("pyrunc", "runc", "crun")
 
 
 def measure(rounds: int, commands: dict[str, Callable[[], list[str]]]) -> dict[str, list[float]]:
     """Run the commands in turn and return their times in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in commands}
+
+    def call(command: Callable[[], list[str]]) -> Callable[[], object]:
+        argv = command()
+        return lambda: subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True
+        )
+
+    return take_turns(
+        rounds,
+        {name: lambda c=command: call(c) for name, command in commands.items()},  # type: ignore[misc]
+    )
+
+
+def take_turns(
+    rounds: int, prepare: dict[str, Callable[[], Callable[[], object]]]
+) -> dict[str, list[float]]:
+    """Prepare and time something of each in turn; the first turn does not count."""
+    times: dict[str, list[float]] = {name: [] for name in prepare}
     for turn in range(rounds + 1):
-        for name, command in commands.items():
-            argv = command()
+        for name, prepared in prepare.items():
+            act = prepared()
+            time.sleep(PAUSE)
             start = time.perf_counter()
-            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+            act()
             if turn:
                 times[name].append((time.perf_counter() - start) * 1000)
     return times
@@ -72,19 +92,55 @@ def ctr(programs: dict[str, str], rounds: int) -> dict[str, list[float]]:
         )
 
 
+HANDLER = """
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}.options]
+      BinaryName = "{program}"
+"""
+
+
+def exec_sync(programs: dict[str, str], rounds: int) -> dict[str, list[float]]:
+    """Measure the CRI's ExecSync, which a node's exec probes are."""
+    import containerd_engine
+    import test_cri
+    from engine_room import started
+
+    for name, program in programs.items():
+        containerd_engine.CONFIG += HANDLER.format(name=name, program=program)
+    with started(test_cri.Cri) as cri:
+        containers = {}
+        for name in programs:
+            test_cri.HANDLER = name
+            pod = cri.pod()
+            containers[name] = pod, pod.run("sleep", "100000")
+
+        def call(name: str) -> Callable[[], object]:
+            pod, container = containers[name]
+            return lambda: pod.execute(container, "true")
+
+        return take_turns(
+            rounds,
+            {name: lambda n=name: call(n) for name in programs},  # type: ignore[misc]
+        )
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--pyrunc", default=shutil.which("pyrunc"), help="the pyrunc to measure")
+    parser.add_argument("--runc", default=shutil.which("runc"), help="the runc to measure")
+    parser.add_argument("--crun", default=shutil.which("crun"), help="the crun to measure")
     options = parser.parse_args()
     options.pyrunc = os.path.abspath(options.pyrunc)
-    found = {name: shutil.which(name) for name in RUNTIMES} | {"pyrunc": options.pyrunc}
+    found = {name: getattr(options, name) for name in RUNTIMES}
     programs = {name: program for name, program in found.items() if program}
     os.environ["PYRUNC"] = options.pyrunc
     print("| command | " + " | ".join(programs) + " | pyrunc / runc | pyrunc / crun |")
     print("|---|" + "---|" * (len(programs) + 2))
-    for title, case in (("podman run --rm", podman), ("ctr run --rm", ctr)):
+    cases = (("podman run --rm", podman), ("ctr run --rm", ctr), ("ExecSync", exec_sync))
+    for title, case in cases:
         times = case(programs, options.rounds)
         medians = {name: statistics.median(values) for name, values in times.items()}
         cells = [f"{medians[name]:.0f} ± {statistics.pstdev(times[name]):.0f}" for name in programs]
