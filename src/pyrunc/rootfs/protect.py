@@ -43,7 +43,8 @@ class MaskPath(Step):
 def _cover_directory(build: Build, target: int, label: str) -> None:
     """All masked directories show one and the same empty tmpfs: it is made once, then cloned."""
     if build.null < 0:
-        options = ("ro", *mounts.context_option(label))
+        # Nothing is to be in it: so it may take no memory of the kernel's either, as in runc 1.3.
+        options = ("ro", "size=4k", "nr_inodes=1", *mounts.context_option(label))
         build.null = mounts.new_filesystem("tmpfs", "tmpfs", options, mounts.MOUNT_ATTR_RDONLY)
         mounts.attach(build.null, target)
         return
