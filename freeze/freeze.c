@@ -3,35 +3,12 @@
  * can be taken, and lets it go on from there wherever it is put back
  * (docs/snapshot.md; launcher/restore.c is the other half).
  *
- * As syscall/syscall.c, it needs no headers of a Python and no libc.
+ * It needs no headers of a Python and no libc (syscall/module.h).
  */
 
 #include "../launcher/snapshot.h"
+#include "../syscall/module.h"
 
-typedef struct _object PyObject;
-typedef long Py_ssize_t;
-
-struct method {
-	const char *name;
-	void *function;
-	int flags;
-	const char *doc;
-};
-
-#define METH_O 0x0008
-
-static struct {
-	Py_ssize_t references;
-	void *type, *init;
-	Py_ssize_t index;
-	PyObject *copy;
-	const char *name, *doc;
-	Py_ssize_t size;
-	struct method *methods;
-	void *slots, *traverse, *clear, *free;
-} module;
-
-extern PyObject *PyModuleDef_Init(void *definition);
 extern PyObject *PyExc_RuntimeError;
 extern void PyErr_SetString(PyObject *type, const char *text);
 
@@ -43,11 +20,6 @@ static PyObject *refused(const char *why)
 
 #if defined(__x86_64__)
 
-#define NR_prctl 157
-#define NR_sigaltstack 131
-#define NR_pause 34
-#define NR_get_robust_list 274
-#define NR_rseq 334
 #define PR_GET_TID_ADDRESS 40
 #define ARCH_GET_FS 0x1003
 #define SS_DISABLE 2
@@ -203,10 +175,4 @@ static struct method methods[] = {
 	{ 0 },
 };
 
-__attribute__((visibility("default"))) PyObject *PyInit__freeze(void)
-{
-	module.references = 1;
-	module.name = "_freeze";
-	module.methods = methods;
-	return PyModuleDef_Init(&module);
-}
+MODULE(_freeze, methods)

@@ -18,11 +18,15 @@
  * be seen, and traced, from its birth.
  */
 
-#include "syscalls.h"
+#include "../syscall/call.h"
 #include "launch.h"
 #include "report.h"
 #include "processes.h"
 #include "check.h"
+
+#ifndef PYRUNC_INIT_HOSTED
+__asm__(START);
+#endif
 
 static s64 retried(const struct op *op)
 {
