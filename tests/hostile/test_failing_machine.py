@@ -220,6 +220,34 @@ def test_a_path_of_1900_parts(make_bundle, pyrunc, member):
         subprocess.run(["rm", "-rf", bundle.rootfs / "tmp"], check=True)
 
 
+@pytest.mark.parametrize("parts", [100, 101, 1900])
+@pytest.mark.parametrize("start", ["/", ""], ids=["absolute", "relative"])
+def test_a_cgroups_path_of_many_parts(make_bundle, pyrunc, parts, start):
+    """On v1 there are a dozen hierarchies to make each part in: 1,900 took a minute, and stayed."""
+    bundle = make_bundle(args=["true"])
+    name = pyrunc.new_id()
+    bundle.linux["cgroupsPath"] = f"{start}{name}{'/d' * (parts - 1)}"
+    bundle.save()
+    try:
+        done = pyrunc("run", "-b", bundle.path, name)
+        if parts > 100:
+            assert done.code == 1
+            assert_said_plainly(done, parts)
+            assert f"linux.cgroupsPath is {parts} cgroups deep: 100 at most" in done.stderr
+            assert not any(name in names for _, names, _ in os.walk("/sys/fs/cgroup"))
+        else:
+            assert (done.code, done.stderr) == (0, "")
+    finally:
+        tops = [
+            os.path.join(directory, name)
+            for directory, names, _ in os.walk("/sys/fs/cgroup")
+            if name in names
+        ]
+        for top in tops:
+            for directory, _, _ in os.walk(top, topdown=False):
+                os.rmdir(directory)
+
+
 def test_a_state_root_of_1900_parts(make_bundle, pyrunc, tmp_path):
     """RecursionError as well."""
     bundle = make_bundle()

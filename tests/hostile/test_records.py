@@ -204,6 +204,58 @@ def test_a_container_of_this_name_elsewhere_lives_on(make_bundle, pyrunc, root):
     assert is_alive(pid)
 
 
+def lose_both(root, name):
+    for file in ("state.json", "config.json"):
+        (root / name / file).unlink()
+
+
+@pytest.mark.parametrize("path", [None, "/pyrunc-lost/{}"], ids=["its id", "another path"])
+def test_a_created_one_without_both_records_is_ended(make_bundle, pyrunc, root, path):
+    """Who waits for the start is known by the fifo that it holds. Seen: it lived on, for ever."""
+    bundle = make_bundle(args=["sleep", "1000"])
+    name = pyrunc.new_id()
+    if path:
+        bundle.linux["cgroupsPath"] = path.format(name)
+    bundle.save()
+    assert pyrunc("create", "-b", bundle.path, name).code == 0
+    pid = json.loads(pyrunc("state", name).stdout)["pid"]
+    cgroups = [line for line in cgroups_of(pid) if name in line]
+    assert cgroups
+    lose_both(root, name)
+    try:
+        deleted = pyrunc("delete", "--force", name)
+        assert (deleted.code, deleted.stderr) == (0, "")
+        assert not is_alive(pid)
+        assert not (root / name).exists()
+        if not path:
+            assert not any(name in names for _, names, _ in os.walk("/sys/fs/cgroup"))
+    finally:
+        for directory, names, _ in os.walk("/sys/fs/cgroup", topdown=False):
+            for found in {name, "pyrunc-lost"} & set(names):
+                os.rmdir(os.path.join(directory, found))
+
+
+def test_a_running_one_without_both_records_is_told_of(make_bundle, pyrunc, root):
+    """Whose the processes in the cgroup of its name are cannot be told. Seen: not a word."""
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    pid = pyrunc.state(container)["pid"]
+    kept = {n: (root / container.id / n).read_text() for n in ("state.json", "config.json")}
+    lose_both(root, container.id)
+    deleted = pyrunc("delete", "--force", container.id)
+    assert deleted.code == 0
+    assert "has neither state.json nor config.json any more" in deleted.stderr
+    assert deleted.stderr.rstrip().endswith(f'kill them: {pid}"')
+    assert is_alive(pid)
+    # For whoever cleans up after the test.
+    (root / container.id).mkdir(mode=0o700)
+    for name, text in kept.items():
+        (root / container.id / name).write_text(text)
+
+
+def cgroups_of(pid):
+    return Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+
+
 def test_reserving_leaves_no_directory_when_it_fails_half_way(tmp_path):
     """No descriptor is left for the directory just made. Seen: the directory stayed."""
     store = Store(str(tmp_path / "root"))

@@ -100,6 +100,10 @@ def _salvage(settings: Settings, entry: Entry) -> Record:
         record["cgroup"] = _cgroup_by_config(settings, entry, config)
         # Killing init does not end the others for sure.
         record["sharedPidNamespace"] = True
+    elif "cgroup" not in record:
+        from pyrunc.container.lost import find_processes
+
+        find_processes(settings, entry, record, _cgroup_by_config(settings, entry, config))
     if "hooks" not in record and config.get("hooks"):
         record["hooks"] = config["hooks"]
     return record
