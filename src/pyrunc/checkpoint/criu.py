@@ -54,6 +54,10 @@ def find() -> str:
     )
 
 
+class _InitDied(Error):
+    """What is being restored is dead."""
+
+
 class Criu:
     """One CRIU at work. Close it when done.
 
@@ -73,7 +77,9 @@ class Criu:
         before: Callable[[], None] | None = None,
     ) -> None:
         self._path = program or find()
-        self._watched = -1
+        #: Pid and pidfd of the process that must not die.
+        self._watched = (0, -1)
+        self._is_working = False
         self._socket, theirs = sockets.socket_pair(sockets.SOCK_SEQPACKET)
         report, their_report = posix.pipe2(posix.O_CLOEXEC)
         try:
@@ -130,15 +136,19 @@ class Criu:
 
     def close(self) -> None:
         """Let go of it; it ends by itself."""
+        if not self._is_working:
+            # Idle, it would take its end for an error, and say so.
+            posix.kill(self.pid, p.SIGKILL)
         posix.close(self._socket)
         p.wait(self.pid)
 
-    def watch(self, pidfd: int) -> None:
-        """Give up as soon as that process, the init that is being restored, is dead.
+    def watch(self, pid: int, pidfd: int) -> None:
+        """Give up as soon as that process, the init that is being restored, is dead or about to be.
 
-        It is our child: CRIU would not hear of its death, and wait for ever.
+        It is our child: CRIU would not hear of its death, and wait for ever. Where CRIU has killed
+        it, and traces others of its namespace, each waits for the other.
         """
-        self._watched = pidfd
+        self._watched = pid, pidfd
 
     def features(self, *wanted: str) -> set[str]:
         """Return those of the kernel's features (``mem_track``, ``lazy_pages``) that there are."""
@@ -178,10 +188,16 @@ class Criu:
             CRIU undo what it had done.
         """
         told = {"log_level": _LOG_LEVEL, "log_file": log, "notify_scripts": True, **options}
+        self._is_working = True
         self._send({"type": kind, "opts": {**told, "work_dir_fd": work}})
         failure: Exception | None = None
         while True:
-            answer, descriptor = self._receive()
+            try:
+                answer, descriptor = self._receive()
+            except _InitDied as error:
+                if why := first_error(work, log):
+                    raise Error(f"CRIU: {why} (its log: {log_path})") from None
+                raise error from None
             if answer.get("type") != messages.NOTIFY:
                 break
             event = answer.get("notify") or {}
@@ -225,13 +241,18 @@ class Criu:
             raise Error(f"cannot understand {self._path}: {reason(error)}") from None
 
     def _wait_for_message(self) -> None:
-        """:raises Error: when the watched process dies and CRIU does not notice."""
-        if self._socket in p.poll((self._socket, self._watched)):
-            return
+        """:raises _InitDied: when the watched process dies and CRIU does not notice."""
+        pid, pidfd = self._watched
+        while True:
+            ready = p.poll((self._socket, pidfd), _LONGEST_SILENCE if pid else None)
+            if self._socket in ready:
+                return
+            if ready or p.is_ending(pid):
+                break
         # It may have been CRIU that killed it, after a failure that it is about to tell of.
         if not p.poll((self._socket,), _LONGEST_SILENCE):
             posix.kill(self.pid, p.SIGKILL)
-            raise Error("the container's init was killed while it was restored")
+            raise _InitDied("the container's init was killed while it was restored")
 
     def _died(self) -> Error:
         return Error(f"{self._path} died, or does not know the command `swrk`")

@@ -35,6 +35,12 @@ _PREDUMP_LOG = "pre-dump.log"
 #: How often to look again for stdin, stdout and stderr that are the container's own at first sight:
 #: while descriptors are listed, one may be moved.
 _MORE_LOOKS = 2
+#: How long CRIU may take to stop the processes, attempt by attempt (seconds; 10 is its default).
+#: One that has just called vfork(2), as every posix_spawn(3) does, can be stopped only once its
+#: child has executed something, which the child cannot when it was stopped first.
+_ATTEMPTS = (2, 3, 10)
+#: CRIU's words when it takes longer.
+_NOT_STOPPED = "Timeout reached."
 
 
 def checkpoint(settings: Settings, container_id: str, options: CheckpointOptions) -> dict[str, int]:
@@ -157,6 +163,29 @@ class _Dump:
         return path
 
     def _have_saved(self, places: Places, asked: dict[str, Any], log: str) -> None:
+        for seconds in _ATTEMPTS:
+            try:
+                self._try(places, {**asked, "timeout": seconds}, log)
+                break
+            except Error as error:
+                if _NOT_STOPPED not in str(error) or seconds == _ATTEMPTS[-1]:
+                    raise
+                self.settings.log.debug(f"some process did not stop in {seconds} s: once more")
+        if any(name.startswith("file[") for name in self.stdio.names) and not self.options.pre_dump:
+            try:
+                sizes.forget(places.images)
+            except Error as error:
+                # It is saved all the same.
+                self.settings.log.warn(str(error))
+        if self.options.stats:
+            from pyrunc.checkpoint import statistics
+
+            try:
+                self.statistics = statistics.read(places.work)
+            except Error as error:
+                self.settings.log.warn(str(error))
+
+    def _try(self, places: Places, asked: dict[str, Any], log: str) -> None:
         options = self.options
         passed = []
         if options.status_fd >= 0:
@@ -179,20 +208,6 @@ class _Dump:
             criu.carry_out(kind, asked, _nothing, work=places.work, log=log, log_path=places.log)
         finally:
             criu.close()
-        if any(name.startswith("file[") for name in self.stdio.names) and not options.pre_dump:
-            try:
-                sizes.forget(places.images)
-            except Error as error:
-                # It is saved all the same.
-                self.settings.log.warn(str(error))
-        if options.stats:
-            from pyrunc.checkpoint import statistics
-
-            try:
-                self.statistics = statistics.read(places.work)
-            except Error as error:
-                # It is saved all the same.
-                self.settings.log.warn(str(error))
 
     def _check_features(self, criu: Criu) -> None:
         """:raises Error: when the kernel cannot do what is asked for."""

@@ -55,6 +55,7 @@ OPTIONS: Table = {
     "empty_ns": (38, int),
     "cgroup_dump_controller": (43, [str]),
     "freeze_cgroup": (44, str),
+    "timeout": (45, int),
     "tcp_skip_in_flight": (46, int),
     "lazy_pages": (48, int),
     "status_fd": (49, int),

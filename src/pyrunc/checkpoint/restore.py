@@ -190,6 +190,7 @@ class Restoration:
 
     def _restore_with(self, criu: Criu, asked: dict[str, Any], images: str) -> None:
         self._criu = criu
+        self.record["criu"] = {"pid": criu.pid, "startTime": p.start_time(criu.pid)}
         places = Places(self.options, _LOG, criu=criu.pid, images=images)
         try:
             answer = criu.carry_out(
@@ -207,10 +208,15 @@ class Restoration:
     def _make_cgroup(self) -> None:
         driver = self._driver
         driver.check_free()
-        if not driver.needs_process:
+        if not self._created_late:
             driver.create(self._resources)
             driver.create_rest(self._resources)
             driver.apply_early(self._resources)
+
+    @property
+    def _created_late(self) -> bool:
+        """Whether the cgroups come with init: systemd makes them for it, or CRIU has made them."""
+        return self._driver.needs_process or self.options.manage_cgroups_mode == "strict"
 
     @property
     def _resources(self) -> Mapping[str, Any]:
@@ -280,7 +286,7 @@ class Restoration:
         if script == "setup-namespaces":
             self._take(pid)
             assert self._criu is not None
-            self._criu.watch(self.pidfd)
+            self._criu.watch(pid, self.pidfd)
             self._enter_cgroup()
             self._run_hooks()
         elif script == "post-restore":
@@ -304,7 +310,7 @@ class Restoration:
 
     def _enter_cgroup(self) -> None:
         """Bring init into its cgroups before it has children, who are born there then."""
-        if self._driver.needs_process:
+        if self._created_late:
             self._driver.create(self._resources)
             self._driver.create_rest(self._resources)
             self._driver.apply_early(self._resources)
@@ -326,6 +332,7 @@ class Restoration:
     def _finish(self) -> None:
         self._driver.apply_late(self._resources)
         self.record["phase"] = states.CREATED
+        del self.record["criu"]
         self.record["cgroup"] = self._driver.to_state()
         self.entry.save(self.record)
         if self.options.pid_file:

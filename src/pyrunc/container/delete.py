@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: How long `delete` waits for a killed init to be gone (its last memory may take a while).
 _LONGEST_DEATH = 10.0
+#: How long the CRIU that restores a container gets to notice that it has been killed.
+_LONGEST_END = 2.0
 
 
 def delete(settings: Settings, container_id: str, *, force: bool) -> None:
@@ -198,7 +200,17 @@ def _kill_init(record: Record) -> None:
             from pyrunc.container.kill import thaw
 
             thaw(record)
+            if not init.wait(_LONGEST_END) and record.get("criu"):
+                _kill_criu(record["criu"])
             if not init.wait(_LONGEST_DEATH):
                 raise Error(f"the container's init ({record['pid']}) does not die")
     finally:
         init.close()
+
+
+def _kill_criu(criu: dict[str, int]) -> None:
+    """It traces the processes that it restores, and may wait for init, which waits for these."""
+    process = p.open_process(criu["pid"], criu["startTime"])
+    if process is not None:
+        process.signal(p.SIGKILL)
+        process.close()

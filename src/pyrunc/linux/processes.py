@@ -47,6 +47,7 @@ _SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
 LOOK_AGAIN = 0.01
 WEXITED = 4
 #: "Forked but didn't exec" (linux/sched.h), one of the flags in proc_pid_stat(5).
+_PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40
 
 
@@ -244,6 +245,12 @@ def has_executed(pid: int) -> bool:
     """Tell whether the process, a zombie or not, has executed a program since its birth."""
     fields = _stat_fields(pid)
     return bool(fields) and not int(fields[6]) & _PF_FORKNOEXEC
+
+
+def is_ending(pid: int) -> bool:
+    """Tell whether the process is about to end: an init waits for all others of its namespace."""
+    fields = _stat_fields(pid)
+    return bool(fields) and bool(int(fields[6]) & _PF_EXITING)
 
 
 def has_ended(pid: int) -> bool:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         phase: str
         pid: int
         startTime: int
+        #: The CRIU that is restoring it, as pid and startTime are of init.
+        criu: dict[str, int]
         cgroup: dict[str, Any]
         namespaces: dict[str, str]
         hooks: Hooks
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 RECORD_FORMAT = 1
 _NEEDED = ("ociVersion", "bundle", "rootfs", "created", "pid", "startTime", "id", "phase", "cgroup")
 #: What a record of another form is still asked for: to find processes and cgroups, to run hooks.
-_SALVAGED = ("pid", "startTime", "cgroup", "sharedPidNamespace", "hooks", "intelRdt")
+_SALVAGED = ("pid", "startTime", "criu", "cgroup", "sharedPidNamespace", "hooks", "intelRdt")
 #: The kernel's highest number of a process and then some (proc_sys_kernel(5), pid_max).
 _HIGHEST_PID = (1 << 31) - 1
 
@@ -133,6 +135,14 @@ def _rdt(value: object) -> bool:
     )
 
 
+def _process(value: object) -> bool:
+    return (
+        type(value) is dict
+        and _number(_HIGHEST_PID)(value.get("pid"))
+        and _number((1 << 63) - 1)(value.get("startTime"))
+    )
+
+
 _KINDS: dict[str, Callable[[object], bool]] = {
     "ociVersion": _text,
     "id": _text,
@@ -145,6 +155,7 @@ _KINDS: dict[str, Callable[[object], bool]] = {
     "phase": _text,
     "pid": _number(_HIGHEST_PID),
     "startTime": _number((1 << 63) - 1),
+    "criu": _process,
     "cgroup": _cgroup,
     "hooks": _hooks,
     "rootless": _truth,
