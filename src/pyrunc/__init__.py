@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyrunc.errors import NotFound as NotFound
     from pyrunc.errors import WrongStatus as WrongStatus
     from pyrunc.sandbox.errors import ArchiveInvalid as ArchiveInvalid
+    from pyrunc.sandbox.errors import CommandFailed as CommandFailed
     from pyrunc.sandbox.errors import EngineLost as EngineLost
     from pyrunc.sandbox.errors import FileDenied as FileDenied
     from pyrunc.sandbox.errors import FileFailed as FileFailed
@@ -58,6 +59,7 @@ _MODULES = {
     "errors": ("Error", "AlreadyExists", "InvalidConfig", "NotFound", "WrongStatus"),
     "sandbox.errors": (
         "ArchiveInvalid",
+        "CommandFailed",
         "EngineLost",
         "FileDenied",
         "FileFailed",

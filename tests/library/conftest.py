@@ -53,7 +53,7 @@ def engine_processes(program: int | None = None) -> list[int]:
             except OSError:
                 continue
             if (
-                any(b"pyrunc.engine.main" in word for word in words)
+                any(b"from pyrunc.engine." in word for word in words)
                 and words[-2] == wanted.encode()
             ):
                 found.append(int(entry.name))

@@ -43,7 +43,9 @@ def sandbox() -> None:
 
 
 def runtime() -> None:
-    made = pyrunc.Runtime(None, systemd_cgroup=True)
+    made = pyrunc.Runtime(None, systemd_cgroup=True, max_running=3)
+    other = pyrunc.Runtime("/run/x", command=["runsc", "--platform=systrap"])
+    assert_type(other.containers(), list[Container])
     spec = Spec.default("/", ["true"]).with_memory("1G").with_pids(2).readonly().without_network()
     assert_type(spec, Spec)
     with made.create(spec, "id", stdout=PIPE) as container:
@@ -69,7 +71,7 @@ async def asynchronous() -> None:
         process = await box.start(["cat"], stdin=PIPE)
         assert_type(process, aio.Process)
         assert_type(await process.wait(), int)
-    made = aio.Runtime()
+    made = aio.Runtime(command="runc", max_running=1)
     async with await made.create(Spec.default("/", ["true"])) as container:
         await container.start()
         assert_type(await container.checkpoint("/images", leave_running=True), dict[str, int])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.aio.driving import drive
 from pyrunc.aio.faces import Process
-from pyrunc.sandbox.containers import ContainerLogic, RuntimeLogic
+from pyrunc.sandbox.containers import runtime_logic
 from pyrunc.sandbox.process import DEVNULL
 from pyrunc.sandbox.runtime import created_here
 from pyrunc.sandbox.waiting import InThread
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from pyrunc.sandbox.checkpoints import CheckpointArguments, RestoreArguments
+    from pyrunc.sandbox.containers import ContainerLogic
     from pyrunc.sandbox.spec import Spec
 
 
@@ -29,9 +30,18 @@ class Runtime:
     """A state root with its containers: see :class:`pyrunc.Runtime`."""
 
     def __init__(
-        self, root: str | os.PathLike[str] | None = None, *, systemd_cgroup: bool = False
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        command: str | Sequence[str] | None = None,
+        systemd_cgroup: bool = False,
+        max_running: int | None = None,
     ) -> None:
-        self._logic = RuntimeLogic(root, systemd_cgroup=systemd_cgroup)
+        #: The command of another runtime that carries everything out; None for pyrunc itself.
+        self.command = command
+        self._logic = runtime_logic(
+            root, command, systemd_cgroup=systemd_cgroup, max_running=max_running
+        )
 
     @property
     def root(self) -> str:
@@ -73,13 +83,14 @@ class Runtime:
 
     async def container(self, id: str) -> Container:
         """Return a container that is there already."""
-        container = Container(ContainerLogic(self._logic, id))
+        container = Container(self._logic.container(id))
         await container.state()
         return container
 
     async def containers(self) -> list[Container]:
         """Return all containers of the state root, by id."""
-        return [Container(ContainerLogic(self._logic, name)) for name in self._logic.ids()]
+        names = await drive(_in_thread(self._logic.ids))
+        return [Container(self._logic.container(name)) for name in names]
 
 
 class Container:

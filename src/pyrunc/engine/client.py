@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 #: What the interpreter of an engine is told: no site, no variables of the environment, and the
 #: directory of this package after the standard library.
 _BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); from pyrunc.engine.main import main; "
+    "import sys; sys.path.append(sys.argv[1]); from pyrunc.engine.{} import main; "
     "main(*map(int, sys.argv[2:]))"
 )
 _PACKAGE_DIRECTORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class Engine:
-    """One engine, seen from the program that it works for."""
+    """One engine, seen from the program that it works for.
 
-    def __init__(self) -> None:
+    :param module: what it is: ``main``, or ``commands`` for one that calls other runtimes only.
+    """
+
+    def __init__(self, module: str = "main") -> None:
         #: How much it has in hand: calls that are not answered, containers that live.
         self.load = 0
         self.is_lost = False
@@ -43,7 +46,7 @@ class Engine:
             # The keeper tells by this that the program has ended, whoever else has the socket.
             pidfd = os.pidfd_open(os.getpid())
             try:
-                self._starter = _execute(theirs.fileno(), pidfd)
+                self._starter = _execute(module, theirs.fileno(), pidfd)
             finally:
                 os.close(pidfd)
         finally:
@@ -90,11 +93,11 @@ class Engine:
         self._starter.poll()
 
 
-def _execute(control: int, program: int) -> subprocess.Popen[bytes]:
+def _execute(module: str, control: int, program: int) -> subprocess.Popen[bytes]:
     interpreter = sys.executable or getattr(sys, "_base_executable", "")
     if not interpreter:
         raise Error("cannot start the engine: this Python does not know its own executable")
-    words = [interpreter, "-I", "-S", "-X", "utf8", "-c", _BOOT, _PACKAGE_DIRECTORY]
+    words = [interpreter, "-I", "-S", "-X", "utf8", "-c", _BOOT.format(module), _PACKAGE_DIRECTORY]
     kept = {"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", "")}
     try:
         return subprocess.Popen(
@@ -116,6 +119,7 @@ class Engines:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._engines: list[Engine] = []
+        self._commander: Engine | None = None
         self._most = len(os.sched_getaffinity(0))
 
     def take(self) -> Engine:
@@ -134,10 +138,22 @@ class Engines:
         with self._lock:
             engine.load -= 1
 
+    def commander(self) -> Engine:
+        """Return the one that calls the commands of other runtimes."""
+        with self._lock:
+            if self._commander is None or self._commander.is_lost:
+                self._commander = Engine("commands")
+            return self._commander
+
+    def all(self) -> list[Engine]:
+        """Return those that there are."""
+        return [*self._engines, *([self._commander] if self._commander else ())]
+
     def close(self) -> None:
         """End all engines; the next :meth:`take` starts one anew."""
         with self._lock:
-            engines, self._engines = self._engines, []
+            engines = self.all()
+            self._engines, self._commander = [], None
         for engine in engines:
             engine.close()
 
@@ -155,7 +171,7 @@ def _begin_anew() -> None:
     global _engines
     before, _engines = _engines, Engines()
     # Not through close(): the parent's lock may have been held at the fork.
-    for engine in before._engines:
+    for engine in before.all():
         engine._control.close()
 
 

@@ -34,7 +34,7 @@ def main(control: int, program: int, program_pid: int) -> None:
     :param control: the socket of the requests.
     :param program: a pidfd of the program, whose number is ``program_pid``.
     """
-    _forget_the_program()
+    forget_the_program()
     # Three processes share what was loaded: the collector must not write to it.
     gc.freeze()
     if os.fork():
@@ -60,7 +60,7 @@ def main(control: int, program: int, program_pid: int) -> None:
     os._exit(0)
 
 
-def _forget_the_program() -> None:
+def forget_the_program() -> None:
     """Undo what a process inherits: signals, directory, umask, a small limit of descriptors."""
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:

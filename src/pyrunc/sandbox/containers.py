@@ -6,6 +6,7 @@ forks (create, start, exec, delete with their hooks) by an engine.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,14 @@ from pyrunc.engine.log import Collected
 from pyrunc.sandbox.checkpoints import CHECKPOINT, RESTORE, options_of, saved_config
 from pyrunc.sandbox.errors import InvalidArgument
 from pyrunc.sandbox.options import arguments_of
+from pyrunc.sandbox.places import Places
 from pyrunc.sandbox.process import ProcessLogic, Streams
 from pyrunc.sandbox.requests import ask_any
+from pyrunc.sandbox.sizes import count
+from pyrunc.sandbox.waiting import InThread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from pyrunc.sandbox.spec import Spec
 
@@ -36,12 +40,19 @@ def _new_id() -> str:
 class RuntimeLogic:
     """A state root."""
 
-    def __init__(self, root: str | os.PathLike[str] | None, *, systemd_cgroup: bool) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None,
+        *,
+        systemd_cgroup: bool,
+        max_running: int | None,
+    ) -> None:
         if root is None:
             runtime = os.environ.get("XDG_RUNTIME_DIR")
             root = f"{runtime}/pyrunc" if os.geteuid() and runtime else _OF_ROOT
         self.root = os.path.abspath(root)
         self.systemd_cgroup = systemd_cgroup
+        self.places = Places(count(max_running, "max_running"))
 
     @property
     def settings(self) -> Settings:
@@ -57,6 +68,10 @@ class RuntimeLogic:
         """Return the ids of all containers."""
         return Store(self.root).ids()
 
+    def container(self, container_id: str) -> ContainerLogic:
+        """Return a container, whether it is there or not."""
+        return ContainerLogic(self, container_id)
+
     async def create(
         self, spec: Spec, container_id: str | None, streams: tuple[int, int, int]
     ) -> tuple[ContainerLogic, ProcessLogic, Streams]:
@@ -67,7 +82,7 @@ class RuntimeLogic:
         process = config.get("process") or {}
         if process.get("terminal"):
             raise InvalidArgument("a terminal is for exec: set process.terminal to false")
-        container = ContainerLogic(self, name)
+        container = self.container(name)
         args = tuple(process.get("args") or (name,))
         pipes = Streams(*streams)
         logic = await container.begin("create", args, {"spec": config}, pipes)
@@ -85,7 +100,7 @@ class RuntimeLogic:
         name = container_id or _new_id()
         check_id(name)
         config = saved_config(path) if spec is None else spec.to_dict()
-        container = ContainerLogic(self, name)
+        container = self.container(name)
         args = tuple((config.get("process") or {}).get("args") or (name,))
         request = {"spec": config, "options": options_of(path, arguments, RESTORE)}
         pipes = Streams(*streams)
@@ -139,8 +154,19 @@ class ContainerLogic:
         return value
 
     async def start(self) -> None:
-        """Start it."""
-        await self._manage("start")
+        """Start it, when there is a place for it."""
+        async with self._place():
+            await self._manage("start")
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for a place among those that may run; given back when it cannot be started."""
+        taken = await self.runtime.places.take(self.state)
+        try:
+            yield
+        except BaseException:
+            self.runtime.places.give_back(taken)
+            raise
 
     async def delete(self, *, force: bool) -> None:
         """Delete it."""
@@ -158,11 +184,7 @@ class ContainerLogic:
     ) -> tuple[ProcessLogic, Streams]:
         """Execute a program in it, as its own is but for what is given."""
         args = arguments_of(argv)
-        entry = Store(self.runtime.root).open(self.id)
-        try:
-            process: dict[str, Any] = dict(entry.load_config().get("process") or {})
-        finally:
-            entry.close()
+        process: dict[str, Any] = dict((await InThread(self.config)).get("process") or {})
         process |= {"args": list(args), "terminal": terminal}
         process.pop("consoleSize", None)
         process["cwd"] = cwd or process.get("cwd") or "/"
@@ -182,6 +204,14 @@ class ContainerLogic:
         options = options_of(path, arguments, CHECKPOINT)
         told: dict[str, int] = await self._ask("checkpoint", "checkpoint", options=options)
         return told
+
+    def config(self) -> dict[str, Any]:
+        """Return the config that it was made from."""
+        entry = Store(self.runtime.root).open(self.id)
+        try:
+            return dict(entry.load_config())
+        finally:
+            entry.close()
 
     def state(self) -> dict[str, Any]:
         """Return its state."""
@@ -207,7 +237,11 @@ class ContainerLogic:
         wanted = dict(resources)
         if mistakes := check_resources(wanted):
             raise InvalidConfig("the resources", mistakes)
-        update.update(self.runtime.settings, self.id, wanted)
+        self.apply(wanted)
+
+    def apply(self, resources: dict[str, Any]) -> None:
+        """Change its limits to some that were checked."""
+        update.update(self.runtime.settings, self.id, resources)
 
     def stats(self) -> dict[str, Any]:
         """Return what it uses."""
@@ -222,3 +256,18 @@ class ContainerLogic:
         from pyrunc.container.events import events
 
         return events(self.runtime.settings, self.id, interval)
+
+
+def runtime_logic(
+    root: str | os.PathLike[str] | None,
+    command: str | Sequence[str] | None,
+    *,
+    systemd_cgroup: bool,
+    max_running: int | None,
+) -> RuntimeLogic:
+    """Return a state root: pyrunc's own, or that of another runtime."""
+    if command is None:
+        return RuntimeLogic(root, systemd_cgroup=systemd_cgroup, max_running=max_running)
+    from pyrunc.sandbox.commanded import CommandedRuntime
+
+    return CommandedRuntime(command, root, systemd_cgroup=systemd_cgroup, max_running=max_running)

@@ -85,6 +85,15 @@ class EngineLost(Error, ConnectionError):
     code = "engine-lost"
 
 
+class CommandFailed(Error):
+    """The command of another runtime (``Runtime(command=...)``) failed, or has no such operation.
+
+    The message is the command's own.
+    """
+
+    code = "command-failed"
+
+
 class FileMissing(Error, FileNotFoundError):
     """There is no such file in the sandbox."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.sandbox.containers import ContainerLogic, RuntimeLogic
+from pyrunc.sandbox.containers import runtime_logic
 from pyrunc.sandbox.process import DEVNULL
 from pyrunc.sandbox.started import Process
 from pyrunc.sandbox.waiting import drive
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from pyrunc.sandbox.checkpoints import CheckpointArguments, RestoreArguments
+    from pyrunc.sandbox.containers import ContainerLogic
     from pyrunc.sandbox.spec import Spec
 
 
@@ -32,13 +33,27 @@ class Runtime:
     Its containers outlive the program, and are there for the next one, until they are deleted.
 
     :param root: the directory of their state, made when it is missing; the command's by default.
+    :param command: another runtime, by its command: "runsc", "runc", or with options of its own
+        ``["runsc", "--platform=systrap"]``. The same operations are then carried out by that, in
+        its state root (/run/runsc by default); one that it has not raises :exc:`CommandFailed`.
     :param systemd_cgroup: let systemd make the cgroups, as `--systemd-cgroup` does.
+    :param max_running: how many containers, of those that this object has started, may run at a
+        time; :meth:`Container.start` waits for its turn.
     """
 
     def __init__(
-        self, root: str | os.PathLike[str] | None = None, *, systemd_cgroup: bool = False
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        command: str | Sequence[str] | None = None,
+        systemd_cgroup: bool = False,
+        max_running: int | None = None,
     ) -> None:
-        self._logic = RuntimeLogic(root, systemd_cgroup=systemd_cgroup)
+        #: The command of another runtime that carries everything out; None for pyrunc itself.
+        self.command = command
+        self._logic = runtime_logic(
+            root, command, systemd_cgroup=systemd_cgroup, max_running=max_running
+        )
 
     @property
     def root(self) -> str:
@@ -99,13 +114,13 @@ class Runtime:
 
         :raises NotFound: when it is not.
         """
-        container = Container(ContainerLogic(self._logic, id))
+        container = Container(self._logic.container(id))
         container.state()
         return container
 
     def containers(self) -> list[Container]:
         """Return all containers of the state root, by id."""
-        return [Container(ContainerLogic(self._logic, name)) for name in self._logic.ids()]
+        return [Container(self._logic.container(name)) for name in self._logic.ids()]
 
 
 class Container:
@@ -150,7 +165,7 @@ class Container:
         return str(self.state()["status"])
 
     def start(self) -> None:
-        """Execute its program.
+        """Execute its program, with ``max_running`` when there is a place for it.
 
         :raises WrongStatus: when it is not created.
         :raises Error: when the program cannot be executed.
