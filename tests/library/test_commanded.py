@@ -127,7 +127,7 @@ def test_errors_are_told_by_the_state_of_things(runtime, sleeper):
             container.kill()
         with pytest.raises(pyrunc.WrongStatus, match="exec"):
             container.exec(["/bin/true"])
-        with pytest.raises(pyrunc.CommandFailed, match="pyrunc.s own"):
+        with pytest.raises(pyrunc.CommandFailed, match="only pyrunc"):
             container.checkpoint("/nowhere")
     with pytest.raises(pyrunc.NotFound, match="delete"):
         container.delete()
