@@ -176,6 +176,9 @@ def _enter(user_namespace: int, inside: int, runtime: int) -> NoReturn:
     """Go there and say so by a 0, or by the errno that says why not; wait to be looked at."""
     try:
         close_all_but((user_namespace, inside))
+        # Who is there may see this, in the host's pid namespace, and must not be able to trace it:
+        # the kernel does not see to that where root owns the user namespace.
+        p.prctl(p.PR_SET_DUMPABLE, 0)
         p.setns(user_namespace, p.CLONE_NEWUSER)
         # Only now: with the new capabilities the kernel forgets the order.
         p.die_with_parent(runtime)
