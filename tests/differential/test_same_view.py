@@ -27,7 +27,10 @@ LOOK = r"""
 section() { echo "== $1"; }
 p=/proc/$$
 section mounts; cat $p/mountinfo
-section status; grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:|Umask|Sig(Blk|Ign))' $p/status
+# By the shell itself: while it forks for another program it blocks all signals (glibc 2.41).
+section status; while IFS= read -r line; do case $line in
+    Uid*|Gid*|Groups*|Cap*|NoNewPrivs*|Seccomp:*|Umask*|SigBlk*|SigIgn*) echo "$line" ;;
+    esac; done <$p/status
 section limits; cat $p/limits
 section environment; tr '\0' '\n' < $p/environ
 section cwd; readlink $p/cwd

@@ -1,11 +1,13 @@
 """Bare machines: minimal roots of Debian, in which a stranger follows the README.
 
 They are made by mmdebstrap once, into build/roots/RELEASE (or the directory that PYRUNC_ROOTS
-names, as bare-RELEASE), and never written to: each test has a layer of its own above one.
+names, as bare-RELEASE), and never written to: each test has a layer of its own above one, or a
+copy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -16,15 +18,21 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RELEASES = ("bookworm", "trixie")
+#: Debian's archive of what comes next may be a copy from some days ago.
+_OPTIONS = {"sid": ['--aptopt=Acquire::Check-Valid-Until "false"']}
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: Enters a machine: a layer above the template, its own processes and mounts. pivot_root, as a
-#: chrooted process may not make user namespaces (user_namespaces(7)).
+#: Enters a machine: a layer above the template or a copy of it, its own processes and mounts.
+#: pivot_root, as a chrooted process may not make user namespaces (user_namespaces(7)).
 _ENTER = """
 mount --make-rprivate /
 cd "$PLACE"
-mount -t overlay machine -o "lowerdir=$TEMPLATE,upperdir=upper,workdir=work" root
+if test -d upper; then
+    mount -t overlay machine -o "lowerdir=$TEMPLATE,upperdir=upper,workdir=work" root
+else
+    mount --bind root root
+fi
 cd root
 mount -t proc proc proc
 mount --rbind /sys sys
@@ -39,14 +47,21 @@ exec setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups \\
 
 
 class Machine:
-    """A bare machine; what is changed in it stays until the test is over."""
+    """A bare machine; what is changed in it stays until the test is over.
 
-    def __init__(self, release: str, template: Path, place: Path) -> None:
+    ``copied``: its files lie on the file system of the host, as overlays and engines want it.
+    """
+
+    def __init__(self, release: str, template: Path, place: Path, *, copied: bool = False) -> None:
         self.release = release
         self._template = template
         self._place = place
-        for name in ("upper", "work", "root"):
-            (place / name).mkdir(parents=True)
+        place.mkdir(parents=True)
+        if copied:
+            subprocess.run(["cp", "-a", "--reflink=auto", template, place / "root"], check=True)
+        for name in () if copied else ("upper", "work", "root"):
+            (place / name).mkdir()
+        self._files = place / ("root" if copied else "upper")
         self.put(Path("/etc/resolv.conf"), "etc/resolv.conf")
         if CERTIFICATES.exists():
             # A network may have certificates of its own.
@@ -54,10 +69,10 @@ class Machine:
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file or a directory of the host to ``target``, a path without the first slash."""
-        to = self._place / "upper" / target
+        to = self._files / target
         # What the layer brings has to look like what it covers.
-        for parent in reversed(to.relative_to(self._place / "upper").parents):
-            (self._place / "upper" / parent).mkdir(exist_ok=True, mode=0o755)
+        for parent in reversed(to.relative_to(self._files).parents):
+            (self._files / parent).mkdir(exist_ok=True, mode=0o755)
         if source.is_dir():
             shutil.copytree(source, to, symlinks=True, dirs_exist_ok=True)
         else:
@@ -124,7 +139,7 @@ def _template(release: str) -> Path:
         pytest.skip("no mmdebstrap to make a bare root of Debian with")
     place.parent.mkdir(parents=True, exist_ok=True)
     made = place.with_name(f".{place.name}.{os.getpid()}")
-    command = ["mmdebstrap", "--variant=minbase", release, str(made)]
+    command = ["mmdebstrap", "--variant=minbase", *_OPTIONS.get(release, []), release, str(made)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         shutil.rmtree(made, ignore_errors=True)
@@ -133,14 +148,21 @@ def _template(release: str) -> Path:
     return place
 
 
-@pytest.fixture(params=RELEASES)
-def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+@contextlib.contextmanager
+def bare_machine(release: str, *, copied: bool = False) -> Iterator[Machine]:
+    """Make a machine and remove it."""
     if os.geteuid() != 0:
         pytest.skip("only root can enter a bare root of Debian")
     # The upper layer may not be on an overlay itself, as /tmp of a container would be.
-    place = CHECKOUT / "build" / f"machine-{request.param}-{os.getpid()}"
+    place = CHECKOUT / "build" / f"machine-{release}-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     try:
-        yield Machine(request.param, _template(request.param), place)
+        yield Machine(release, _template(release), place, copied=copied)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(params=RELEASES)
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    with bare_machine(request.param) as made:
+        yield made
