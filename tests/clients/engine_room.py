@@ -109,6 +109,8 @@ class Room:
     def __init__(self, directory: Path, environment: dict[str, str] | None = None) -> None:
         self.directory = directory
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8"}
+        # Podman 5 writes to stderr that it would rather have cgroup v2.
+        self.environment["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
         self.environment |= environment or {}
         # Should the tests be killed, their engines do not stay.
         unshare = ["setpriv", "--pdeathsig", "KILL"]

@@ -15,6 +15,7 @@ from test_wheels import dist
 
 __all__ = ["dist"]
 
+_UNIT = "pyrunc-warm-up.service"
 _FILES = "find / -xdev -not -path '/tmp*' -not -path '/var/lib/dpkg*' -not -path '/var/log/*'"
 
 
@@ -28,6 +29,7 @@ def test_installed_run_and_removed(machine: Machine, dist: Path) -> None:
     machine.must(f"dpkg -i /opt/{package.name}", network=False)
     shown = machine.must(RUN.format(command="pyrunc"), network=False)
     assert shown.splitlines()[-1] == "hello from inside"
+    machine.must(f"test -e /etc/systemd/system/multi-user.target.wants/{_UNIT}", network=False)
     machine.must("dpkg --purge pyrunc", network=False)
     left = machine.must(f"{_FILES} -not -path '*/__pycache__*' | sort | comm -13 /tmp/before -")
     assert left == ""
