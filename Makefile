@@ -1,6 +1,8 @@
 # make demo    a container's life, command by command
 # make test    linters and all tests
-# make test-elsewhere  the README's lines, wheels and installers on bare Debian 12 and 13 (30 minutes)
+# make test-elsewhere  the README's lines, wheels, installers and Pythons on bare Debian (an hour)
+# make test-debian     make test on bare Debian 12 and 13, part by part (an hour for each)
+# make test-aarch64    the wheel for aarch64 and the unit tests under qemu-user (20 minutes)
 # make wheels  dist/: wheels for any Linux on x86_64 and aarch64, the sdist, checksums
 # make deb     dist/: a Debian package of each of these wheels
 # make release VERSION=1.2.3  commit and tag, then all of the above in dist/, tried on bare roots
@@ -13,7 +15,7 @@
 #
 # Each installs what it needs first (tools/prepare, tools/packages).
 
-.PHONY: help demo test test-elsewhere wheels deb release soak bench hostile fuzz dev lint clean
+.PHONY: help demo test test-elsewhere test-debian test-aarch64 wheels deb release soak bench hostile fuzz dev lint clean
 PYTHON = $(firstword $(wildcard /usr/bin/python3.11) python3)
 
 help:
@@ -29,7 +31,16 @@ test:
 
 test-elsewhere:
 	@tools/prepare test
-	@.venv/bin/python -m pytest -q -ra tests/elsewhere
+	@.venv/bin/python -m pytest -q -ra tests/elsewhere \
+		--ignore=tests/elsewhere/test_suite.py --ignore=tests/elsewhere/test_aarch64.py
+
+test-debian:
+	@tools/prepare test
+	@.venv/bin/python -m pytest -q -ra tests/elsewhere/test_suite.py $(if $(PART),-k '$(PART)')
+
+test-aarch64:
+	@tools/prepare test
+	@.venv/bin/python -m pytest -q -ra tests/elsewhere/test_aarch64.py
 
 wheels:
 	@tools/prepare demo

@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from same_commands import Engine
 
-# For what is no fixture there: for_everybody.
+# For what is no fixture there: public_command.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))
 
 

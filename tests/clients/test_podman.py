@@ -106,7 +106,8 @@ def test_create_start_attach(podman: Podman):
     podman("create", "--name", "later", "box", "echo", "hello", check=True)
     assert podman.inspect("later", ".State.Status") == "created"
     assert podman.out("start", "-a", "later") == "hello\n"
-    assert podman.inspect("later", ".State.Status") == "exited"
+    # "stopped" until conmon's own command has cleaned up.
+    wait_until(lambda: podman.inspect("later", ".State.Status") == "exited")
     podman("rm", "later", check=True)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engine_room import CONTAINERS_CONF, Room, need, root_archive, runtime_path, started
-from for_everybody import installation
+from public_command import installation
 from same_commands import Engine
 
 if TYPE_CHECKING:

@@ -78,6 +78,10 @@ class Machine:
         else:
             shutil.copy(source, to)
 
+    def take(self, source: str, target: Path) -> None:
+        """Copy a file of the machine, which has changed it, to the host."""
+        shutil.copy(self._files / source, target)
+
     def put_checkout(self, target: str = "home/pyrunc") -> str:
         """Copy the sources and return where they are: what git knows, and what it would add."""
         command = ["git", "-C", str(CHECKOUT), "ls-files", "-z", "-co", "--exclude-standard"]

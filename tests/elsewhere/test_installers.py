@@ -33,11 +33,19 @@ INSTALLERS = {
         "/r/bin/pyrunc",
     ),
     "pipx": ("pipx install $W >/dev/null 2>&1", "/root/.local/bin/pyrunc"),
+    # From pipx 1.5 on; before, what the README says.
+    "pipx --global": (
+        "rm -f /usr/local/bin/pyrunc*; if pipx install --help | grep -q -- --global;"
+        " then pipx install --global $W >/dev/null 2>&1; else"
+        " PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install $W >/dev/null 2>&1; fi",
+        "/usr/local/bin/pyrunc",
+    ),
     "uv tool": (
         "rm -f /root/.local/bin/pyrunc*; uv -q tool install $W",
         "/root/.local/bin/pyrunc",
     ),
     "uvx": ("", "uvx -q --from $W pyrunc"),
+    "uvx, from an index": ("", "uvx -q --no-index --find-links /opt pyrunc"),
     "uv run --with": ("", "uv -q run --no-project --with $W pyrunc"),
     "uv venv --relocatable": (
         "uv -q venv --relocatable /v && uv -q pip install --python /v/bin/python $W && mv /v /w",
@@ -46,6 +54,8 @@ INSTALLERS = {
     "python -m": ("", "/a/bin/python -m pyrunc"),
     "an empty environment": ("", "env -i /a/bin/pyrunc"),
     "PATH without sbin": ("", "env PATH=/usr/bin:/bin /a/bin/pyrunc"),
+    "pex": ("/uv/bin/pex $W -m pyrunc -o /p.pex", "/p.pex"),
+    "shiv": ("/uv/bin/shiv -q -e pyrunc.cli.main:main -o /s.pyz $W >/dev/null", "/s.pyz"),
     "sudo": ("", "sudo /a/bin/pyrunc"),
 }
 RUN = """
@@ -61,7 +71,9 @@ sed -i 's/"sh"/"sh", "-c", "echo hello from inside"/' config.json
 def test_every_installer(machine: Machine, dist: Path) -> None:
     wheel = put_wheel(machine, dist)
     machine.install("python3-venv", "python3-pip", "pipx", "busybox-static", "sudo")
-    machine.must("python3 -m venv /uv && /uv/bin/pip -q install uv && ln -s /uv/bin/uv* /usr/bin/")
+    machine.must(
+        "python3 -m venv /uv && /uv/bin/pip -q install uv pex shiv && ln -s /uv/bin/uv* /usr/bin/"
+    )
     script = f"W={wheel}; PIP='{_PIP}'; set +e\n"
     for name, (how, command) in INSTALLERS.items():
         script += f"(set -e; {how or ':'}; {RUN.format(command=command)}) >/tmp/said 2>&1\n"

@@ -1,6 +1,7 @@
 """`make test` on bare Debian 12 and 13, part by part, from a checkout below a closed /root.
 
-`make test-debian` runs this; an hour for each. One part: `-k 'trixie and integration'`.
+`make test-debian` runs this; an hour for each. One part:
+`make test-debian PART='trixie and integration'`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from for_everybody import installation
+from public_command import installation
 
 USER = 1000
 LAUNCHER = Path(sys.executable).parent / "pyrunc"

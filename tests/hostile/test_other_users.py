@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from for_everybody import for_everybody
+from public_command import for_everybody
 from stepping import is_alive
 
 #: No account is needed for an id; these are nobody's.
@@ -19,7 +19,7 @@ ALICE, MALLORY = 47111, 47112
 @pytest.fixture
 def as_user(pyrunc, public_path):
     """Run the command as a user, with a runtime directory of its own like the one of a login."""
-    command = for_everybody(pyrunc.command[: pyrunc.command.index("--root")], public_path)
+    command = for_everybody(pyrunc.command[: pyrunc.command.index("--root")])
 
     def run(uid, *words):
         directory = public_path / f"run-{uid}"

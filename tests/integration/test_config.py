@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from for_everybody import for_everybody
+from public_command import for_everybody
 
 
 @pytest.fixture
@@ -216,14 +216,14 @@ def test_features_names_the_annotations_that_change_what_is_done(features):
     assert all(type(value) is str and name for name, value in features["annotations"].items())
 
 
-def test_features_does_not_depend_on_the_host(pyrunc, features, public_path):
+def test_features_does_not_depend_on_the_host(pyrunc, features):
     """No privilege, no mount and no environment changes it (features.md).
 
     Whether this very command has started from a snapshot is not a feature.
     """
     elsewhere = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     script = f'mount -t tmpfs tmpfs /sys; exec {" ".join(elsewhere)} env -i "$@"'
-    started = for_everybody(pyrunc.command[: pyrunc.command.index("--root")], public_path)
+    started = for_everybody(pyrunc.command[: pyrunc.command.index("--root")])
     command = ["unshare", "-m", "sh", "-c", script, "sh", *started, "features"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(shown.stdout)

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from for_everybody import for_everybody
+from public_command import for_everybody
 
 FIRST = 100000
 SCRIPT = "echo out > /dev/stdout; cat /dev/stdin > /dev/stderr"
@@ -180,7 +180,7 @@ def unshared(make_bundle, pyrunc, public_path):
     made.config["mounts"][2]["options"].remove("gid=5")
     options = pyrunc.command.index("--root")
     pyrunc.command[options + 1] = str(public_path / "state")
-    pyrunc.command[:options] = for_everybody(pyrunc.command[:options], public_path)
+    pyrunc.command[:options] = for_everybody(pyrunc.command[:options])
     become = ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups"]
     pyrunc.command[:0] = [*become, "unshare", "--user", "--map-root-user", "--mount"]
     return made

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from for_everybody import for_everybody
+from public_command import for_everybody
 from views import mounts_by_point
 
 #: Tests that run at the same time have each their own.
@@ -283,7 +283,7 @@ def rootless(user, make_bundle, pyrunc, public_path):
     os.chown(state, user.pw_uid, user.pw_gid)
     options = pyrunc.command.index("--root")
     pyrunc.command[options + 1] = str(state)
-    pyrunc.command[:options] = for_everybody(pyrunc.command[:options], public_path)
+    pyrunc.command[:options] = for_everybody(pyrunc.command[:options])
 
     def bundle(*args: str, whole_range: bool = True):
         made = make_bundle(args, at=public_path / "bundle")

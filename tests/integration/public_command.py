@@ -5,10 +5,13 @@ A checkout may lie below a closed directory, as /root is, and so may the interpr
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,14 +22,15 @@ _MINOR = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 _NOBODY = 65534
 
 
-def for_everybody(command: Sequence[str], place: Path) -> list[str]:
-    """Return ``command``, or what does the same from copies that it makes in ``place``.
+def for_everybody(command: Sequence[str]) -> list[str]:
+    """Return ``command``, or what does the same from copies, which last as long as the tests.
 
     The command is the installed one or an interpreter with the sources; who cannot be helped by
     copies, as the interpreter itself is out of reach, has the test skipped.
     """
     if starts_for_everybody(command):
         return list(command)
+    place = _place()
     if Path(command[0]).name.startswith("python"):
         sources = place / "src"
         if not sources.exists():
@@ -39,6 +43,17 @@ def for_everybody(command: Sequence[str], place: Path) -> list[str]:
         if starts_for_everybody(other):
             return other
     pytest.skip("no Python of at least 3.11 that an ordinary user may execute")
+
+
+@functools.cache
+def _place() -> Path:
+    """Make a directory for everybody, which goes with this process."""
+    place = Path(tempfile.mkdtemp(prefix="pyrunc-test-", dir="/var/tmp"))
+    place.chmod(0o755)
+    maker = os.getpid()
+    # Tests fork; none of their children may remove it.
+    atexit.register(lambda: os.getpid() == maker and shutil.rmtree(place))
+    return place
 
 
 def _interpreters() -> list[str]:
