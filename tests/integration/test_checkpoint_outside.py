@@ -274,7 +274,8 @@ def test_a_cgroup_namespace_of_another_is_named_before_the_dump(make_bundle, pyr
 
 def test_a_terminal_of_the_callers_needs_shell_job(make_bundle, pyrunc, images):
     bundle = make_bundle()
-    bundle.shell("echo begun; sleep 1000")
+    # The sleep that is restored is interrupted, which ends that of busybox 1.37.
+    bundle.shell("echo begun; while :; do sleep 1000; done")
     bundle.save()
     name = pyrunc.new_id()
     keyboard = Keyboard([*pyrunc.command, "run", "--bundle", bundle.path, name])
