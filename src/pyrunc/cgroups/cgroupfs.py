@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import posix
-from errno import ENODEV, ENOENT
+from errno import EACCES, EBUSY, EINVAL, ENODEV, ENOENT, EPERM, EROFS
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+#: What a runtime without rights may live with.
+_NOT_ALLOWED = (EACCES, EPERM, EROFS, ENOENT)
 _HIERARCHIES = (files.CGROUP_SUPER_MAGIC, files.CGROUP2_SUPER_MAGIC)
 
 
@@ -137,3 +144,49 @@ def inherit_cpuset(path: str) -> None:
         except OSError as error:
             if error.errno not in (ENOENT, ENODEV):
                 raise
+
+
+class FilesDriver:
+    """What the drivers of v1 and v2 do alike."""
+
+    #: Whether the cgroups are made for a process that is there already.
+    needs_process = False
+    __slots__ = ("_ignore_errors",)
+
+    if TYPE_CHECKING:
+        _ignore_errors: bool
+        check_before_update: Callable[[Mapping[str, Any]], None]
+        apply_early: Callable[[Mapping[str, Any]], None]
+        apply_late: Callable[[Mapping[str, Any]], None]
+        restrict_devices: Callable[[Mapping[str, Any]], None]
+
+    def apply(self, resources: Mapping[str, Any]) -> None:
+        """Set all limits that are named; the others stay."""
+        self.check_before_update(resources)
+        self.apply_early(resources)
+        if resources.get("devices") is not None:
+            self.restrict_devices(resources)
+        self.apply_late(resources)
+
+    def _may_ignore(self, error: OSError) -> bool:
+        return self._ignore_errors and error.errno in _NOT_ALLOWED
+
+
+def set_in_any_order(set_one: Callable[..., None], writes: Iterable[tuple[str, ...]]) -> None:
+    """Set limits of which some bound each other: memory and memsw, quota and burst or period.
+
+    They must be raised in one order and lowered in the other, so what was refused is tried again.
+
+    :param set_one: is given each of ``writes``.
+    :raises SettingFailed: by it.
+    """
+    refused = []
+    for write in writes:
+        try:
+            set_one(*write)
+        except SettingFailed as error:
+            if error.errno not in (EINVAL, EBUSY):
+                raise
+            refused.append(write)
+    for write in refused:
+        set_one(*write)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, EOPNOTSUPP
+from errno import EBUSY, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, EOPNOTSUPP
 
 from pyrunc.cgroups import cgroupfs
-from pyrunc.errors import Error
+from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 #: The second is for one that was removed (by systemd, as it empties) after the opening.
@@ -25,6 +25,8 @@ _GONE = (ENOENT, ENODEV)
 #: How many cgroups are looked at, and for how many seconds, in one walk.
 _MOST = 1_000_000
 _LONGEST_WALK = 30.0
+#: How long a removal waits for what was killed to be gone, in seconds.
+_LONGEST_REMOVAL = 2.0
 #: How many pidfds are open at a time.
 _AT_ONCE = 8
 
@@ -173,6 +175,27 @@ def thaw_below(path: str) -> None:
         except OSError as error:
             if error.errno not in _GONE:
                 raise
+
+
+def remove_once_empty(path: str, may_ignore: Callable[[OSError], bool]) -> None:
+    """Remove a cgroup and all below it; what may be ignored leaves it there.
+
+    :raises Error: when it stays busy.
+    """
+    waited, pause = 0.0, 0.001
+    while True:
+        try:
+            remove_tree(path)
+            return
+        except OSError as error:
+            if may_ignore(error):
+                return
+            # A killed process stays in its cgroup until it is reaped.
+            if error.errno != EBUSY or waited > _LONGEST_REMOVAL:
+                raise Error(f"cannot remove cgroup {path}: {reason(error)}") from None
+        p.poll((), pause)
+        waited += pause
+        pause = min(pause * 2, 0.1)
 
 
 def remove_tree(path: str) -> None:

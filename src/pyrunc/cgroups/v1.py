@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
+from errno import EEXIST, ENOENT
 
 from pyrunc.cgroups import cgroupfs, tree
 from pyrunc.cgroups.entrance import Entrance
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups.oom import NoOomWatch
 
-_NOT_ALLOWED = (EACCES, EPERM, EROFS, ENOENT)
-_LONGEST_REMOVAL = 2.0
 _LONGEST_FREEZE = 2.0
 
 
-class DriverV1:
+class DriverV1(cgroupfs.FilesDriver):
     """A container's cgroups in the v1 hierarchies, and in the v2 one beside them."""
 
-    #: Whether the cgroups are made for a process that is there already.
-    needs_process = False
-    __slots__ = ("_ignore_errors", "_later", "_paths")
+    __slots__ = ("_later", "_paths")
 
     def __init__(self, paths: dict[str, str], *, ignore_errors: bool = False) -> None:
         self._paths = paths
@@ -167,40 +163,17 @@ class DriverV1:
                         f"cannot add process {pid} to cgroup {path}: {reason(error)}"
                     ) from None
 
-    def apply(self, resources: Mapping[str, Any]) -> None:
-        """Set all limits that are named; the others stay."""
-        self.check_before_update(resources)
-        self.apply_early(resources)
-        if resources.get("devices") is not None:
-            self.restrict_devices(resources)
-        self.apply_late(resources)
-
     def apply_early(self, resources: Mapping[str, Any]) -> None:
         """Set everything but devices, memory, shares and quota of cpu, and pids."""
         from pyrunc.cgroups.v1_limits import early_writes
 
-        self._set_all(early_writes(resources))
+        cgroupfs.set_in_any_order(self._set, early_writes(resources))
 
     def apply_late(self, resources: Mapping[str, Any]) -> None:
         """Set memory, cpu and pids."""
         from pyrunc.cgroups.v1_limits import late_writes
 
-        self._set_all(late_writes(resources))
-
-    def _set_all(self, writes: list[tuple[str, str, str]]) -> None:
-        failed: list[tuple[str, str, str]] = []
-        for write in writes:
-            try:
-                self._set(*write)
-            except cgroupfs.SettingFailed as error:
-                # Limits that bound each other (memory and memsw, quota and burst or period,
-                # real-time runtime and period) must be raised in one order and lowered in the
-                # other: try once more.
-                if error.errno not in (EINVAL, EBUSY):
-                    raise
-                failed.append(write)
-        for write in failed:
-            self._set(*write)
+        cgroupfs.set_in_any_order(self._set, late_writes(resources))
 
     def check_before_update(self, resources: Mapping[str, Any]) -> None:
         """``checkBeforeUpdate``: refuse what the kernel may try to reach by killing."""
@@ -351,20 +324,7 @@ class DriverV1:
         :raises Error: when one stays busy.
         """
         for path in self._paths.values():
-            waited, pause = 0.0, 0.001
-            while True:
-                try:
-                    tree.remove_tree(path)
-                    break
-                except OSError as error:
-                    if self._may_ignore(error):
-                        break
-                    # A killed process stays in its cgroup until it is reaped.
-                    if error.errno != EBUSY or waited > _LONGEST_REMOVAL:
-                        raise Error(f"cannot remove cgroup {path}: {reason(error)}") from None
-                p.poll((), pause)
-                waited += pause
-                pause = min(pause * 2, 0.1)
+            tree.remove_once_empty(path, self._may_ignore)
 
     def statistics(self) -> dict[str, Any]:
         """Return the ``data`` of a stats event."""
@@ -378,9 +338,6 @@ class DriverV1:
 
         path = self._paths.get("memory")
         return OomWatchV1(path) if path else NoOomWatch()
-
-    def _may_ignore(self, error: OSError) -> bool:
-        return self._ignore_errors and error.errno in _NOT_ALLOWED
 
 
 def _open_into(entrance: Entrance, controller: str, path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EPERM, EROFS
+from errno import EBUSY, EEXIST, ENOENT
 
 from pyrunc.cgroups import cgroupfs, tree
 from pyrunc.cgroups.entrance import Entrance
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroups.oom import NoOomWatch
 
-_NOT_ALLOWED = (EACCES, EPERM, EROFS, ENOENT)
-_LONGEST_REMOVAL = 2.0
 _LONGEST_FREEZE = 10.0
 
 
-class DriverV2:
+class DriverV2(cgroupfs.FilesDriver):
     """A container's cgroup in the unified hierarchy."""
 
-    #: Whether the cgroup is made for a process that is there already.
-    needs_process = False
-    __slots__ = ("_directory", "_ignore_errors", "_mount")
+    __slots__ = ("_directory", "_mount")
 
     def __init__(
         self, paths: dict[str, str], *, mount: str = "/sys/fs/cgroup", ignore_errors: bool = False
@@ -179,14 +175,6 @@ class DriverV2:
             )
         return directory
 
-    def apply(self, resources: Mapping[str, Any]) -> None:
-        """Set all limits that are named; the others stay."""
-        self.check_before_update(resources)
-        self.apply_early(resources)
-        if resources.get("devices") is not None:
-            self.restrict_devices(resources)
-        self.apply_late(resources)
-
     def apply_early(self, resources: Mapping[str, Any]) -> None:
         """Set everything but devices, memory, cpu and pids."""
         from pyrunc.cgroups.v2_limits import early_writes
@@ -198,17 +186,7 @@ class DriverV2:
         """Set memory, cpu and pids."""
         from pyrunc.cgroups.v2_limits import late_writes
 
-        failed: list[tuple[str, str]] = []
-        for name, value in late_writes(resources):
-            try:
-                self._set(name, value)
-            except cgroupfs.SettingFailed as error:
-                # A burst must not exceed the quota: raised in one order, lowered in the other.
-                if error.errno != EINVAL:
-                    raise
-                failed.append((name, value))
-        for name, value in failed:
-            self._set(name, value)
+        cgroupfs.set_in_any_order(self._set, late_writes(resources))
 
     def check_before_update(self, resources: Mapping[str, Any]) -> None:
         """``checkBeforeUpdate``: refuse what would have processes killed at once."""
@@ -343,21 +321,8 @@ class DriverV2:
 
         :raises Error: when it stays busy.
         """
-        waited, pause = 0.0, 0.001
-        while self._directory:
-            try:
-                tree.remove_tree(self._directory)
-                return
-            except OSError as error:
-                if self._may_ignore(error):
-                    return
-                if error.errno != EBUSY or waited > _LONGEST_REMOVAL:
-                    raise Error(
-                        f"cannot remove cgroup {self._directory}: {reason(error)}"
-                    ) from None
-            p.poll((), pause)
-            waited += pause
-            pause = min(pause * 2, 0.1)
+        if self._directory:
+            tree.remove_once_empty(self._directory, self._may_ignore)
 
     def statistics(self) -> dict[str, Any]:
         """Return the ``data`` of a stats event."""
@@ -371,9 +336,6 @@ class DriverV2:
         from pyrunc.cgroups.oom import NoOomWatch, OomWatchV2
 
         return OomWatchV2(self._directory) if self._directory else NoOomWatch()
-
-    def _may_ignore(self, error: OSError) -> bool:
-        return self._ignore_errors and error.errno in _NOT_ALLOWED
 
 
 def _enable_controllers(path: str) -> None:
