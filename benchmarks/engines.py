@@ -19,7 +19,8 @@ from pathlib import Path
 
 from measure import PAUSE
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/clients"))
+_TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(_TESTS / "clients"), str(_TESTS)]
 RUNTIMES = ("pyrunc", "runc", "crun")
 
 

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
+from bundles import BUSYBOX, busybox_root
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).resolve().parents[2]
-BUSYBOX = Path("/bin/busybox")
 RUNTIME = os.environ.get("PYRUNC_CLIENT_RUNTIME", "pyrunc")
 
 #: For Podman, whose defaults would raise hard limits; `format` it with the runtime's path.
@@ -200,15 +201,8 @@ def started(engine: type[StartableT]) -> Iterator[StartableT]:
 
 def root_filesystem(directory: Path) -> Path:
     """Make a busybox root file system below ``directory`` and return its path."""
-    root = directory / "image-rootfs"
-    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var"):
-        (root / name).mkdir(parents=True)
-    (root / "tmp").chmod(0o1777)
-    shutil.copy2(BUSYBOX, root / "bin/busybox")
-    applets = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True)
-    for name in applets.stdout.split():
-        if name != "busybox":
-            (root / "bin" / name).symlink_to("busybox")
+    root = busybox_root(directory / "image-rootfs")
+    (root / "run").mkdir()
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nbox:x:1000:1000::/:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\nbox:x:1000:\n")
     return root

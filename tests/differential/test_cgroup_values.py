@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from cgroup_cases import FILE_CHANGES, FLAG_CHANGES, Change, Limits, limits
 from cgroup_files import directories_of, values_of
-from integration_fixtures import Bundle, Runtime, mount_missing_controllers, pyrunc_command
+
+from bundles import Bundle
+from runtimes import Runtime, mount_missing_controllers, pyrunc_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

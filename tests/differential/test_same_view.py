@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from cases import CASES, Case
-from integration_fixtures import Runtime, mount_missing_controllers
+
+from runtimes import Runtime, mount_missing_controllers
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))
 from views import parse_mountinfo

@@ -5,25 +5,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
-_PATH = Path(__file__).resolve().parents[1] / "integration" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("integration_fixtures", _PATH)
-assert _spec
-assert _spec.loader
-fixtures = importlib.util.module_from_spec(_spec)
-sys.modules["integration_fixtures"] = fixtures
-_spec.loader.exec_module(fixtures)
+from bundles import make_bundle, rootfs_template
+from runtimes import no_ignored_signals, pyrunc
 
-no_ignored_signals = fixtures.no_ignored_signals
-rootfs_template = fixtures.rootfs_template
-make_bundle = fixtures.make_bundle
-pyrunc = fixtures.pyrunc
+__all__ = ["make_bundle", "no_ignored_signals", "pyrunc", "rootfs_template"]
 
 settings.register_profile(
     "fuzz",

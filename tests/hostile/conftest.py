@@ -6,7 +6,6 @@ times more, and prints the figures of each class (a class is a file of tests).
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import sys
@@ -15,23 +14,22 @@ from pathlib import Path
 import pytest
 from stepping import HERE, Stepper
 
-_PATH = Path(__file__).resolve().parents[1] / "integration" / "conftest.py"
-sys.path.append(str(_PATH.parent))
-_spec = importlib.util.spec_from_file_location("integration_fixtures", _PATH)
-assert _spec
-assert _spec.loader
-fixtures = importlib.util.module_from_spec(_spec)
-sys.modules["integration_fixtures"] = fixtures
-_spec.loader.exec_module(fixtures)
+from bundles import make_bundle, rootfs_template
+from runtimes import compiled, crun, no_ignored_signals, public_path, pyrunc, runc
 
-no_ignored_signals = fixtures.no_ignored_signals
-rootfs_template = fixtures.rootfs_template
-compiled = fixtures.compiled
-public_path = fixtures.public_path
-make_bundle = fixtures.make_bundle
-pyrunc = fixtures.pyrunc
-runc = fixtures.runc
-crun = fixtures.crun
+__all__ = [
+    "compiled",
+    "crun",
+    "make_bundle",
+    "no_ignored_signals",
+    "public_path",
+    "pyrunc",
+    "rootfs_template",
+    "runc",
+]
+
+# For what is no fixture there.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))
 
 #: For each class: how many attempts there were, and how many of them failed to do harm.
 FIGURES: dict[str, list[int]] = {}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from checkpoints import COUNTER, counter, goes_on, images, number_in, restore, save, wait_for
-from conftest import leftovers
+
+from runtimes import leftovers
 
 __all__ = ["images", "restore"]
 

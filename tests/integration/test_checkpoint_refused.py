@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from checkpoints import counter, goes_on, images, restore, save, wait_for
-from conftest import leftovers
+
+from runtimes import leftovers
 
 __all__ = ["images", "restore"]
 
