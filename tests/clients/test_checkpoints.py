@@ -48,7 +48,9 @@ def containerd(criu: None) -> Iterator[Containerd]:
 
 
 def count_of(podman: Podman, name: str) -> int:
-    return int(podman.out("exec", name, "cat", "/tmp/count") or 0)
+    # The file is empty between its opening and the writing.
+    texts = (podman.out("exec", name, "cat", "/tmp/count") for _ in range(20))
+    return int(next((text for text in texts if text), 0))
 
 
 def counting(podman: Podman, name: str) -> int:

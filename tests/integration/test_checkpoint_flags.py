@@ -7,8 +7,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from checkpoints import counter, find_criu, goes_on, images, number_in, restore, save, wait_for
+from checkpoints import (
+    COUNTER,
+    counter,
+    find_criu,
+    goes_on,
+    images,
+    number_in,
+    restore,
+    save,
+    wait_for,
+)
 from test_checkpoint_memory import MEMORY
+from test_terminal import Keyboard
 
 __all__ = ["images", "restore"]
 
@@ -189,3 +200,39 @@ def test_an_idle_criu_says_nothing_of_its_end(make_bundle, pyrunc, images):
     assert "does not track changes of memory" in done.stderr
     assert list(images.iterdir()) == []
     assert pyrunc.state(container)["status"] == "running"
+
+
+def slowed(bundle, tmp_path):
+    """Have CRIU take two seconds more, by a script that it calls (criu(8), "--action-script")."""
+    script = tmp_path / "slow"
+    script.write_text(
+        '#!/bin/sh\ncase "$CRTOOLS_SCRIPT_ACTION" in pre-dump|pre-restore) sleep 2;; esac\n'
+    )
+    script.chmod(0o755)
+    (tmp_path / "criu.conf").write_text(f"action-script {script}\n")
+    bundle.config["annotations"] = {"org.criu.config": str(tmp_path / "criu.conf")}
+
+
+def test_a_terminal_shows_that_it_takes_long(make_bundle, pyrunc, images, tmp_path):
+    bundle = make_bundle()
+    slowed(bundle, tmp_path)
+    bundle.shell(COUNTER)
+    container = pyrunc.start(bundle)
+    words = ["checkpoint", "--image-path", images, "--leave-running", container.id]
+    keyboard = Keyboard([*pyrunc.command, *words])
+    try:
+        keyboard.expect(f"\r\33[Ksaving {container.id}: ", seconds=60)
+        assert keyboard.end(60) == 0, keyboard.shown
+        assert keyboard.shown.endswith(b"\r\33[K")
+    finally:
+        keyboard.close()
+    silent = pyrunc("checkpoint", "--image-path", images, container.id)
+    assert (silent.code, silent.stdout, silent.stderr) == (0, "", "")
+    name = pyrunc.new_id()
+    words = ["restore", "-d", "--bundle", bundle.path, "--image-path", images, name]
+    keyboard = Keyboard([*pyrunc.command, *words])
+    try:
+        keyboard.expect(f"restoring {name}: ", seconds=60)
+        assert keyboard.end(60) == 0, keyboard.shown
+    finally:
+        keyboard.close()

@@ -87,6 +87,7 @@ def change_manifest(images, **changes):
         ({"mounts": {"/x": ["device", "/etc/passwd", ""]}}, "the host's device /etc/passwd"),
         ({"mounts": {"/x": ["bind", "/vol", "/../../etc"]}}, "is damaged: 'mounts'"),
         ({"stdio": ["", 1, ""]}, "is damaged: 'stdio'"),
+        ({"config": {"process.user": 5}}, "is damaged: 'config'"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(
@@ -108,6 +109,50 @@ def test_a_config_that_does_not_fit_is_refused(make_bundle, pyrunc, images, rest
     assert (
         "the saved container had the namespaces ipc, mount, network, pid, uts; " in refused.stderr
     )
+
+
+def say_otherwise(bundle, section):
+    match section:
+        case "process.user":
+            bundle.process["user"] = {"uid": 5, "gid": 5}
+        case "process.capabilities":
+            bundle.process["capabilities"] = {}
+        case "process.noNewPrivileges":
+            bundle.process["noNewPrivileges"] = not bundle.process.get("noNewPrivileges")
+        case "process.rlimits":
+            bundle.process["rlimits"] = [{"type": "RLIMIT_CORE", "hard": 7, "soft": 7}]
+        case "linux.seccomp":
+            bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "process.user",
+        "process.capabilities",
+        "process.noNewPrivileges",
+        "process.rlimits",
+        "linux.seccomp",
+    ],
+)
+def test_what_a_restore_would_not_enforce_is_refused(
+    make_bundle, pyrunc, images, restore, section, tmp_path
+):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    say_otherwise(bundle, section)
+    refused = restore(bundle, images, fails=True)
+    assert f"the saved container had another {section} than the config has" in refused.stderr
+    assert leftovers(pyrunc, tmp_path) == []
+
+
+def test_order_does_not_matter(make_bundle, pyrunc, images, restore):
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    sets = bundle.process["capabilities"]
+    bundle.process["capabilities"] = {name: sets[name][::-1] for name in reversed(sets)}
+    restore(bundle, images)
+    assert goes_on(bundle, 1)
 
 
 def test_the_id_must_be_free_and_the_images_there(make_bundle, pyrunc, images, restore):

@@ -35,6 +35,8 @@ _LARGEST_MESSAGE = 1 << 16
 _LOG_LEVEL = 4
 #: How long CRIU may take to say why it has killed what it was restoring (seconds).
 _LONGEST_SILENCE = 2.0
+#: How often to say that it is still at work (seconds).
+_TICK = 0.5
 
 
 def find() -> str:
@@ -80,6 +82,7 @@ class Criu:
         #: Pid and pidfd of the process that must not die.
         self._watched = (0, -1)
         self._is_working = False
+        self._tick: Callable[[], None] | None = None
         self._socket, theirs = sockets.socket_pair(sockets.SOCK_SEQPACKET)
         report, their_report = posix.pipe2(posix.O_CLOEXEC)
         try:
@@ -178,17 +181,20 @@ class Criu:
         work: int,
         log: str,
         log_path: str,
+        tick: Callable[[], None] | None = None,
     ) -> Message:
         """Have a request carried out and return CRIU's answer.
 
         :param work: the directory of its log and other files.
         :param log: the name of the log in there.
         :param log_path: what to call the log in errors.
+        :param tick: called now and then, for as long as it takes.
         :raises Error: with what CRIU stumbled over first; or what ``notify`` raised, which made
             CRIU undo what it had done.
         """
         told = {"log_level": _LOG_LEVEL, "log_file": log, "notify_scripts": True, **options}
         self._is_working = True
+        self._tick = tick
         self._send({"type": kind, "opts": {**told, "work_dir_fd": work}})
         failure: Exception | None = None
         while True:
@@ -244,11 +250,14 @@ class Criu:
         """:raises _InitDied: when the watched process dies and CRIU does not notice."""
         pid, pidfd = self._watched
         while True:
-            ready = p.poll((self._socket, pidfd), _LONGEST_SILENCE if pid else None)
+            longest = _LONGEST_SILENCE if pid else None
+            ready = p.poll((self._socket, pidfd), _TICK if self._tick else longest)
             if self._socket in ready:
                 return
-            if ready or p.is_ending(pid):
+            if ready or (pid and p.is_ending(pid)):
                 break
+            if self._tick:
+                self._tick()
         # It may have been CRIU that killed it, after a failure that it is about to tell of.
         if not p.poll((self._socket,), _LONGEST_SILENCE):
             posix.kill(self.pid, p.SIGKILL)

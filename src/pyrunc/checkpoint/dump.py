@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.checkpoint import attributes, manifest, messages, mounts, outside, sizes, unsavable
+from pyrunc.checkpoint import (
+    attributes,
+    fingerprint,
+    manifest,
+    messages,
+    mounts,
+    outside,
+    replaced,
+    unsavable,
+)
 from pyrunc.checkpoint.criu import Criu
-from pyrunc.checkpoint.request import Places, common, refuse_rootless
+from pyrunc.checkpoint.request import Places, common, refuse_rootless, told_by
 from pyrunc.container.making.interrupts import Interrupted, Interrupts
 from pyrunc.container.record import state as states
 from pyrunc.container.record.store import Store
@@ -173,7 +182,7 @@ class _Dump:
                 self.settings.log.debug(f"some process did not stop in {seconds} s: once more")
         if any(name.startswith("file[") for name in self.stdio.names) and not self.options.pre_dump:
             try:
-                sizes.forget(places.images)
+                replaced.make_replaceable(places.images)
             except Error as error:
                 # It is saved all the same.
                 self.settings.log.warn(str(error))
@@ -205,9 +214,19 @@ class _Dump:
                 if options.keep_config:
                     manifest.write_config(places.images, self.spec)
             kind = messages.PRE_DUMP if options.pre_dump else messages.DUMP
-            criu.carry_out(kind, asked, _nothing, work=places.work, log=log, log_path=places.log)
+            criu.carry_out(
+                kind,
+                asked,
+                _nothing,
+                work=places.work,
+                log=log,
+                log_path=places.log,
+                tick=told_by(options, places.images),
+            )
         finally:
             criu.close()
+            if options.progress:
+                options.progress(None)
 
     def _check_features(self, criu: Criu) -> None:
         """:raises Error: when the kernel cannot do what is asked for."""
@@ -232,6 +251,7 @@ class _Dump:
         host = posix.uname()
         told.criu, told.kernel, told.machine = version, host.release, host.machine
         told.namespaces = manifest.namespaces_of(self.spec)
+        told.config = fingerprint.digests(self.spec)
         told.terminal = manifest.has_terminal(self.spec)
         told.mounts = self.mounts
         told.restrictions = attributes.restrictions(self.pid)

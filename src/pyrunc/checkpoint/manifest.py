@@ -32,6 +32,7 @@ class Manifest:
     """Read from ``pyrunc.json``, or as much as can be told without one."""
 
     __slots__ = (
+        "config",
         "criu",
         "kernel",
         "machine",
@@ -46,6 +47,8 @@ class Manifest:
         self.criu: tuple[int, int, int] = (0, 0, 0)
         self.kernel = ""
         self.machine = ""
+        #: Digests of what the config says that is in the images.
+        self.config: dict[str, str] | None = None
         #: Types of the container's own namespaces, and of those it has joined.
         self.namespaces: dict[str, str] | None = None
         self.terminal: bool | None = None
@@ -111,6 +114,7 @@ def write(directory: int, manifest: Manifest, descriptors: list[str]) -> None:
         "criu": list(manifest.criu),
         "kernel": manifest.kernel,
         "machine": manifest.machine,
+        "config": manifest.config,
         "namespaces": manifest.namespaces,
         "terminal": manifest.terminal,
         "mounts": {place: list(source) for place, source in (manifest.mounts or {}).items()},
@@ -166,6 +170,11 @@ def read(directory: int) -> Manifest:
     manifest.criu = tuple(told["criu"])
     for name in ("kernel", "machine", "namespaces", "terminal", "stdio", "restrictions"):
         setattr(manifest, name, told[name])
+    if "config" in told:
+        # Earlier versions had none.
+        if not _is_texts(told["config"]):
+            raise Error(f"{_NAME} beside the images is damaged: 'config'")
+        manifest.config = told["config"]
     manifest.mounts = {place: tuple(source) for place, source in told["mounts"].items()}
     return manifest
 
@@ -196,6 +205,10 @@ def _is_list_of(value: object, kind: type, length: int = -1) -> bool:
     )
 
 
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and _is_list_of([*value.values()], str)
+
+
 def _is_mounts(value: object) -> bool:
     return isinstance(value, dict) and all(
         place.startswith("/") and _is_list_of(source, str, 3) and ".." not in source[2].split("/")
@@ -207,7 +220,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "criu": lambda value: _is_list_of(value, int, 3),
     "kernel": lambda value: isinstance(value, str),
     "machine": lambda value: isinstance(value, str),
-    "namespaces": lambda value: isinstance(value, dict) and _is_list_of([*value.values()], str),
+    "namespaces": _is_texts,
     "terminal": lambda value: isinstance(value, bool),
     "mounts": _is_mounts,
     "restrictions": lambda value: (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyrunc.spec.types import Spec
 
 
@@ -18,6 +20,9 @@ class _Options:
 class CommonOptions(_Options):
     """What both are told, alike for CRIU."""
 
+    #: Called twice a second while CRIU works, with the bytes of memory that are written so far; at
+    #: the end with None.
+    progress: Callable[[int | None], None] | None = None
     #: CRIU's program; the first one in $PATH when empty.
     criu: str = ""
     #: Directory of the images.

@@ -11,6 +11,7 @@ from pyrunc.process.namespaces import FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pyrunc.checkpoint.options import CommonOptions
@@ -119,3 +120,22 @@ def refuse_rootless(settings: Settings, what: str) -> None:
     """:raises Error: without root, whom CRIU needs for all that makes up a container."""
     if settings.rootless or posix.geteuid() != 0:
         raise Error(f"cannot {what} without root: CRIU needs it")
+
+
+def told_by(options: CommonOptions, images: int = -1) -> Callable[[], None] | None:
+    """Return what tells of the progress, if anybody wants to hear of it.
+
+    :param images: the directory that memory is written to; -1 when none is.
+    """
+    progress = options.progress
+    if progress is None:
+        return None
+
+    def tick() -> None:
+        written = 0
+        for name in posix.listdir(images) if images >= 0 else ():
+            if name.startswith("pages-"):
+                written += posix.stat(name, dir_fd=images).st_size
+        progress(written)
+
+    return tick

@@ -9,9 +9,9 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups.cgroupfs import CgroupTaken
-from pyrunc.checkpoint import attributes, manifest, messages, mounts, outside, root
+from pyrunc.checkpoint import attributes, fingerprint, manifest, messages, mounts, outside, root
 from pyrunc.checkpoint.criu import Criu
-from pyrunc.checkpoint.request import Places, common, refuse_rootless
+from pyrunc.checkpoint.request import Places, common, refuse_rootless, told_by
 from pyrunc.container.making.create_options import CreateOptions, check_terminal
 from pyrunc.container.making.interrupts import Interrupted, Interrupts
 from pyrunc.container.record import state as states
@@ -157,6 +157,9 @@ class Restoration:
         places = Places(self.options, _LOG)
         try:
             told = manifest.read(places.images)
+            if told.config is not None:
+                given = ("profile",) if self.options.lsm_profile else ()
+                fingerprint.check(told.config, self.spec, given)
             known = told.mounts is not None
             self._restrictions = told.restrictions if known else attributes.expected(self.spec)
         finally:
@@ -200,9 +203,12 @@ class Restoration:
                 work=places.work,
                 log=_LOG,
                 log_path=places.log,
+                tick=told_by(self.options),
             )
         finally:
             places.close()
+            if self.options.progress:
+                self.options.progress(None)
         self._take((answer.get("restore") or {}).get("pid", 0))
 
     def _make_cgroup(self) -> None:

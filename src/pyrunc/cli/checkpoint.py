@@ -52,7 +52,10 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     from pyrunc.checkpoint.dump import checkpoint
     from pyrunc.checkpoint.options import CheckpointOptions
 
+    from .progress import on_terminal
+
     asked = CheckpointOptions(**told(options, CheckpointOptions))
+    asked.progress = on_terminal(f"saving {arguments[0]}")
     statistics = checkpoint(settings, arguments[0], asked)
     if asked.stats:
         from .output import write_json

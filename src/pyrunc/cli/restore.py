@@ -38,8 +38,11 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
     from pyrunc.checkpoint.options import RestoreOptions
     from pyrunc.checkpoint.restore import restore
 
+    from .progress import on_terminal
+
     told = checkpoint.told(options, RestoreOptions)
     told["bundle"] = create.bundle(options["bundle"])
     for name in ("console_socket", "pid_file"):
         told[name] = create.from_here(options[name])
+    told["progress"] = on_terminal(f"restoring {arguments[0]}")
     return restore(settings, arguments[0], RestoreOptions(**told))

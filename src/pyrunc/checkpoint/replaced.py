@@ -1,8 +1,9 @@
-"""Files outside of the container may have another size on restore, when they are others.
+"""Files outside of the container, as its stdout, may be replaced on restore by something else.
 
-CRIU remembers the size of every file that is open, and refuses one that has another; also of those
-that are replaced on restore, as a container's stdout is. So that is taken out of the images
-(``files.img``: images/fdinfo.proto, images/regfile.proto).
+CRIU remembers size and mode of every open file and the place in it. It refuses a file of others,
+and a terminal or pipe, which have no places. So they are taken out of the images: what is there
+instead is read from its beginning, and written to at its end (``files.img``: images/fdinfo.proto,
+images/regfile.proto).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import posix
 from _struct import pack, unpack_from
 
-from pyrunc.checkpoint.messages import decode, fields, within
+from pyrunc.checkpoint.messages import decode, encode, fields, within
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 
@@ -22,13 +23,16 @@ _NAME = "files.img"
 #: Two magic numbers come first; then, for each entry, its length as 4 bytes and a message.
 _HEADER = 8
 _LARGEST = 256 << 20
-#: ``file_entry.reg``, and of that ``size`` and ``ext``: whether the file is outside.
-_REG, _SIZE = 3, 8
-_REG_TABLE: Table = {"ext": (9, int)}
+#: ``file_entry.reg``, and ``size`` and ``mode`` in there.
+_REG, _CHECKED = 3, (8, 10)
+#: What else is looked at in there; ``ext`` is whether the file is outside.
+_FILE: Table = {"flags": (2, int), "pos": (3, int), "ext": (9, int)}
+#: The place in a file that has none.
+_NOWHERE = -1
 
 
-def forget(images: int) -> None:
-    """Take the sizes of files outside out of the images in a directory.
+def make_replaceable(images: int) -> None:
+    """Let files outside be replaced by others, or by what is none, in the images in a directory.
 
     :raises Error: when these are not what they must be.
     """
@@ -40,15 +44,15 @@ def forget(images: int) -> None:
             mode = posix.stat(image).st_mode & 0o777
         finally:
             posix.close(image)
-        after = without_sizes(before)
+        after = replaceable(before)
         if after != before:
             _replace(images, after, mode)
     except (OSError, ValueError) as error:
         raise Error(f"cannot make {_NAME} fit for other files: {reason(error)}") from None
 
 
-def without_sizes(content: bytes) -> bytes:
-    """Return a ``files.img`` without the sizes of files outside.
+def replaceable(content: bytes) -> bytes:
+    """Return a ``files.img`` that knows nothing of files outside that another need not have.
 
     :raises ValueError: when it is none.
     """
@@ -60,21 +64,32 @@ def without_sizes(content: bytes) -> bytes:
         (length,) = unpack_from("=I", content, at)
         if at + 4 + length > len(content):
             raise ValueError("cut off")
-        entry = _without_size(content[at + 4 : at + 4 + length])
+        entry = _entry(content[at + 4 : at + 4 + length])
         parts += [pack("=I", len(entry)), entry]
         at += 4 + length
     return b"".join(parts)
 
 
-def _without_size(entry: bytes) -> bytes:
+def _entry(entry: bytes) -> bytes:
     parts = []
     for number, value, raw in fields(entry):
-        if number == _REG and isinstance(value, bytes) and decode(_REG_TABLE, value).get("ext"):
-            kept = b"".join(r for n, _, r in fields(value) if n != _SIZE)
-            parts.append(within(_REG, kept))
-        else:
-            parts.append(raw)
+        if number == _REG and isinstance(value, bytes):
+            file = decode(_FILE, value)
+            if file.get("ext"):
+                parts.append(within(_REG, _file(value, file.get("flags", 0))))
+                continue
+        parts.append(raw)
     return b"".join(parts)
+
+
+def _file(file: bytes, flags: int) -> bytes:
+    if flags & (posix.O_WRONLY | posix.O_RDWR):
+        flags |= posix.O_APPEND
+    changed = {"flags": flags, "pos": _NOWHERE}
+    new = {_FILE[name][0]: encode(_FILE, {name: value}) for name, value in changed.items()}
+    return b"".join(
+        new.get(number, raw) for number, _, raw in fields(file) if number not in _CHECKED
+    )
 
 
 def _replace(images: int, content: bytes, mode: int) -> None:
