@@ -62,6 +62,9 @@ class InvalidConfig(Error):
         self.mistakes = tuple(mistakes)
         super().__init__(f"{source}: {'; '.join(self._sentences())}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.source, self.mistakes)
+
     @property
     def lines(self) -> tuple[str, ...]:
         return tuple(f"{self.source}: {sentence}" for sentence in self._sentences())

@@ -185,9 +185,7 @@ def check_leaks(count: int) -> None:
     if after[1] != before[1] or after[0] > before[0] + (2 << 20):
         raise Wrong(f"engine {engine} of keeper {keeper}: memory, descriptors: {before}, {after}")
     grown = (after[0] - before[0]) >> 10
-    print(
-        f"engine: {before[0] >> 10} KiB, {grown} more {count} runs later", flush=True
-    )
+    print(f"engine: {before[0] >> 10} KiB, {grown} more {count} runs later", flush=True)
     client.engines().close()
     wait_until_gone(seconds=60)
 

@@ -53,6 +53,9 @@ class ProgramFailed(Error):
         super().__init__(message)
         self.result = result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.result), self.__dict__
+
 
 class TimeoutExpired(Error, TimeoutError):
     """With ``check=True``, or from ``Process.wait``: the time was over.

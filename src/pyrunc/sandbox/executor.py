@@ -64,7 +64,12 @@ with open(answer, "wb") as file:
 
 
 class RemoteTraceback(Exception):
-    """The traceback of a task's exception, as text: its ``__cause__`` where it is raised again."""
+    """The traceback of a task's exception, as text: its ``__cause__`` where it is raised again.
+
+    >>> with pyrunc.Executor(1) as executor:
+    ...     print(type(executor.submit(int, "x").exception().__cause__).__name__)
+    RemoteTraceback
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -79,7 +79,13 @@ class Result(Generic[Output]):
 
 
 class Change(NamedTuple):
-    """Something that differs from a sandbox's root, in its throw-away layer."""
+    """Something that differs from a sandbox's root, in its throw-away layer.
+
+    >>> with pyrunc.Sandbox() as box:
+    ...     box.write_file("/work/new", b"")
+    ...     print(box.changes())
+    [Change(path='/work/new', kind='added')]
+    """
 
     #: The absolute path in the sandbox.
     path: str

@@ -124,7 +124,13 @@ class Runtime:
 
 
 class Container:
-    """A container of a state root, in any state. In a ``with`` block it is deleted at the end."""
+    """A container of a state root, in any state. In a ``with`` block it is deleted at the end.
+
+    >>> container = pyrunc.Runtime("/run/my-containers").container("web")
+    >>> container.status, container.stats()["memory"]["usage"]["usage"]
+    ('running', 1052672)
+    >>> container.kill()
+    """
 
     def __init__(self, logic: ContainerLogic, process: Process | None = None) -> None:
         self._logic = logic

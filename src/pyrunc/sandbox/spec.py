@@ -194,7 +194,7 @@ class Spec:
         return found
 
     def with_memory(self, limit: int | str, swap: int | str = 0) -> Self:
-        """Limit memory, and swap in addition to it."""
+        """Limit memory, and swap in addition to it: bytes, or texts such as "64M"."""
         memory = size(limit, "limit")
         return self._with_resources("memory", limit=memory, swap=memory + size(swap, "swap"))
 

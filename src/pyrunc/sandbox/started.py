@@ -20,6 +20,11 @@ class Process:
 
     Closing it, or leaving its ``with`` block, ends the program; forgotten, it goes on until its
     sandbox is closed or reset.
+
+    >>> with pyrunc.Sandbox() as box:
+    ...     process = box.start(["cat"], stdin=pyrunc.PIPE, stdout=pyrunc.PIPE)
+    ...     print(process.communicate(b"hello"), process.returncode)
+    (b'hello', b'') 0
     """
 
     def __init__(self, logic: ProcessLogic, streams: Streams) -> None:

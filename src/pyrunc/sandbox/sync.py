@@ -74,8 +74,8 @@ class Sandbox:
 
     >>> with pyrunc.Sandbox(memory="128M") as box:
     ...     box.write_file("/work/hello.py", "print('hello')")
-    ...     print(box.run(["python3", "/work/hello.py"], text=True).stdout)
-    hello
+    ...     print(box.run(["python3", "/work/hello.py"]).stdout)
+    b'hello\\n'
 
     Use it in a ``with`` block, or call :meth:`open` and :meth:`close`. Several threads may use one.
 
