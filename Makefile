@@ -9,7 +9,7 @@
 # make soak    10,000 runs of the library, with engines and programs killed in between
 # make bench-library  the library beside bubblewrap, sandlock, nsjail, crun and runc (fills in docs/performance.md)
 # make bench   pyrunc, runc and crun side by side
-# make hostile attacks on the runtime, with figures (an hour or two; FACTOR=2: minutes)
+# make hostile attacks on the runtime, with figures (hours; FACTOR=2: minutes; CLASSES="crowds ids")
 # make fuzz    strange configs, words, records and launch programs (MINUTES=5)
 # make dev     build/bin/pyrunc, which runs the sources in src/
 # make lint    the linters alone
@@ -76,7 +76,7 @@ bench-library:
 
 hostile:
 	@tools/prepare test
-	@tools/hostile $(FACTOR)
+	@tools/hostile $(FACTOR) $(CLASSES)
 
 fuzz:
 	@tools/prepare test

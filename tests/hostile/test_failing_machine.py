@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from integration_fixtures import mount_missing_controllers
 
 #: What may fail, and how; `create` and `run` have all of it.
 CALLS = {
@@ -291,3 +292,23 @@ def test_a_hooks_environment_may_hold_anything(make_bundle, pyrunc, tmp_path):
     told = Path(out).read_bytes().split(b"\0")
     assert b"A=2" in told
     assert b"A=1" not in told
+
+
+def test_a_hierarchy_that_is_not_mounted_any_more(make_bundle, pyrunc):
+    """`exec` looked for the container's cgroup where there is none. Seen: KeyError."""
+    hierarchy = Path("/sys/fs/cgroup/net_prio")
+    if not Path("/sys/fs/cgroup/memory/tasks").exists() or hierarchy.is_mount():
+        pytest.skip("needs cgroup v1 with a hierarchy that is not mounted")
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.save()
+    name = pyrunc.new_id()
+    # In a mount namespace of its own, in which it is mounted.
+    words = [*mount_missing_controllers(), *pyrunc.command, "run", "--detach"]
+    words += ["--bundle", str(bundle.path), name]
+    subprocess.run(words, stdin=subprocess.DEVNULL, check=True)
+    done = pyrunc("exec", name, "true")
+    assert done.code != 0
+    assert_said_plainly(done, "exec")
+    assert "of the hierarchy of net_prio, which is not mounted" in done.stderr
+    words = [*mount_missing_controllers(), *pyrunc.command, "delete", "--force", name]
+    assert subprocess.run(words, check=False).returncode == 0

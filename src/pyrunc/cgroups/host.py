@@ -87,11 +87,20 @@ def cgroups_of(pid: int | str = "self") -> dict[str, str]:
 
 
 def v1_directory_of(pid: int, controller: str) -> str:
-    """Return the directory of the cgroup that a process is in, in one hierarchy ("" for v2)."""
+    """Return the directory of the cgroup that a process is in, in one hierarchy ("" for v2).
+
+    :raises Error: when it is in none, or the hierarchy is not mounted (any more).
+    """
     layout = detect()
     for controllers, path in cgroups_of(pid).items():
         if controller in controllers.split(","):
-            mount = layout.mounts[controller] if controller else layout.unified
+            mount = layout.mounts.get(controller) if controller else layout.unified
+            if not mount:
+                hierarchy = f"the hierarchy of {controller}" if controller else "cgroup v2"
+                raise Error(
+                    f"process {pid} is in cgroup {path} of {hierarchy}, which is not mounted: "
+                    "mount it where it was"
+                )
             return f"{mount}{path}"
     raise Error(f"process {pid} is in no cgroup of controller {controller}")
 
