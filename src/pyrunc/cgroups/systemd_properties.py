@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyrunc.cgroups.v2_limits import io_weight_of, weight_of_shares
 from pyrunc.errors import Error
-from pyrunc.linux.processes import numbers_of
+from pyrunc.linux.number_lists import numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

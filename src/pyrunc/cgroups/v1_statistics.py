@@ -100,7 +100,7 @@ def _cpu(paths: dict[str, str]) -> dict[str, Any]:
 
 
 def _cpuset(path: str) -> dict[str, Any]:
-    from pyrunc.linux.processes import numbers_of
+    from pyrunc.linux.number_lists import numbers_of
 
     result: dict[str, Any] = {}
     for name in ("cpus", "mems"):

@@ -61,16 +61,7 @@ def parse(
 
     :raises UsageError: in the words of Go's flag package.
     """
-    options: Options = {"help": False, "given": set()}
-    kinds = {"help": HELP, "h": HELP}
-    for flag in table:
-        kind = flag[1]
-        if len(flag) == 4:
-            options[key(flag)] = flag[3]
-        else:
-            options[key(flag)] = [] if kind in ("list", "ids") else _ABSENT[kind]
-        for name in flag[0].split(","):
-            kinds[name] = flag
+    options, flags = _declared(table)
     arguments: list[str] = []
     position = 0
     while position < len(words):
@@ -88,30 +79,39 @@ def parse(
         name, equals, value = word[2 if word[1] == "-" else 1 :].partition("=")
         if not name or name[0] == "-":
             raise UsageError(f"bad flag syntax: {word}")
-        found = kinds.get(name)
-        if found is None:
+        flag = flags.get(name)
+        if flag is None:
             raise UsageError(f"flag provided but not defined: -{name}")
-        if found[1] == "bool":
-            try:
-                converted: Any = not equals or boolean(value)
-            except ValueError:
-                raise UsageError(
-                    f"invalid boolean value {_quoted(value)} for -{name}: parse error"
-                ) from None
-        else:
-            if not equals:
-                if position == len(words):
-                    raise UsageError(f"flag needs an argument: -{name}")
-                value = words[position]
-                position += 1
-            converted = _converted(found[1], name, value)
-        where = key(found)
+        if not equals and flag[1] == "bool":
+            value = "true"
+        elif not equals:
+            if position == len(words):
+                raise UsageError(f"flag needs an argument: -{name}")
+            value = words[position]
+            position += 1
+        converted = _converted(flag[1], name, value)
+        where = key(flag)
         options["given"].add(where)
-        if found[1] in ("list", "ids"):
+        if flag[1] in ("list", "ids"):
             options[where].append(converted)
         else:
             options[where] = converted
     return options, arguments
+
+
+def _declared(table: Table) -> tuple[Options, dict[str, Flag]]:
+    """Return the options when nothing is given, and each flag under all its names."""
+    options: Options = {"help": False, "given": set()}
+    flags = {"help": HELP, "h": HELP}
+    for flag in table:
+        kind = flag[1]
+        if len(flag) == 4:
+            options[key(flag)] = flag[3]
+        else:
+            options[key(flag)] = [] if kind in ("list", "ids") else _ABSENT[kind]
+        for name in flag[0].split(","):
+            flags[name] = flag
+    return options, flags
 
 
 def boolean(text: str) -> bool:
@@ -130,6 +130,8 @@ def _converted(kind: str, name: str, value: str) -> str | int | float:
     if kind in ("str", "list"):
         return value
     try:
+        if kind == "bool":
+            return boolean(value)
         if kind == "duration":
             from .durations import seconds
 
@@ -145,6 +147,8 @@ def _converted(kind: str, name: str, value: str) -> str | int | float:
         cause = "parse error"
         if kind == "ids":
             cause = f"strconv.ParseInt: parsing {_quoted(value)}: invalid syntax"
+    if kind == "bool":
+        raise UsageError(f"invalid boolean value {_quoted(value)} for -{name}: {cause}")
     raise UsageError(f"invalid value {_quoted(value)} for flag -{name}: {cause}")
 
 

@@ -39,13 +39,9 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 POLLIN = 0x1
-POLLERR = 0x8
-POLLHUP = 0x10
-P_PIDFD = 3
 _SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
 #: How often to look, in seconds, whether a process without a pidfd has ended.
 LOOK_AGAIN = 0.01
-WEXITED = 4
 #: "Forked but didn't exec" (linux/sched.h), one of the flags in proc_pid_stat(5).
 _PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40
@@ -229,7 +225,7 @@ def start_time(pid: int) -> int:
 
     Together with the number it names a process for ever. 0 when there is none.
     """
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return int(fields[19]) if fields else 0
 
 
@@ -237,13 +233,13 @@ def is_running(pid: int, started: int) -> bool:
     """Tell whether the process is still the one that started then, and not a zombie."""
     if pid <= 0:
         return False
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
 
 
 def has_executed(pid: int) -> bool:
     """Tell whether the process, a zombie or not, has executed a program since its birth."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return bool(fields) and not int(fields[6]) & _PF_FORKNOEXEC
 
 
@@ -255,7 +251,7 @@ def is_ending(pid: int) -> bool:
 
 def has_ended(pid: int) -> bool:
     """Tell whether the process is a zombie, or not there at all."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return not fields or fields[0] in (b"Z", b"X")
 
 
@@ -274,7 +270,7 @@ def show_as(words: list[str]) -> None:
     """
     try:
         _write_at("/proc/self/comm", None, words[0].encode())
-        fields = _stat_fields(posix.getpid())
+        fields = stat_fields(posix.getpid())
         # arg_start and arg_end, fields 48 and 49 of proc_pid_stat(5).
         start, end = int(fields[45]), int(fields[46])
         shown = " ".join(words).encode("utf-8", "surrogateescape")
@@ -306,20 +302,11 @@ def _stat_line(pid: int) -> bytes:
         return b""
 
 
-def _stat_fields(pid: int) -> list[bytes]:
+def stat_fields(pid: int) -> list[bytes]:
     """Return the fields of /proc/PID/stat from the state on (the third), or nothing."""
     line = _stat_line(pid)
     # The second field, the name, may hold spaces and parentheses.
     return line[line.rfind(b")") + 2 :].split() if line else []
-
-
-def status_of_zombie(pid: int) -> int:
-    """Return the wait(2) status of a child that has ended, but that its tracer holds.
-
-    It is field 52 of /proc/PID/stat; 255 as exit status where that cannot be told.
-    """
-    fields = _stat_fields(pid)
-    return int(fields[49]) if len(fields) > 49 and fields[0] in (b"Z", b"X") else 255 << 8
 
 
 def spawn(path: str, arguments: list[str], stdio: tuple[int, ...] = ()) -> int:
@@ -393,12 +380,6 @@ class Process:
             self.pidfd = -1
 
 
-def child_process(pid: int) -> Process:
-    """Return a child of ours that is not yet waited for, so that its number is its own."""
-    pidfd = pidfd_open(pid)
-    return Process(pid, 0 if pidfd >= 0 else start_time(pid), pidfd)
-
-
 def open_process(pid: int, started: int) -> Process | None:
     """Return the process that had this number and start time, or None when it is gone."""
     if pid <= 0:
@@ -411,16 +392,3 @@ def open_process(pid: int, started: int) -> Process | None:
         process.close()
         return None
     return process
-
-
-def numbers_of(ranges: str) -> list[int]:
-    """Return the numbers in a list of CPUs or memory nodes such as ``0-3,7``.
-
-    That is "List format" in cpuset(7); one of config.json has been checked by the spec room.
-    """
-    numbers: list[int] = []
-    for part in ranges.replace(" ", "").split(","):
-        if part:
-            first, _, last = part.partition("-")
-            numbers.extend(range(int(first), int(last or first) + 1))
-    return numbers

@@ -11,6 +11,7 @@ from pyrunc.linux.numbers import SYS
 
 _AF_UNIX = 1
 _SOCK_STREAM = 1
+SOCK_DGRAM = 2
 SOCK_SEQPACKET = 5
 _SOCK_CLOEXEC = 0o2000000
 _SOL_SOCKET = 1
@@ -19,27 +20,35 @@ _SCM_RIGHTS = 1
 _LONGEST_PATH = 107
 
 
-def connect_unix(path: str) -> int:
-    """Connect to the stream socket at ``path`` and return the descriptor.
+def connect_unix(path: str, kind: int = _SOCK_STREAM) -> int:
+    """Connect to the socket at ``path`` and return the descriptor.
 
     A path longer than a socket address holds is reached through its directory.
     """
-    socket = syscall(SYS["socket"], _AF_UNIX, _SOCK_STREAM | _SOCK_CLOEXEC, 0)
-    directory = -1
+    name = cstring(path)
+    if len(name) <= _LONGEST_PATH + 1:
+        return socket_at("connect", kind, name)
+    parent, _, base = path.rpartition("/")
+    directory = posix.open(parent or "/", posix.O_PATH | posix.O_CLOEXEC)
     try:
-        name = cstring(path)
-        if len(name) > _LONGEST_PATH + 1:
-            parent, _, base = path.rpartition("/")
-            directory = posix.open(parent or "/", posix.O_PATH | posix.O_CLOEXEC)
-            name = cstring(f"/proc/self/fd/{directory}/{base}")
+        return socket_at("connect", kind, cstring(f"/proc/self/fd/{directory}/{base}"))
+    finally:
+        posix.close(directory)
+
+
+def socket_at(call: str, kind: int, name: bytes) -> int:
+    """Make a unix socket, connect or bind it to the address ``name``, and return the descriptor.
+
+    :param call: ``"connect"`` or ``"bind"``.
+    :param name: a path with a zero byte at its end, or a name after one (unix(7), "abstract").
+    """
+    socket = syscall(SYS["socket"], _AF_UNIX, kind | _SOCK_CLOEXEC, 0)
+    try:
         address = pack("=H", _AF_UNIX) + name
-        syscall(SYS["connect"], socket, address, len(address))
+        syscall(SYS[call], socket, address, len(address))
     except BaseException:
         posix.close(socket)
         raise
-    finally:
-        if directory >= 0:
-            posix.close(directory)
     return socket
 
 

@@ -101,16 +101,7 @@ def plan_execution(
     last_mile.add_late_cwd(launch)
     inside = launch
     if spawns:
-        if last_mile.notifies:
-            launch.call("close the pipe", "close", UP)
-            if not late_scheduler:
-                launch.call("close the pipe", "close", DOWN)
-        inside = LaunchProgram()
-        inside.tell_no_more_times()
-        doing = f"enter the container's pid namespace{launch.remark}"
-        inside.spawn(doing, until_executed=not late_scheduler)
-    if late_scheduler:
-        inside.await_byte("wait for the scheduling policy", DOWN)
+        inside = _inside(launch, notifies=last_mile.notifies, scheduled=bool(late_scheduler))
     if facts.announced:
         # sd_listen_fds(3): only now is there a pid.
         inside.own_pid(inside.string(LISTEN_PID + UNKNOWN_PID) + len(LISTEN_PID), b"\0")
@@ -122,6 +113,25 @@ def plan_execution(
         late_scheduler=late_scheduler,
         warnings=warnings,
     )
+
+
+def _inside(launch: LaunchProgram, *, notifies: bool, scheduled: bool) -> LaunchProgram:
+    """Return what the process does that shows itself in the container's pid namespace.
+
+    :param notifies: the pipes are there still, as the seccomp listener went through them.
+    :param scheduled: it waits for the runtime to set its scheduling policy.
+    """
+    if notifies:
+        launch.call("close the pipe", "close", UP)
+        if not scheduled:
+            launch.call("close the pipe", "close", DOWN)
+    inside = LaunchProgram()
+    inside.tell_no_more_times()
+    doing = f"enter the container's pid namespace{launch.remark}"
+    inside.spawn(doing, until_executed=not scheduled)
+    if scheduled:
+        inside.await_byte("wait for the scheduling policy", DOWN)
+    return inside
 
 
 def _begin(launch: LaunchProgram, process: Process, entrance: Entrance, *, shares: bool) -> None:

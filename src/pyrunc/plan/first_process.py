@@ -73,27 +73,16 @@ def plan_first_process(
     launch.call("die with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
     programs = (launch, inside) if joins else (launch,)
     if process is None:
-        _close_others(launch, 0, [PAGE, PID_NAMESPACE] if joins else [])
-        if joins:
-            launch.share(PAGE)
-        launch.reset_signals()
-        _enter_pid_namespace(launch, spaces)
-        _wait_for_start(launch, inside, held=facts.held)
-        # What there is to execute is missing, and is said to be so.
-        inside.execute(NO_PROCESS, "/nonexistent", [""], [])
+        _do_without_process(launch, inside, spaces, held=facts.held)
         return programs, []
     last_mile, _, warnings = plan_last_mile(
         spec, process, facts.process, in_user_namespace=spaces.private("user")
     )
     _complete(last_mile, spec, spaces, facts)
-    kept: list[Descriptor] = [PAGE, PID_NAMESPACE] if joins else []
-    if last_mile.hooks:
-        kept += [HOOK_STDIN, HOOK_OUTPUT]
+    kept = [HOOK_STDIN, HOOK_OUTPUT] if last_mile.hooks else []
     if last_mile.label_writes:
         kept.append(PROC)
-    _close_others(launch, facts.process.preserved, kept)
-    if joins:
-        launch.share(PAGE)
+    _close_others(launch, facts.process.preserved, kept, joins=joins)
     last_mile.add_limits(launch)
     last_mile.add_labels(launch)
     last_mile.add_preparation(launch)
@@ -111,6 +100,18 @@ def plan_first_process(
         _tell_own_pid(inside, facts.process, state if last_mile.hooks else b"")
     last_mile.add_execution(inside, RESULT)
     return programs, warnings
+
+
+def _do_without_process(
+    launch: LaunchProgram, inside: LaunchProgram, spaces: Namespaces, *, held: bool
+) -> None:
+    """Wait for the start of a container whose config has no ``process``."""
+    _close_others(launch, 0, [], joins=inside is not launch)
+    launch.reset_signals()
+    _enter_pid_namespace(launch, spaces)
+    _wait_for_start(launch, inside, held=held)
+    # What there is to execute is missing, and is said to be so.
+    inside.execute(NO_PROCESS, "/nonexistent", [""], [])
 
 
 def _complete(last_mile: LastMile, spec: Spec, spaces: Namespaces, facts: Facts) -> None:
@@ -148,9 +149,17 @@ def _tell_own_pid(inside: LaunchProgram, facts: ProcessFacts, state: bytes) -> N
         inside.call("tell the hooks the pid", "pwrite64", HOOK_STDIN, number, PID_WIDTH, at)
 
 
-def _close_others(launch: LaunchProgram, preserved: int, more: Sequence[Descriptor]) -> None:
-    """Close whatever the caller had open: who waits for the start holds on to nothing of it."""
-    launch.close_others(3, range(3, 3 + preserved), [UP, DOWN, START, RESULT, STAMPS, *more])
+def _close_others(
+    launch: LaunchProgram, preserved: int, more: Sequence[Descriptor], *, joins: bool
+) -> None:
+    """Close whatever the caller had open: who waits for the start holds on to nothing of it.
+
+    Who ``joins`` a pid namespace tells through the page from here on.
+    """
+    kept = [UP, DOWN, START, RESULT, STAMPS, *more, *((PAGE, PID_NAMESPACE) if joins else ())]
+    launch.close_others(3, range(3, 3 + preserved), kept)
+    if joins:
+        launch.share(PAGE)
 
 
 def _enter_pid_namespace(launch: LaunchProgram, spaces: Namespaces) -> None:

@@ -95,9 +95,28 @@ def _mount(
         return _cgroup_mount(index, target, options, spaces, facts, label)
     if not kind:
         raise Error(f"mounts[{index}] ({target}) has no type and is not a bind mount")
+    return _filesystem(
+        index, kind, source or kind, target, options, spaces, label, read_only_later=read_only_later
+    )
+
+
+def _filesystem(
+    index: int,
+    kind: str,
+    source: str,
+    target: str,
+    options: MountOptions,
+    spaces: Namespaces,
+    label: str,
+    *,
+    read_only_later: bool,
+) -> Step:
+    """Return the step that mounts a file system; what it needs is loaded now, not in the builder.
+
+    That imports nothing.
+    """
     fill = None
     if options.copy_up:
-        # Imported here and not in the builder, which imports nothing.
         from pyrunc.rootfs.copy_up import copy_up
 
         fill = copy_up
@@ -115,14 +134,13 @@ def _mount(
         stand_in = "/proc"
     opener = None
     if kind == "proc" and "pid" in spaces.joined:
-        # Imported here and not in the builder, which imports nothing.
         from pyrunc.process.foreign_proc import ForeignProc
 
         opener = ForeignProc(in_user_namespace=spaces.private("user"))
     return mount.MountFilesystem(
         index,
         kind,
-        source or kind,
+        source,
         target,
         options,
         fill,

@@ -12,7 +12,6 @@ from errno import EACCES
 from pyrunc.errors import Error, reason
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
-from pyrunc.linux.processes import numbers_of
 from pyrunc.process.failure import meaning
 
 TYPE_CHECKING = False
@@ -178,9 +177,9 @@ def add_memory_policy(program: LaunchProgram, policy: MemoryPolicy) -> None:
     mode = MEMORY_MODES[policy["mode"]]
     for name in policy.get("flags") or ():
         mode |= MEMORY_FLAGS[name]
-    mask = 0
-    for node in numbers_of(policy.get("nodes", "")):
-        mask |= 1 << node
+    from pyrunc.linux.number_lists import mask_of
+
+    mask = mask_of(policy.get("nodes", ""))
     words = (mask.bit_length() + 63) // 64
     # The kernel reads one bit less than it is told of (set_mempolicy(2), BUGS).
     nodes = mask.to_bytes(8 * words, "little") if words else 0
@@ -206,9 +205,9 @@ def add_cpu_affinity(program: LaunchProgram, cpus: str) -> None:
         # A sandbox around us may forbid it; the container then has what the runtime has.
         program.call(label, "sched_setaffinity", 0, len(every), every, ignore=True)
         return
-    mask = 0
-    for cpu in numbers_of(cpus):
-        mask |= 1 << cpu
+    from pyrunc.linux.number_lists import mask_of
+
+    mask = mask_of(cpus)
     size = (mask.bit_length() + 63) // 64 * 8
     program.call(
         f"set CPU affinity to {cpus}",

@@ -139,7 +139,7 @@ class Relay:
             self._reap(pid)
             if self._status is None:
                 # It is traced, and its tracer may never let go of what is left of it.
-                self._status = p.status_of_zombie(pid)
+                self._status = _status_of_zombie(pid)
 
     def _finish_output(self, shown: ShownTerminal) -> None:
         """Show what the process printed before it ended, however slowly it is read.
@@ -195,3 +195,12 @@ class Relay:
                 self._status = status
                 if not self._adopt:
                     return
+
+
+def _status_of_zombie(pid: int) -> int:
+    """Return the wait(2) status of a child that has ended, but that its tracer holds.
+
+    It is field 52 of /proc/PID/stat; 255 as exit status where that cannot be told.
+    """
+    fields = p.stat_fields(pid)
+    return int(fields[49]) if len(fields) > 49 and fields[0] in (b"Z", b"X") else 255 << 8

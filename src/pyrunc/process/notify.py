@@ -9,14 +9,12 @@ is ours to say which one is the main process. Only loaded when the variable is s
 from __future__ import annotations
 
 import posix
-from _struct import pack
 from errno import ECONNREFUSED, ENOENT
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, sockets
 from pyrunc.linux import processes as p
-from pyrunc.linux.libc import cstring, syscall
-from pyrunc.linux.numbers import SYS
+from pyrunc.linux.libc import cstring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +26,6 @@ _NAME = "notify.sock"
 _INSIDE = "/run/notify"
 #: What the program is told.
 ENVIRONMENT = f"NOTIFY_SOCKET={_INSIDE}/{_NAME}"
-_AF_UNIX = 1
-_SOCK_DGRAM = 2
-_SOCK_CLOEXEC = 0o2000000
 _LONGEST_MESSAGE = 4096
 #: sd_notify(3): what a container may say of itself.
 _PASSED = (b"READY=", b"STATUS=", b"STOPPING=", b"RELOADING=", b"MONOTONIC_USEC=", b"ERRNO=")
@@ -154,23 +149,10 @@ def proxy_for(state_directory: int) -> Proxy | None:
 
 
 def _connect(address: str) -> int:
-    if address.startswith("@"):
-        name, close = b"\0" + address[1:].encode("utf-8", "surrogateescape"), -1
-    else:
-        directory, _, base = address.rpartition("/")
-        close = posix.open(directory or "/", posix.O_PATH | posix.O_CLOEXEC)
-        name = cstring(f"/proc/self/fd/{close}/{base}")
-    socket = syscall(SYS["socket"], _AF_UNIX, _SOCK_DGRAM | _SOCK_CLOEXEC, 0)
-    try:
-        whole = pack("=H", _AF_UNIX) + name
-        syscall(SYS["connect"], socket, whole, len(whole))
-    except BaseException:
-        posix.close(socket)
-        raise
-    finally:
-        if close >= 0:
-            posix.close(close)
-    return socket
+    if not address.startswith("@"):
+        return sockets.connect_unix(address, sockets.SOCK_DGRAM)
+    name = b"\0" + address[1:].encode("utf-8", "surrogateescape")
+    return sockets.socket_at("connect", sockets.SOCK_DGRAM, name)
 
 
 def _let_everybody_in(directory: int) -> None:
@@ -191,18 +173,18 @@ def _let_everybody_in(directory: int) -> None:
 def _bind(state_directory: int) -> int:
     flags = posix.O_PATH | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
     directory = posix.open(DIRECTORY, flags, dir_fd=state_directory)
-    socket = syscall(SYS["socket"], _AF_UNIX, _SOCK_DGRAM | _SOCK_CLOEXEC, 0)
     try:
         try:
             posix.unlink(_NAME, dir_fd=directory)
         except FileNotFoundError:
             pass
-        whole = pack("=H", _AF_UNIX) + cstring(f"/proc/self/fd/{directory}/{_NAME}")
-        syscall(SYS["bind"], socket, whole, len(whole))
-        _let_everybody_in(directory)
-    except BaseException:
-        posix.close(socket)
-        raise
+        name = cstring(f"/proc/self/fd/{directory}/{_NAME}")
+        socket = sockets.socket_at("bind", sockets.SOCK_DGRAM, name)
+        try:
+            _let_everybody_in(directory)
+        except BaseException:
+            posix.close(socket)
+            raise
     finally:
         posix.close(directory)
     return socket

@@ -190,23 +190,25 @@ def wanted(
     inheritable = asked("inheritable", bounding & (has.permitted | has.inheritable))
     ambient = _mask(capabilities.get("ambient") or (), known, ignored)
 
-    warnings = []
-    if ignored:
-        listed = " ".join(sorted(ignored))
-        warnings.append(f"ignoring unknown or unavailable capabilities: [{listed}]")
     raised = ambient & permitted & inheritable
     # Buildah writes all of its capabilities here, and none as inheritable. For root, who gets the
     # permitted ones at execve anyway, nothing is meant by it.
     is_habit = is_root and ambient == permitted and not capabilities.get("inheritable")
-    if (left_out := names_of(ambient & ~raised)) and not is_habit:
+    warnings = _warnings(ignored, 0 if is_habit else ambient & ~raised)
+    return CapabilitySets(bounding, effective, inheritable, permitted, raised), warnings
+
+
+def _warnings(ignored: set[str], not_raised: int) -> list[str]:
+    warnings = []
+    if ignored:
+        listed = " ".join(sorted(ignored))
+        warnings.append(f"ignoring unknown or unavailable capabilities: [{listed}]")
+    if not_raised:
         warnings.append(
             "ambient capabilities that are not both permitted and inheritable have no effect: "
-            f"[{' '.join(left_out)}]"
+            f"[{' '.join(names_of(not_raised))}]"
         )
-    return (
-        CapabilitySets(bounding, effective, inheritable, permitted, raised),
-        warnings,
-    )
+    return warnings
 
 
 def dropped(sets: CapabilitySets, has: CapabilitySets, last: int) -> int:
