@@ -10,7 +10,7 @@ import time
 
 import pytest
 from checkpoints import COUNTER, goes_on, images, number_in, restore, save, wait_for
-from test_terminal import Keyboard, Listener, read_until
+from terminal_fixtures import Keyboard, Listener, read_until
 
 __all__ = ["images", "restore"]
 

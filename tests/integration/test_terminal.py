@@ -2,95 +2,20 @@
 
 from __future__ import annotations
 
-import array
-import contextlib
 import fcntl
 import hashlib
 import os
-import pty
-import select
 import shlex
 import signal
-import socket
-import struct
 import subprocess
 import termios
-import threading
 import time
 
 import pexpect
 import pytest
+from terminal_fixtures import exec_command, keyboard
 
-
-class Keyboard:
-    """A terminal with the command on it, and what was shown."""
-
-    def __init__(self, command, rows=24, columns=80, **options):
-        self.master, self.slave = pty.openpty()
-        self.resize(rows, columns)
-        self.before = termios.tcgetattr(self.slave)
-        options.setdefault("preexec_fn", self._take_terminal)
-        self.process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=self.slave, stdout=self.slave, stderr=self.slave, **options,
-        )  # fmt: skip
-        self.shown = b""
-
-    def _take_terminal(self):
-        os.setsid()
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def read(self, seconds=0.1):
-        ready, _, _ = select.select([self.master], [], [], seconds)
-        if ready:
-            self.shown += os.read(self.master, 65536)
-        return bool(ready)
-
-    def expect(self, text, seconds=10):
-        end = time.monotonic() + seconds
-        while text.encode() not in self.shown:
-            assert time.monotonic() < end, (text, self.shown)
-            self.read()
-        self.shown = self.shown[self.shown.index(text.encode()) + len(text) :]
-
-    def end(self, seconds=10):
-        """Wait for the command's end, reading all the while; return its exit code."""
-        end = time.monotonic() + seconds
-        while self.process.poll() is None:
-            assert time.monotonic() < end, ("still there", self.shown)
-            self.read(0.02)
-        while self.read(0.02):
-            pass
-        return self.process.returncode
-
-    @property
-    def attributes(self):
-        return termios.tcgetattr(self.slave)
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
-
-
-@pytest.fixture
-def keyboard():
-    with contextlib.ExitStack() as stack:
-
-        def open_keyboard(command, **options):
-            made = Keyboard(command, **options)
-            stack.callback(made.close)
-            return made
-
-        yield open_keyboard
+__all__ = ["exec_command", "keyboard"]
 
 
 @pytest.fixture
@@ -104,15 +29,6 @@ def run_command(make_bundle, pyrunc):
         name = pyrunc.new_id()
         words = [*pyrunc.command, "run", "--bundle", bundle.path, name]
         return words, name
-
-    return command
-
-
-@pytest.fixture
-def exec_command(make_bundle, pyrunc):
-    def command(*args, **changes):
-        container = pyrunc.start(make_bundle(args=["sleep", "1000"], **changes))
-        return [*pyrunc.command, "exec", "-t", container.id, *args], container.id
 
     return command
 
@@ -396,13 +312,6 @@ def test_a_job_in_the_background_leaves_the_terminal_alone(run_command):
     shell.expect(pexpect.EOF)
 
 
-def test_the_size_of_the_config_counts_where_the_caller_has_none(make_bundle, pyrunc):
-    bundle = make_bundle(args=["stty", "size"])
-    bundle.process["terminal"] = True
-    bundle.process["consoleSize"] = {"height": 33, "width": 111}
-    assert pyrunc.run(bundle).stdout == "33 111\n"
-
-
 def test_a_terminal_that_everybody_closed_can_be_opened_again(run_command):
     script = "exec <&- >&- 2>&-; sleep 0.7; echo back >/dev/console; sleep 0.2"
     command, _ = run_command("sh", "-c", script)
@@ -411,122 +320,3 @@ def test_a_terminal_that_everybody_closed_can_be_opened_again(run_command):
         words, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
     )
     assert done.stdout == b"back\n"
-
-
-class Listener:
-    """What an engine does with a console socket."""
-
-    def __init__(self, path):
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(path))
-        self._socket.listen()
-        self._socket.settimeout(10)
-
-    def take(self):
-        connection, _ = self._socket.accept()
-        with connection:
-            size = socket.CMSG_LEN(array.array("i", [0]).itemsize)
-            message, ancillary, _, _ = connection.recvmsg(4096, size * 4)
-            assert len(ancillary) == 1
-            (level, kind, data) = ancillary[0]
-            assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-            descriptors = array.array("i", data)
-            assert len(descriptors) == 1
-            assert message
-            return descriptors[0]
-
-    def close(self):
-        self._socket.close()
-
-
-@pytest.fixture
-def listener(tmp_path):
-    made = Listener(tmp_path / "console.sock")
-    yield made
-    made.close()
-
-
-def read_until(descriptor, text, seconds=10):
-    shown = b""
-    end = time.monotonic() + seconds
-    while text not in shown:
-        assert time.monotonic() < end, shown
-        if select.select([descriptor], [], [], 0.1)[0]:
-            shown += os.read(descriptor, 4096)
-    return shown
-
-
-def test_console_socket_of_create(make_bundle, pyrunc, listener):
-    bundle = make_bundle(args=["sh"])
-    bundle.process["terminal"] = True
-    container = pyrunc.create(bundle, "--console-socket", str(listener.path))
-    assert container.code == 0, container
-    terminal = listener.take()
-    assert pyrunc("start", container.id).code == 0
-    os.write(terminal, b"tty; ls -l /dev/console; echo done-$((1+1))\r")
-    shown = read_until(terminal, b"done-2")
-    assert b"/dev/pts/0" in shown
-    assert b"/dev/console" in shown
-    os.write(terminal, b"exit\r")
-    pyrunc.wait(container)
-    os.close(terminal)
-
-
-def test_console_socket_of_exec(make_bundle, pyrunc, listener):
-    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
-    done = pyrunc("exec", "-d", "-t", "--console-socket", listener.path, container.id, "sh")
-    assert done.code == 0, done
-    terminal = listener.take()
-    os.write(terminal, b"tty; echo done-$((1+1))\r")
-    assert b"/dev/pts/0" in read_until(terminal, b"done-2")
-    os.close(terminal)
-
-
-def test_terminal_of_another_user_is_that_user_s(exec_command, make_bundle, pyrunc):
-    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
-    script = (
-        'stat -c "%u %a" $(readlink /proc/self/fd/0); echo x >/dev/tty; echo y >/proc/self/fd/1'
-    )
-    done = pyrunc("exec", "-t", "-u", "55", container.id, "sh", "-c", script)
-    assert done.stdout.split() == ["55", "620", "x", "y"], done
-
-
-def test_what_makes_no_sense_is_refused(make_bundle, pyrunc, tmp_path):
-    bundle = make_bundle(args=["true"])
-    bundle.process["terminal"] = True
-    for command in (pyrunc.create, lambda b: pyrunc.run(b, "-d")):
-        done = command(bundle)
-        assert done.code == 1
-        assert "cannot allocate tty if" in done.stderr
-        assert "--console-socket" in done.stderr
-    bundle.process["terminal"] = False
-    done = pyrunc.create(bundle, "--console-socket", str(tmp_path / "s"))
-    assert done.code == 1
-    assert "cannot use console socket if" in done.stderr
-    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
-    done = pyrunc("exec", "-t", "-d", container.id, "true")
-    assert done.code == 255
-    assert "cannot allocate tty if" in done.stderr
-    done = pyrunc("exec", "--console-socket", tmp_path / "s", container.id, "true")
-    assert "cannot use console socket if" in done.stderr
-    done = pyrunc("exec", "-d", "-t", "--console-socket", tmp_path / "s", container.id, "true")
-    assert done.code == 255
-    assert f"cannot send the terminal to socket {tmp_path / 's'}: no such file" in done.stderr
-    bundle.process["terminal"] = True
-    done = pyrunc.create(bundle, "--console-socket", str(tmp_path / "s"))
-    assert done.code == 1
-    assert "no such file or directory" in done.stderr
-
-
-def test_a_signal_ends_an_exec_that_waits_for_a_paused_container(make_bundle, pyrunc):
-    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
-    pyrunc("pause", container.id)
-    process = subprocess.Popen(
-        [*pyrunc.command, "exec", "--ignore-paused", container.id, "true"], stderr=subprocess.PIPE
-    )
-    timer = threading.Timer(0.5, process.terminate)
-    timer.start()
-    assert process.wait(10) == 255
-    assert b"interrupted by signal 15" in process.stderr.readline()
-    pyrunc("resume", container.id)

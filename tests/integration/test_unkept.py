@@ -7,7 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from test_user_namespaces import rootless, user  # noqa: F401
+from test_ordinary_user import rootless
+from user_namespace_fixtures import user
+
+__all__ = ["rootless", "user"]
 
 from pyrunc.cgroups.host import detect
 
@@ -82,7 +85,7 @@ def test_rules_of_an_update_that_cannot_be_kept_are_refused(make_bundle, pyrunc)
     ("rules", "kept"),
     [([DENY_ALL], True), ([DENY_ALL, ALLOW_FUSE], True), ([ALLOW_ALL, DENY_FUSE], False)],
 )
-def test_without_root_no_device_can_be_made_but_none_is_denied(rootless, rules, kept):  # noqa: F811
+def test_without_root_no_device_can_be_made_but_none_is_denied(rootless, rules, kept):
     bundle = rootless.bundle("true")
     bundle.linux["resources"] = {"devices": rules}
     done = rootless(bundle)
@@ -114,7 +117,7 @@ def test_a_limit_that_the_kernel_takes_without_effect_is_refused(make_bundle, py
         ({"cpu": {"shares": 512}}, False),
     ],
 )
-def test_without_root_no_limit_needs_no_cgroup(rootless, resources, kept):  # noqa: F811
+def test_without_root_no_limit_needs_no_cgroup(rootless, resources, kept):
     bundle = rootless.bundle("true")
     bundle.linux["resources"] = resources
     done = rootless(bundle)
@@ -138,7 +141,7 @@ def test_what_only_a_mount_can_have_needs_a_mount_namespace(make_bundle, pyrunc,
 SCORE_REFUSED = "cannot set oom_score_adj to -500: permission denied; who lacks"
 
 
-def test_a_score_that_a_user_may_not_set_is_refused(rootless):  # noqa: F811
+def test_a_score_that_a_user_may_not_set_is_refused(rootless):
     bundle = rootless.bundle("true")
     bundle.process["oomScoreAdj"] = -500
     done = rootless(bundle)
@@ -146,7 +149,7 @@ def test_a_score_that_a_user_may_not_set_is_refused(rootless):  # noqa: F811
     assert SCORE_REFUSED in done.stderr
 
 
-def test_a_score_of_exec_that_a_user_may_not_set_is_refused(rootless, pyrunc, user):  # noqa: F811
+def test_a_score_of_exec_that_a_user_may_not_set_is_refused(rootless, pyrunc, user):
     who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
     bundle = rootless.bundle("sleep", "100")
     container = rootless(bundle, "create")

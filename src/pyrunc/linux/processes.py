@@ -245,7 +245,7 @@ def has_executed(pid: int) -> bool:
 
 def is_ending(pid: int) -> bool:
     """Tell whether the process is about to end: an init waits for all others of its namespace."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     return bool(fields) and bool(int(fields[6]) & _PF_EXITING)
 
 
