@@ -1,7 +1,7 @@
 """`checkpoint`: a running container into images, from which `restore` makes it again.
 
-CRIU freezes the container by its cgroup, which is why it is `paused` meanwhile, and lets it go on
-after a failure as it was.
+CRIU freezes the container by its cgroup for the moment that it takes to stop its processes one by
+one (ptrace(2)), and lets it go on after a failure as it was.
 """
 
 from __future__ import annotations
@@ -262,12 +262,12 @@ class _Dump:
 def _cgroups(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return what to ask for about cgroups.
 
-    In a v1 hierarchy in which the container has no cgroup of its own it is in the root, and all
+    In a hierarchy in which the container has no cgroup of its own it is in the root, and all
     cgroups of the host are below that: CRIU would save them, and make them again on restore.
     """
     paths = saved.get("paths") or {}
     asked: dict[str, Any] = {}
-    if saved["version"] == 1 and paths:
+    if paths:
         asked["cgroup_dump_controller"] = list(paths)
     if freezer := paths.get("" if saved["version"] == 2 else "freezer"):
         asked["freeze_cgroup"] = freezer
