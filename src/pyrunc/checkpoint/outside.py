@@ -23,6 +23,8 @@ _JOINED = {"network": "extRootNetNS", "pid": "extRootPidNS"}
 #: sees it for that; told to join them on restore, it would change them back to what they were.
 _ENTERED = ("ipc", "uts")
 _O_ACCMODE = 3
+#: The lowest number that shells put descriptors aside under; those below are somebody's choice.
+_ASIDE = 10
 
 
 def namespaces_outside(pid: int, spec: Spec) -> list[str]:
@@ -158,7 +160,7 @@ class Stdio:
             if number in own and not self.names[number]:
                 self.links[number] = own[number].link
         children = (file for file in opened if file.pid != pid and file.number < 3)
-        aside = (file for file in own.values() if file.number > 2)
+        aside = (file for file in own.values() if file.number >= _ASIDE)
         for file in (*(own[n] for n in range(3) if n in own), *children):
             if not self.names[file.number]:
                 self._take(file.number, file, _name_outside(file, opened, inside))

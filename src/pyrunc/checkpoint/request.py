@@ -122,6 +122,14 @@ def refuse_rootless(settings: Settings, what: str) -> None:
         raise Error(f"cannot {what} without root: CRIU needs it")
 
 
+def _size(directory: int, name: str) -> int:
+    try:
+        return posix.stat(name, dir_fd=directory).st_size
+    except OSError:
+        # Just made anew.
+        return 0
+
+
 def told_by(options: CommonOptions, images: int = -1) -> Callable[[], None] | None:
     """Return what tells of the progress, if anybody wants to hear of it.
 
@@ -135,7 +143,7 @@ def told_by(options: CommonOptions, images: int = -1) -> Callable[[], None] | No
         written = 0
         for name in posix.listdir(images) if images >= 0 else ():
             if name.startswith("pages-"):
-                written += posix.stat(name, dir_fd=images).st_size
+                written += _size(images, name)
         progress(written)
 
     return tick

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pyrunc.container.record.entry import Entry
     from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
-    from pyrunc.process.foreground import Relay
     from pyrunc.spec.types import Spec
 
 _LOG = "restore.log"
@@ -61,7 +60,9 @@ def restore(settings: Settings, container_id: str, options: RestoreOptions) -> i
     try:
         if options.detach:
             return 0
-        return _in_the_foreground(restoration, adopt=not options.no_subreaper)
+        from pyrunc.checkpoint.foreground import show
+
+        return show(restoration, adopt=not options.no_subreaper)
     finally:
         restoration.close()
 
@@ -374,34 +375,3 @@ class Restoration:
             hooks = (self.record.get("hooks") or {}).get("poststop")
             run_poststop(self.settings, hooks, states.hook_state(self.record, states.STOPPED, 0))
         self.close()
-
-
-def _in_the_foreground(restoration: Restoration, *, adopt: bool) -> int:
-    from pyrunc.process.foreground import Relay
-
-    try:
-        if adopt:
-            p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
-        relay = Relay(adopt=adopt)
-    except OSError:
-        _remove(restoration)
-        raise
-    with relay:
-        try:
-            if restoration.master >= 0:
-                relay.show(restoration.master)
-            return relay.wait(restoration.pid, restoration.pidfd)
-        finally:
-            _remove(restoration, relay)
-
-
-def _remove(restoration: Restoration, relay: Relay | None = None) -> None:
-    from pyrunc.container.delete import remove
-    from pyrunc.errors import NotFound
-
-    try:
-        restoration.entry.lock()
-    except NotFound:
-        # Somebody else deleted it meanwhile.
-        return
-    remove(restoration.settings, restoration.entry, restoration.record, relay)
