@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.aio.driving import drive
 from pyrunc.aio.faces import Process
-from pyrunc.sandbox.containers import runtime_logic
 from pyrunc.sandbox.process import DEVNULL
 from pyrunc.sandbox.runtime import created_here
+from pyrunc.sandbox.state_roots import runtime_logic
 from pyrunc.sandbox.waiting import InThread
 
 if TYPE_CHECKING:

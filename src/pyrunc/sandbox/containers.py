@@ -256,18 +256,3 @@ class ContainerLogic:
         from pyrunc.container.events import events
 
         return events(self.runtime.settings, self.id, interval)
-
-
-def runtime_logic(
-    root: str | os.PathLike[str] | None,
-    command: str | Sequence[str] | None,
-    *,
-    systemd_cgroup: bool,
-    max_running: int | None,
-) -> RuntimeLogic:
-    """Return a state root: pyrunc's own, or that of another runtime."""
-    if command is None:
-        return RuntimeLogic(root, systemd_cgroup=systemd_cgroup, max_running=max_running)
-    from pyrunc.sandbox.commanded import CommandedRuntime
-
-    return CommandedRuntime(command, root, systemd_cgroup=systemd_cgroup, max_running=max_running)

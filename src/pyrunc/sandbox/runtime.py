@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.sandbox.containers import runtime_logic
 from pyrunc.sandbox.process import DEVNULL
 from pyrunc.sandbox.started import Process
+from pyrunc.sandbox.state_roots import runtime_logic
 from pyrunc.sandbox.waiting import drive
 
 if TYPE_CHECKING:
