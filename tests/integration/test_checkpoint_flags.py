@@ -112,7 +112,9 @@ def test_memory_comes_from_the_checkpoint_itself(remembering, pyrunc, images, re
         assert pyrunc.state(container)["status"] == "running"
         assert restored.code == 1
         assert "does not exist" in pyrunc("state", name).stderr
-        pytest.skip("needs a CRIU whose page server works: that of 4.2 does not")
+        pytest.skip(
+            "needs a CRIU whose `dump --lazy-pages` works on this kernel (4.2 on 6.18 fails)"
+        )
     assert restored.code == 0, restored
     assert dump.returncode == 0, errors
     assert "does not exist" in pyrunc("state", container.id).stderr
