@@ -18,8 +18,8 @@ from checkpoints import (
     save,
     wait_for,
 )
+from terminal_fixtures import Keyboard
 from test_checkpoint_memory import MEMORY
-from test_terminal import Keyboard
 
 __all__ = ["images", "restore"]
 
