@@ -84,57 +84,94 @@ static __attribute__((noreturn)) void become_hook(const struct op *op)
 	end(127);
 }
 
+/* A handler that does nothing, so that the end of a child interrupts ppoll(2). */
+static void note(int signal)
+{
+	(void)signal;
+}
+
+#define SA_RESTORER 0x04000000
+#ifdef __x86_64__
+/* Where it returns to; other processors' kernels bring that along (vdso(7)). */
+void back_from_signal(void) __attribute__((visibility("hidden")));
+__asm__(".text\nback_from_signal:\n\tmov $15, %eax /* rt_sigreturn */\n\tsyscall\n");
+#define RETURNING SA_RESTORER, (u64)back_from_signal
+#else
+#define RETURNING 0, 0
+#endif
+
+/* How SIGCHLD is treated: the mask of what is blocked, and the kernel's struct sigaction. */
+struct treatment {
+	u64 mask;
+	u64 action[4];
+};
+
+/* Have the end of a child interrupt those waits alone that let it. */
+static void expect_child(struct treatment *before)
+{
+	u64 caught[4] = { (u64)note, RETURNING, 0 };
+	u64 mask = 1 << (SIGCHLD - 1);
+
+	call(NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &mask, &before->mask, 8);
+	call(NR_rt_sigaction, SIGCHLD, caught, before->action, 8);
+}
+
+static void expect_no_child(const struct treatment *before)
+{
+	call(NR_rt_sigaction, SIGCHLD, before->action, 0, 8);
+	call(NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &before->mask, 0, 8);
+}
+
 /*
  * Wait until the child has ended: 1, also where that cannot be told. 0 when it took longer than
  * `seconds` (0: any time), -EPIPE when nobody reads any more from `asker`, the fifo that `start`
- * waits at: it was killed.
+ * waits at: it was killed. No descriptor of the child is opened: others may look at what is open here.
  */
 static s64 ended_within(s64 pid, s64 seconds, int asker)
 {
-	s64 time[2] = { seconds, 0 };
-	struct { int fd; u16 events, revents; } watched[2] = { { 0, 1, 0 }, { asker, 0, 0 } };
-	u32 times = 0;
-	s64 result = call(NR_pidfd_open, pid, 0);
-
-	if (failed(result)) {
-		/* Before Linux 5.3, or below a filter: look every hundredth of a second. */
-		for (s64 left = seconds * 100; !seconds || left > 0; left--) {
-			s64 pause[2] = { 0, 10000000 };
-			u64 info[16];
-
-			result = call(NR_waitid, 1 /* P_PID */, pid, info, 0x1000005 /* WNOHANG|WEXITED|WNOWAIT */, 0);
-			if (failed(result) || (int)info[0])
-				return 1;
-			call(NR_ppoll, &watched[1], 1, pause, 0, 8);
-			if (watched[1].revents)
-				return -EPIPE;
-		}
-		return 0;
-	}
-	watched[0].fd = (int)result;
 	/* The kernel counts `time` down, so that an interrupted wait goes on. */
-	do
-		result = call(NR_ppoll, watched, 2, seconds ? time : 0, 0, 8);
-	while (interrupted(result, &times));
-	call(NR_close, watched[0].fd);
-	if (failed(result) || !result)
-		return !!result;
-	return watched[0].revents ? 1 : -EPIPE;
+	s64 time[2] = { seconds, 0 };
+	struct { int fd; u16 events, revents; } watched = { asker, 0, 0 };
+	u64 none = 0;
+
+	for (;;) {
+		u64 info[16];
+		s64 found;
+
+		info[0] = 0;
+		found = call(NR_waitid, 1 /* P_PID */, pid, info,
+			     0x1000005 /* WNOHANG|WEXITED|WNOWAIT */, 0);
+		if (failed(found) || (int)info[0])
+			return 1;
+		found = call(NR_ppoll, &watched, 1, seconds ? time : 0, &none, 8);
+		if (found == 0)
+			return 0;
+		if (!failed(found))
+			return -EPIPE;
+		if (found != -EINTR)
+			return 1;
+	}
 }
 
 /* Returns 0, an errno, or a positive wait status. */
 static s64 run_hook(const struct op *op, int asker)
 {
+	struct treatment before = { 0 };
 	int status = 0;
 	u32 times = 0;
 	s64 result;
+
+	expect_child(&before);
 	s64 pid = call(NR_clone, SIGCHLD, 0, 0, 0, 0);
 
-	if (pid == 0)
+	if (pid == 0) {
+		expect_no_child(&before);
 		become_hook(op);
+	}
+	s64 ended = failed(pid) ? 1 : ended_within(pid, (s64)op->args[4], asker);
+	expect_no_child(&before);
 	if (failed(pid))
 		return pid;
-	s64 ended = ended_within(pid, (s64)op->args[4], asker);
 	if (ended != 1) {
 		call(NR_kill, -pid, SIGKILL);
 		call(NR_kill, pid, SIGKILL);

@@ -28,16 +28,6 @@ def loading(program: bytes):
     return {"preexec_fn": load}
 
 
-def refusing(**refused: str):
-    """Have calls answer with an errno, by its name."""
-    program: list[Instruction | str] = [Instruction(bpf.LOAD_WORD, bpf.NUMBER)]
-    program += [Instruction(bpf.JUMP_EQUAL, SYS[name], name) for name in refused]
-    program.append(Instruction(bpf.RETURN, bpf.RET_ALLOW))
-    for name, error in refused.items():
-        program += [name, Instruction(bpf.RETURN, bpf.RET_ERRNO | getattr(errno, error))]
-    return loading(bpf.assemble(program))
-
-
 def before_procfs_of_another(**refused: str):
     """Let procfs know no option `pidns`, as before Linux 6.18; ``refused`` is call=errno's name."""
     program = [

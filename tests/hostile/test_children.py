@@ -38,7 +38,7 @@ def processes(word):
     return found
 
 
-def soon(condition, seconds=10):
+def soon(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -153,7 +153,7 @@ def test_a_stopped_hook_does_not_hold_up_sigkill(make_bundle, pyrunc, tmp_path):
     name = pyrunc.new_id()
     words = [*pyrunc.command, "create", "--bundle", str(bundle.path), name]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while not (started.exists() and started.read_text()):
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from below_filters import refusing
 
 _seconds = itertools.count(72_000_000)
 
@@ -71,7 +70,8 @@ def alive(word):
     return False
 
 
-def soon(condition, seconds=10):
+def soon(condition, seconds=60):
+    """Wait for it; an emulated machine takes many times as long as any other."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -94,7 +94,7 @@ def test_a_traced_process_that_is_never_collected(make_bundle, pyrunc, compiled)
     process = subprocess.Popen(
         [*pyrunc.command, "exec", container.id, "/victim"], stdin=subprocess.DEVNULL
     )
-    assert process.wait(20) == 7
+    assert process.wait(120) == 7
     assert (bundle.rootfs / "traced").exists()
 
 
@@ -117,7 +117,7 @@ def test_a_hook_that_hangs_in_the_foreground(make_bundle, pyrunc, kind, number):
     try:
         assert soon(lambda: alive(word))
         run.send_signal(number)
-        _, told = run.communicate(timeout=20)
+        _, told = run.communicate(timeout=120)
     finally:
         run.kill()
     assert f"interrupted by signal {number}" in told
@@ -128,10 +128,9 @@ def test_a_hook_that_hangs_in_the_foreground(make_bundle, pyrunc, kind, number):
 
 
 @pytest.mark.parametrize("timeout", [None, 900], ids=["no timeout", "timeout"])
-@pytest.mark.parametrize("below", [{}, {"pidfd_open": "ENOSYS"}], ids=["pidfd", "no pidfd"])
 @pytest.mark.parametrize("own", [True, False], ids=["own pid namespace", "the host's"])
 @pytest.mark.parametrize("command", ["start", "run"])
-def test_a_start_that_is_killed_in_a_hook(make_bundle, pyrunc, command, own, below, timeout):
+def test_a_start_that_is_killed_in_a_hook(make_bundle, pyrunc, command, own, timeout):
     """The hook and its children went on, and so did init, for as long as the hook liked."""
     bundle = make_bundle(args=["sleep", "1000"])
     if not own:
@@ -142,15 +141,14 @@ def test_a_start_that_is_killed_in_a_hook(make_bundle, pyrunc, command, own, bel
     hook |= {"env": ["PATH=/bin"]} | ({"timeout": timeout} if timeout else {})
     bundle.config["hooks"] = {"startContainer": [hook]}
     bundle.save()
-    how = refusing(**below) if below else {}
     name = pyrunc.new_id()
     words = [command, name]
     if command == "start":
-        assert pyrunc("create", "-b", bundle.path, name, **how).code == 0
+        assert pyrunc("create", "-b", bundle.path, name).code == 0
     else:
         words = ["run", "-b", str(bundle.path), name]
     process = subprocess.Popen(
-        [*pyrunc.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **how
+        [*pyrunc.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     try:
         assert soon(lambda: alive(word))
@@ -179,7 +177,7 @@ def test_signals_that_come_early_are_forwarded(make_bundle, pyrunc, tmp_path):
     time.sleep(0.1)
     run.send_signal(signal.SIGUSR1)
     ready.write_text("")
-    assert run.wait(20) == 9
+    assert run.wait(120) == 9
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -199,7 +197,7 @@ def test_a_poststop_hook_that_hangs_after_a_failed_create(make_bundle, pyrunc, n
     try:
         assert soon(lambda: alive(word))
         create.send_signal(number)
-        _, told = create.communicate(timeout=20)
+        _, told = create.communicate(timeout=120)
     finally:
         create.kill()
     assert create.returncode == 1
