@@ -3,7 +3,7 @@
 A :class:`Step` of the builder can describe itself without touching the machine and can apply
 itself to a :class:`Build`, the state that the builder process carries from one
 step to the next. When a step fails, its description is what the user reads. Those of the runtime
-are in :mod:`pyrunc.container.making`.
+are in :mod:`pyrunc.container.undertaking`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,3 +177,52 @@ class SameCommands:
         (volume / "new").unlink()
         result = engine("run", "--rm", "-v", f"{volume}:/v:ro", "box", "sh", "-c", script)
         assert result.stdout == "from the host\n"
+
+    def test_create_and_start(self, engine: Engine):
+        engine("create", "--name", "later", "box", "echo", "hello", check=True)
+        assert engine.inspect("later", ".State.Status") == "created"
+        assert engine.out("start", "-a", "later") == "hello\n"
+        # Podman says "stopped" until conmon's own command has cleaned up.
+        wait_until(lambda: engine.inspect("later", ".State.Status") == "exited")
+        engine("rm", "later", check=True)
+
+    @pytest.mark.parametrize(
+        ("user", "ids"),
+        [("1000", "1000:1000"), ("2000", "2000:0"), ("box", "1000:1000"), ("7:8", "7:8")],
+    )
+    def test_user(self, engine: Engine, user: str, ids: str):
+        script = "echo $(id -u):$(id -g)"
+        shown = engine.out("run", "--rm", "--user", user, "box", "sh", "-c", script)
+        assert shown.strip() == ids
+
+    def test_capabilities(self, engine: Engine):
+        def seen(*words: str) -> int:
+            status = ("cat", "/proc/self/status")
+            return capabilities(engine.out("run", "--rm", *words, "box", *status))
+
+        assert seen("--cap-drop", "all") == 0
+        assert seen("--cap-drop", "all", "--cap-add", "net_admin") == 1 << 12
+        assert seen("--cap-add", "sys_admin") == seen() | 1 << 21
+        assert seen("--cap-drop", "chown") == seen() & ~1
+
+    def test_build(self, engine: Engine):
+        context = engine.directory / "context"
+        context.mkdir()
+        (context / "Dockerfile").write_text(
+            'FROM box\nRUN ["/bin/sh", "-c", "echo built > /result"]\n'
+            "RUN test -s /result && id -u\nCMD cat /result\n"
+        )
+        engine("build", "--network", "none", "-t", "made", context, check=True)
+        assert engine.out("run", "--rm", "made") == "built\n"
+
+    def test_build_fails_with_the_command(self, engine: Engine):
+        context = engine.directory / "broken"
+        context.mkdir()
+        (context / "Dockerfile").write_text("FROM box\nRUN exit 7\n")
+        result = engine("build", "--network", "none", context)
+        assert result.returncode != 0
+        assert re.search("(status|code:) 7", result.stderr)
+
+    def test_copy(self, engine: Engine, sleeper: str, volume: Path):
+        engine("cp", volume / "file", f"{sleeper}:/tmp/copied", check=True)
+        assert engine.out("exec", sleeper, "cat", "/tmp/copied") == "from the host\n"

@@ -118,14 +118,6 @@ def test_missing_command_is_127(docker: Docker):
     assert "executable file not found in $PATH" in result.stderr
 
 
-def test_create_and_start(docker: Docker):
-    docker("create", "--name", "later", "box", "echo", "hello", check=True)
-    assert docker.inspect("later", ".State.Status") == "created"
-    assert docker.out("start", "-a", "later") == "hello\n"
-    assert docker.inspect("later", ".State.Status") == "exited"
-    docker("rm", "later", check=True)
-
-
 def test_exec(docker: Docker, sleeper: str):
     assert docker.out("exec", sleeper, "cat", "/proc/1/comm") == "sleep\n"
     assert docker.out("exec", "-i", sleeper, "cat", stdin="in\n") == "in\n"
@@ -179,23 +171,6 @@ def test_init_program(docker: Docker):
 def test_read_only(docker: Docker):
     script = "touch /x 2>/dev/null && echo rw; touch /dev/shm/x && echo shm"
     assert docker.out("run", "--rm", "--read-only", "box", "sh", "-c", script) == "shm\n"
-
-
-@pytest.mark.parametrize(
-    ("user", "ids"), [("2000", "2000:0"), ("box", "1000:1000"), ("7:8", "7:8")]
-)
-def test_user(docker: Docker, user: str, ids: str):
-    shown = docker.out("run", "--rm", "--user", user, "box", "sh", "-c", "echo $(id -u):$(id -g)")
-    assert shown.strip() == ids
-
-
-def test_capabilities(docker: Docker):
-    def seen(*words: str) -> int:
-        return capabilities(docker.out("run", "--rm", *words, "box", "cat", "/proc/self/status"))
-
-    assert seen("--cap-drop", "all") == 0
-    assert seen("--cap-drop", "all", "--cap-add", "net_admin") == 1 << 12
-    assert seen("--cap-add", "sys_admin") == seen() | 1 << 21
 
 
 def test_seccomp(docker: Docker):
@@ -291,31 +266,6 @@ def test_health_check(docker: Docker):
     docker("exec", "health", "touch", "/tmp/well", check=True)
     wait_until(lambda: docker.inspect("health", ".State.Health.Status") == "healthy")
     docker("rm", "-f", "health", check=True)
-
-
-def test_build(docker: Docker):
-    context = docker.directory / "context"
-    context.mkdir()
-    (context / "Dockerfile").write_text(
-        'FROM box\nRUN ["/bin/sh", "-c", "echo built > /result"]\nRUN test -s /result\n'
-        "CMD cat /result\n"
-    )
-    docker("build", "--network", "none", "-t", "made", context, check=True)
-    assert docker.out("run", "--rm", "made") == "built\n"
-
-
-def test_build_fails_with_the_command(docker: Docker):
-    context = docker.directory / "broken"
-    context.mkdir()
-    (context / "Dockerfile").write_text("FROM box\nRUN exit 7\n")
-    result = docker("build", "--network", "none", context)
-    assert result.returncode != 0
-    assert "non-zero code: 7" in result.stderr
-
-
-def test_copy(docker: Docker, sleeper: str, volume: Path):
-    docker("cp", volume / "file", f"{sleeper}:/tmp/copied", check=True)
-    assert docker.out("exec", sleeper, "cat", "/tmp/copied") == "from the host\n"
 
 
 def test_many_in_a_row_and_at_once_leave_nothing(docker: Docker):

@@ -102,15 +102,6 @@ def test_exit_by_signal(podman: Podman, sleeper: str):
     assert podman.out("wait", sleeper) == "137\n"
 
 
-def test_create_start_attach(podman: Podman):
-    podman("create", "--name", "later", "box", "echo", "hello", check=True)
-    assert podman.inspect("later", ".State.Status") == "created"
-    assert podman.out("start", "-a", "later") == "hello\n"
-    # "stopped" until conmon's own command has cleaned up.
-    wait_until(lambda: podman.inspect("later", ".State.Status") == "exited")
-    podman("rm", "later", check=True)
-
-
 def test_init_that_was_set_up_but_not_started(podman: Podman):
     """`podman init` is the runtime's create alone."""
     podman("create", "--name", "waits", "box", "echo", "hello", check=True)
@@ -156,25 +147,6 @@ def test_init_program(podman: Podman):
 def test_read_only(podman: Podman):
     script = "touch /x 2>/dev/null && echo rw; touch /tmp/x && echo tmp"
     assert podman.out("run", "--rm", "--read-only", "box", "sh", "-c", script) == "tmp\n"
-
-
-@pytest.mark.parametrize(
-    ("user", "ids"),
-    [("1000", "1000:1000"), ("2000", "2000:0"), ("box", "1000:1000"), ("7:8", "7:8")],
-)
-def test_user(podman: Podman, user: str, ids: str):
-    shown = podman.out("run", "--rm", "--user", user, "box", "sh", "-c", "echo $(id -u):$(id -g)")
-    assert shown.strip() == ids
-
-
-def test_capabilities(podman: Podman):
-    def seen(*words: str) -> int:
-        return capabilities(podman.out("run", "--rm", *words, "box", "cat", "/proc/self/status"))
-
-    assert seen("--cap-drop", "all") == 0
-    assert seen("--cap-drop", "all", "--cap-add", "net_admin") == 1 << 12
-    assert seen("--cap-add", "sys_admin") == seen() | 1 << 21
-    assert seen("--cap-drop", "chown") == seen() & ~1
 
 
 def test_seccomp(podman: Podman, tmp_path: Path):
@@ -366,30 +338,6 @@ def test_health_check(podman: Podman):
     podman("exec", "health", "touch", "/tmp/well", check=True)
     assert podman("healthcheck", "run", "health").returncode == 0
     podman("rm", "-f", "-t", "0", "health", check=True)
-
-
-def test_build(podman: Podman, tmp_path: Path):
-    context = podman.directory / "context"
-    context.mkdir()
-    (context / "Containerfile").write_text(
-        "FROM box\nRUN echo built > /result && id -u\nRUN test -s /result\nCMD cat /result\n"
-    )
-    podman("build", "--network", "none", "-t", "made", context, check=True)
-    assert podman.out("run", "--rm", "made") == "built\n"
-
-
-def test_build_fails_with_the_command(podman: Podman):
-    context = podman.directory / "broken"
-    context.mkdir()
-    (context / "Containerfile").write_text("FROM box\nRUN exit 7\n")
-    result = podman("build", "--network", "none", context)
-    assert result.returncode != 0
-    assert "exit status 7" in result.stderr
-
-
-def test_copy_and_export(podman: Podman, sleeper: str, volume: Path):
-    podman("cp", volume / "file", f"{sleeper}:/tmp/copied", check=True)
-    assert podman.out("exec", sleeper, "cat", "/tmp/copied") == "from the host\n"
 
 
 def test_update(podman: Podman, sleeper: str):

@@ -7,6 +7,8 @@
 >>> asyncio.run(main())
 'hello\\n'
 
+Uses sandbox/ and all below. Begin with ``faces``; the logic is :mod:`pyrunc.sandbox.logic`'s.
+
 A task that is cancelled while it waits for a run ends that run first: when the cancellation comes
 out of ``run``, no process of the container is left.
 """

@@ -1,1 +1,4 @@
-"""Saving running containers and bringing them back: CRIU does it, told here what is outside."""
+"""Saving running containers and bringing them back: CRIU does it, told here what is outside.
+
+Uses container/ and all below. Begin with ``dump`` and ``restore``; ``criu`` talks to the program.
+"""
