@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from containerd_engine import IMAGE, Containerd
 from engine_room import PROJECT, need, runtime_path, started, wait_until
-from test_podman import Podman
+from podman_engine import Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,47 +13,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engine_room import (
-    CONTAINERS_CONF,
     RUNTIME,
-    Room,
     need,
-    root_archive,
     runtime_path,
     started,
     wait_until,
 )
-from same_commands import Engine, SameCommands, capabilities
+from podman_engine import Podman, cgroups, leftovers_in_the_end
+from same_commands import SameCommands, capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STORAGE_CONF = """\
-[storage]
-driver = "overlay"
-graphroot = "{directory}/graph"
-runroot = "/run/containers/storage"
-"""
 STRESS = bool(os.environ.get("PYRUNC_STRESS"))
-
-
-class Podman(Engine):
-    """The command, in a room of its own with an image ``box``."""
-
-    program = "podman"
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        conf = directory / "containers.conf"
-        conf.write_text(CONTAINERS_CONF.format(runtime=runtime_path()))
-        storage = directory / "storage.conf"
-        storage.write_text(STORAGE_CONF.format(directory=directory))
-        paths = {"CONTAINERS_CONF": str(conf), "CONTAINERS_STORAGE_CONF": str(storage)}
-        self.room = Room(directory, paths)
-        self("import", root_archive(directory), "box", check=True)
-
-    def close(self) -> None:
-        self("rm", "-fa", "-t", "0")
-        self.room.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +36,6 @@ def podman() -> Iterator[Podman]:
         yield engine
     wait_until(lambda: cgroups() <= before, what=f"removal of {cgroups() - before}")
     assert str(engine.directory) not in Path("/proc/self/mountinfo").read_text()
-
-
-def cgroups() -> set[str]:
-    """Return the cgroups of Podman's containers; the one for its conmons is its own."""
-    found = Path("/sys/fs/cgroup").glob("*/libpod_parent/*/")
-    return {str(path) for path in found if path.name != "conmon"}
 
 
 @pytest.fixture
@@ -380,28 +346,6 @@ def test_runtime_given_by_path_alone(podman: Podman):
     command = podman.room.command(*words, "--rm", *limits, "box", "echo", "hello")
     done = subprocess.run(command, env=bare, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
-
-
-def leftovers(podman: Podman) -> list[str]:
-    """Return what containers may have left: cgroups, mounts, conmons."""
-    mounts = podman.room("cat", "/proc/self/mountinfo").stdout
-    processes = podman.room("ps", "-eo", "args").stdout.splitlines()
-    left = [
-        line
-        for line in mounts.splitlines()
-        if "/merged " in line or "/shm " in line.split(" - ")[0]
-    ]
-    left = [line for line in left if str(podman.directory) in line]
-    left += [line for line in processes if line.startswith(("/usr/bin/conmon", "sleep 1000"))]
-    return left + podman.out("ps", "-aq").split()
-
-
-def leftovers_in_the_end(podman: Podman, before: set[str]) -> list[str]:
-    """Return what is left after a while: Podman cleans up behind the command's back."""
-    end = time.monotonic() + 15
-    while (left := leftovers(podman) + sorted(cgroups() - before)) and time.monotonic() < end:
-        time.sleep(0.1)
-    return left
 
 
 def test_many_in_a_row_leave_nothing(podman: Podman):
