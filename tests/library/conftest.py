@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,13 @@ PREAMBLE = f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nimport pyrunc\n"
 def missing() -> str:
     """Say what this machine lacks to run the library's tests."""
     return "" if os.geteuid() == 0 else "root"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_ignored_signals() -> None:
+    """A shell has what it runs in the background ignore SIGINT, and so would our programs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

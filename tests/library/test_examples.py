@@ -41,7 +41,8 @@ def test_untrusted_code():
     assert by_kind[2] <= {"oom", "exited"}
     assert by_kind[3] == by_kind[4] == {"exited"}
     assert by_kind[5] <= {"output", "timeout", "cpu"}
-    assert by_kind[6] <= {"exited", "timeout", "cpu"}
+    # Sixteen interpreters may be more than 64 MiB.
+    assert by_kind[6] <= {"exited", "timeout", "cpu", "oom"}
     assert "42" in lines[0]
     assert "No such file or directory" in lines[3]
 
