@@ -16,11 +16,14 @@ SOURCES = FILE.parents[2] / "src"
 EXAMPLES = sorted(FILE.parents[2].glob("examples/*.py"))
 
 
-def test_mypy_strict(tmp_path):
+#: The oldest and the newest that the library is for.
+@pytest.mark.parametrize("python", ["3.11", "3.15"])
+def test_mypy_strict(tmp_path, python):
     if not importlib.util.find_spec("mypy"):
         pytest.skip("needs mypy")
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-version", python]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, FILE, *EXAMPLES],
+        [*mypy, "--cache-dir", tmp_path, FILE, *EXAMPLES],
         env={**os.environ, "MYPYPATH": str(SOURCES)}, cwd=tmp_path, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
