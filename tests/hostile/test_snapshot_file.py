@@ -194,7 +194,7 @@ def test_a_program_with_more_rights_than_its_caller(installation, public_path):
 
 
 def test_another_user_has_another_file(installation, public_path):
-    own = Installation(public_path / "installation")
+    own = Installation(public_path / "installation", copy=True)
     for directory in (own.launcher.parent, own.launcher.parent.parent):
         directory.chmod(0o755)
     own.warm_up()

@@ -110,7 +110,7 @@ def decompressed(file: IO[bytes]) -> IO[bytes]:
 
 def _zstd(file: IO[bytes]) -> IO[bytes]:
     try:
-        from compression import zstd  # type: ignore[import-not-found]
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise ImageInvalid(
             "a layer is compressed with zstd, which Python knows from 3.14 on; save the image with"
