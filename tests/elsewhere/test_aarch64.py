@@ -3,8 +3,8 @@
 qemu-user translates the program's instructions and hands its system calls to this machine's
 kernel. So it shows that what is compiled for aarch64 runs, that numbers and structures of the
 kernel's interface are the right ones, and that nothing takes the processor for another. It makes
-no namespaces (its clone(2) takes threads and forks alone) and loads no seccomp filters: that
-containers run on aarch64, only a real kernel can show.
+no namespaces (its clone(2) takes threads and forks alone) and loads no seccomp filters
+(tests/unit/emulated.py): that containers run on aarch64, only a real kernel can show.
 
 `make test-aarch64` runs this; a quarter of an hour.
 """
@@ -164,5 +164,11 @@ def test_unit_tests(arm: Emulated) -> None:
         if (CHECKOUT / name).exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, target)
-    tests = "python3 -m pytest -q -ra -p no:cacheprovider tests/unit"
-    print(arm.must(f"cd /opt/checkout; PYTHONPATH=/opt/tests {tests}", timeout=3500)[-2000:])
+    # Without Hypothesis' own clock.
+    options = "-q -ra -p emulated -p no:cacheprovider --hypothesis-profile=ci --timeout=1500"
+    tests = f"python3 -m pytest {options} tests/unit"
+    print(
+        arm.must(f"cd /opt/checkout; PYTHONPATH=/opt/tests:tests/unit {tests}", timeout=3500)[
+            -2000:
+        ]
+    )

@@ -6,26 +6,17 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from emulated import EMULATED
 
 from pyrunc.process.failure import parse_failure
 from pyrunc.process.launch import LaunchProgram
 from pyrunc.process.seal import execute_init, launch_fd, sealed_init
 
-#: Where the kernel hands programs of this processor to qemu-user, that one opens them by name: so
-#: they cannot be close-on-exec (ENOENT of binfmt_misc), as init's is everywhere else.
-EMULATED = Path(f"/proc/sys/fs/binfmt_misc/qemu-{os.uname().machine}").exists()
-
-
-#: What qemu-user does not carry out as the kernel does.
-REAL_KERNEL = pytest.mark.skipif(EMULATED, reason="only a real kernel shows it, not qemu-user")
-
-
+#: qemu-user opens programs by their names: so they cannot be close-on-exec (ENOENT of binfmt_misc),
+#: as init is everywhere else.
 HAND_OVER = fcntl.F_DUPFD if EMULATED else fcntl.F_DUPFD_CLOEXEC
-
-
 Failure = tuple[int, int, int, str]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from init_program import HAND_OVER, REAL_KERNEL, Init, Pipe, init
+from init_program import HAND_OVER, Init, Pipe, init
 
 from pyrunc.process.failure import parse_failure
 from pyrunc.process.launch import LaunchProgram
@@ -213,7 +213,6 @@ def test_descriptors_of_others_are_closed_at_once(init: Init) -> None:
     assert not {4, 77, 300} & {int(n) for n in os.listdir(f"/proc/{pid}/fd")}
 
 
-@REAL_KERNEL
 @ROOT_ONLY
 def test_a_working_directory_outside_the_root_is_refused(init: Init, tmp_path: Path) -> None:
     outside = os.open("/", os.O_RDONLY)
@@ -236,7 +235,6 @@ def test_a_working_directory_inside_the_root_is_fine(init: Init) -> None:
     assert init.failure() is None
 
 
-@REAL_KERNEL
 def test_a_waiting_init_takes_next_to_no_memory(init: Init) -> None:
     pid = waiting(init, init.program())
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -244,7 +242,6 @@ def test_a_waiting_init_takes_next_to_no_memory(init: Init) -> None:
     assert int(resident) < 100
 
 
-@REAL_KERNEL
 def test_what_is_behind_exe_cannot_be_written(init: Init) -> None:
     """Not while it runs, and not through a descriptor that outlives it either."""
     pid = waiting(init, init.program())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from init_program import REAL_KERNEL, Init, Pipe, init
+from init_program import Init, Pipe, init
 
 from pyrunc.process.failure import parse_failure, printed_in
 from pyrunc.process.launch import PID_WIDTH, LaunchProgram, Pointer
@@ -54,7 +54,6 @@ def page() -> Iterator[int]:
     os.close(descriptor)
 
 
-@REAL_KERNEL
 def test_spawn_goes_on_in_a_sibling(init: Init, page: int) -> None:
     """The new process is its grandparent's child, and init's first process ends."""
     program = init.program()
@@ -71,7 +70,6 @@ def test_spawn_goes_on_in_a_sibling(init: Init, page: int) -> None:
     assert second != first
 
 
-@REAL_KERNEL
 def test_the_spawning_process_ends_when_the_other_has_executed(init: Init, page: int) -> None:
     program = init.program()
     program.share(page)
@@ -99,7 +97,6 @@ def test_a_sibling_that_is_about_to_execute_is_waited_for(ends: bool) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (0 if ends else -signal.SIGKILL)
 
 
-@REAL_KERNEL
 @pytest.mark.parametrize("fails", ["chdir", "execve"])
 def test_a_sibling_tells_by_its_end_what_failed(init: Init, page: int, fails: str) -> None:
     """It has nothing to write to, and an exit status like a program's."""
@@ -118,7 +115,6 @@ def test_a_sibling_tells_by_its_end_what_failed(init: Init, page: int, fails: st
     assert init.failure() is None
 
 
-@REAL_KERNEL
 def test_the_page_is_not_the_siblings(init: Init, page: int) -> None:
     """MADV_DONTFORK: what the container could trace has nothing that leads to the runtime."""
     program = init.program()
@@ -203,7 +199,6 @@ def cgroup() -> Iterator[Path]:
     path.rmdir()
 
 
-@REAL_KERNEL
 def test_spawn_into_goes_on_in_the_cgroup(init: Init, cgroup: Path) -> None:
     program = init.program()
     directory = os.open(cgroup, os.O_RDONLY)
@@ -263,7 +258,6 @@ def hook(
     return code
 
 
-@REAL_KERNEL
 def test_a_hook_has_the_filter_of_the_program(init: Init, tmp_path: Path) -> None:
     """And init, which has others to run yet, does not."""
 
