@@ -49,5 +49,8 @@ def test_install_and_walk(machine: Machine, way: str) -> None:
     for sign in _WALKED:
         assert sign in shown
     machine.must(_MAKE_USER)
+    # As after su: what is missing is named.
+    said = machine.run("pyrunc list", user=1000).stdout
+    assert "name a state root of your own: --root, or XDG_RUNTIME_DIR" in said
     shown = machine.must(f"{_remove_container('snakebusybox')}{block('--rootless')}", user=1000)
     assert "hello from inside" in shown

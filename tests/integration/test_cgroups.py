@@ -152,9 +152,13 @@ def test_what_a_killed_command_leaves_can_be_removed(make_bundle, pyrunc, what):
                 time.sleep(0.005)
         return name, [*command, name]
 
-    name, words = prepared()
-    whole = duration_of(pyrunc, words)
-    pyrunc("delete", "--force", name)
+    durations = []
+    for _ in range(3):
+        # The first command of all may have made the snapshot that others start from.
+        name, words = prepared()
+        durations.append(duration_of(pyrunc, words))
+        pyrunc("delete", "--force", name)
+    whole = min(durations)
     ended = []
     for step in range(10):
         name, words = prepared()
