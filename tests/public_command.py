@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-_SOURCES = Path(__file__).resolve().parents[2] / "src"
+_SOURCES = Path(__file__).resolve().parents[1] / "src"
 _MINOR = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 _NOBODY = 65534
 
