@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from same_commands import Engine
+    from pathlib import Path
 
-# For what is no fixture there: public_command.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))
+    from same_commands import Engine
 
 
 @pytest.fixture
