@@ -147,7 +147,9 @@ def _root(place: Path) -> Emulated:
 @pytest.mark.timeout(1200)
 def test_the_command_of_the_wheel(arm: Emulated) -> None:
     """The launcher, the interpreter that it starts, and both native modules."""
-    shown = arm.must("uname -m; pyrunc --version; cd /tmp; pyrunc spec; pyrunc --root state list")
+    shown = arm.must(
+        "uname -m; pyrunc --version; cd /tmp; pyrunc spec; mkdir s; pyrunc --root s list"
+    )
     assert shown.startswith("aarch64\npyrunc version ")
     assert shown.splitlines()[-1].split()[:2] == ["ID", "PID"]
     native = "from pyrunc.linux import _freeze, _syscall; print(_syscall.__name__)"
