@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engine_room import CONTAINERS_CONF, Room, need, root_archive, runtime_path, started
-from public_command import installation
 from same_commands import Engine
+
+from public_command import installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

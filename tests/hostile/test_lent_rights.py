@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from public_command import installation
 
 USER = 1000

@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from public_command import for_everybody
 from stepping import is_alive
+
+from public_command import for_everybody
 
 #: No account is needed for an id; these are nobody's.
 ALICE, MALLORY = 47111, 47112

@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from public_command import for_everybody
 from user_namespace_fixtures import ids, subordinate, user
 from views import mounts_by_point
+
+from public_command import for_everybody
 
 __all__ = ["user"]
 

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from public_command import for_everybody
 
 FIRST = 100000
