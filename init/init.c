@@ -192,8 +192,13 @@ static s64 execute(u32 index, const struct op *op, int *report)
 		return close_others(op->args[0], (const u32 *)op->args[1], op->args[2]);
 	case SHARE:
 		return share((int)op->args[0]);
-	case SPAWN:
-		return spawn(op->args[0], report);
+	case SPAWN: {
+		u64 pass = op->args[1];
+
+		/* The sibling shall not know it. */
+		*(volatile u64 *)&op->args[1] = 0;
+		return spawn(op->args[0], pass, report);
+	}
 	case SPAWN_INTO:
 		spawn_into((int)op->args[0], (int)op->args[1]);
 		return 0;

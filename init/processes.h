@@ -4,15 +4,17 @@
  * The child goes on with the program. Its pid is in the page before it runs. With CLONE_VFORK the
  * kernel holds this process up until the child has executed or ended: so the runtime hears of it
  * without a pipe that the container could see.
+ *
+ * `pass` is an argument that clone(2) does not have: a filter may let this call through by it.
  */
-static s64 spawn(u64 until_executed, int *report)
+static s64 spawn(u64 until_executed, u64 pass, int *report)
 {
 	u64 flags = CLONE_PARENT | CLONE_PARENT_SETTID | (until_executed ? CLONE_VFORK : 0);
 
 	if (!shared)
 		return -EINVAL;
 	/* aarch64 swaps the last two arguments of clone(2); they are zero. */
-	s64 pid = call(NR_clone, flags | SIGCHLD, 0, &shared->pid, 0, 0);
+	s64 pid = call(NR_clone, flags | SIGCHLD, 0, &shared->pid, 0, 0, pass);
 
 	if (failed(pid)) {
 		/* struct clone_args of clone3(2): flags, pidfd, child_tid, parent_tid, signal, stack … */

@@ -204,8 +204,8 @@ def test_a_list_of_a_dozen_calls_is_enough(make_bundle, pyrunc, names, user):
     bundle.process["noNewPrivileges"] = names is FEW
     container = pyrunc.start(bundle)
     assert pyrunc.state(container)["status"] == "running"
-    if names is FEW:
-        assert pyrunc.exec(container, "true").code == 0
+    done = pyrunc.exec(container, "true")
+    assert done.code == 0, done
 
 
 def test_a_call_that_the_list_lacks_is_put_down_to_it(make_bundle, pyrunc):
@@ -241,3 +241,36 @@ def test_a_start_container_hook_is_filtered(make_bundle, pyrunc, no_new_privileg
     assert pyrunc.run(bundle).code == 0
     assert (bundle.rootfs / "out").read_text().startswith("Seccomp:\t2\n")
     assert not (bundle.rootfs / "made").exists()
+
+
+@pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"])
+def test_a_filter_that_forbids_forks_does_not_forbid_exec(make_bundle, pyrunc, action):
+    """The fork into the pid namespace comes after the filter: it is let through, and it alone."""
+    forks = ["clone", "clone3", "fork", "vfork"]
+    bundle = make_bundle(args=["sleep", "100"], process={"noNewPrivileges": False})
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": forks, "action": action}],
+    }
+    container = pyrunc.start(bundle)
+    done = pyrunc.exec(container, "sh", "-c", "echo $$; echo forked | cat")
+    assert done.stdout.strip().isdigit(), done
+    assert done.code != 0
+
+
+def test_a_filter_that_forbids_forks_in_a_shared_pid_namespace(make_bundle, pyrunc):
+    first = pyrunc.start(make_bundle(args=["sleep", "100"]))
+    path = f"/proc/{pyrunc.state(first)['pid']}/ns/pid"
+    bundle = make_bundle(process={"noNewPrivileges": False})
+    bundle.shell("echo $PPID; echo forked | cat")
+    spaces = bundle.linux["namespaces"]
+    bundle.linux["namespaces"] = [
+        {"type": "pid", "path": path} if space["type"] == "pid" else space for space in spaces
+    ]
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["clone", "clone3", "fork"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    done = pyrunc.run(bundle)
+    assert done.stdout == "0\n", done
+    assert done.code != 0

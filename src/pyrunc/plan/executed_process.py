@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyrunc.cgroups.entrance import Entrance
     from pyrunc.container.undertaking import RuntimeStep
     from pyrunc.plan.facts import ProcessFacts
+    from pyrunc.process.last_mile import LastMile
     from pyrunc.process.late import Descriptor
     from pyrunc.spec.types import Process, Scheduler, Spec
 
@@ -81,6 +82,8 @@ def plan_execution(
     # its filter, and be rid of the filter: it is loaded before that.
     last_mile.filter_early = bool(sets.bounding & SYS_PTRACE)
     spawns = "pid" in namespaces
+    if spawns and not last_mile.filter_early:
+        last_mile.plan_fork(spec)
     late_scheduler = None
     if (scheduler := last_mile.scheduler) and spawns and lost_by_fork(scheduler):
         late_scheduler, last_mile.scheduler = scheduler, None
@@ -101,7 +104,7 @@ def plan_execution(
     last_mile.add_late_cwd(launch)
     inside = launch
     if spawns:
-        inside = _inside(launch, notifies=last_mile.notifies, scheduled=bool(late_scheduler))
+        inside = _inside(launch, last_mile, scheduled=bool(late_scheduler))
     if facts.announced:
         # sd_listen_fds(3): only now is there a pid.
         inside.own_pid(inside.string(LISTEN_PID + UNKNOWN_PID) + len(LISTEN_PID), b"\0")
@@ -115,20 +118,20 @@ def plan_execution(
     )
 
 
-def _inside(launch: LaunchProgram, *, notifies: bool, scheduled: bool) -> LaunchProgram:
+def _inside(launch: LaunchProgram, last_mile: LastMile, *, scheduled: bool) -> LaunchProgram:
     """Return what the process does that shows itself in the container's pid namespace.
 
-    :param notifies: the pipes are there still, as the seccomp listener went through them.
     :param scheduled: it waits for the runtime to set its scheduling policy.
     """
-    if notifies:
+    if last_mile.notifies:
+        # The pipes are there still, as the seccomp listener went through them.
         launch.call("close the pipe", "close", UP)
         if not scheduled:
             launch.call("close the pipe", "close", DOWN)
     inside = LaunchProgram()
     inside.tell_no_more_times()
     doing = f"enter the container's pid namespace{launch.remark}"
-    inside.spawn(doing, until_executed=not scheduled)
+    inside.spawn(doing, until_executed=not scheduled, fork_pass=last_mile.fork_pass)
     if scheduled:
         inside.await_byte("wait for the scheduling policy", DOWN)
     return inside

@@ -79,6 +79,8 @@ def plan_first_process(
         spec, process, facts.process, in_user_namespace=spaces.private("user")
     )
     _complete(last_mile, spec, spaces, facts)
+    if joins:
+        last_mile.plan_fork(spec)
     kept = [HOOK_STDIN, HOOK_OUTPUT] if last_mile.hooks else []
     if last_mile.label_writes:
         kept.append(PROC)
@@ -94,7 +96,7 @@ def plan_first_process(
     last_mile.add_late_cwd(launch)
     if not facts.held:
         last_mile.add_permission_check(launch)
-    _wait_for_start(launch, inside, held=facts.held)
+    _wait_for_start(launch, inside, held=facts.held, fork_pass=last_mile.fork_pass)
     if joins:
         last_mile.add_session(inside)
         _tell_own_pid(inside, facts.process, state if last_mile.hooks else b"")
@@ -170,7 +172,9 @@ def _enter_pid_namespace(launch: LaunchProgram, spaces: Namespaces) -> None:
         launch.call("close the pid namespace", "close", PID_NAMESPACE)
 
 
-def _wait_for_start(launch: LaunchProgram, inside: LaunchProgram, *, held: bool) -> None:
+def _wait_for_start(
+    launch: LaunchProgram, inside: LaunchProgram, *, held: bool, fork_pass: int = 0
+) -> None:
     """Wait until the runtime has written everything down, then for the start.
 
     If the runtime dies first, the pipe ends, and so does init. With its leave to go on
@@ -192,7 +196,7 @@ def _wait_for_start(launch: LaunchProgram, inside: LaunchProgram, *, held: bool)
         for descriptor in (UP, DOWN, STAMPS):
             doing = "close what leads to the runtime"
             launch.call(doing, "close", descriptor, only=descriptor)
-        inside.spawn("enter the pid namespace", until_executed=False)
+        inside.spawn("enter the pid namespace", until_executed=False, fork_pass=fork_pass)
         doing = "wait until the container is on record"
         if held:
             _end_with_runtime(inside)

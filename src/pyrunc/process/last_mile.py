@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pyrunc.process.launch import LaunchProgram
     from pyrunc.security.capabilities import Call
     from pyrunc.security.seccomp import Filter
-    from pyrunc.spec.types import Hook, MemoryPolicy, Personality, Process, Rlimit
+    from pyrunc.spec.types import Hook, MemoryPolicy, Personality, Process, Rlimit, Spec
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
@@ -60,6 +60,7 @@ class LastMile:
         "cpu_affinity",
         "dropped",
         "filter_early",
+        "fork_pass",
         "gives_stdio",
         "hooks",
         "keep_groups",
@@ -90,6 +91,8 @@ class LastMile:
         self.seccomp: Filter | None = None
         #: Load the filter with the privileges dropped, not right before the program.
         self.filter_early = False
+        #: What that filter lets the one fork through by that is still to come, or nothing.
+        self.fork_pass = 0
         self.terminal = bool(process.get("terminal"))
         #: ``process.rlimits``, unless the runtime sets them.
         self.rlimits: Sequence[Rlimit] = process.get("rlimits") or ()
@@ -113,6 +116,15 @@ class LastMile:
     def notifies(self) -> bool:
         """Whether the filter comes with a listener, which the runtime collects."""
         return self.seccomp is not None and self.seccomp.notify
+
+    def plan_fork(self, spec: Spec) -> None:
+        """Have the filter let init's own fork through, though its rules may forbid forks."""
+        if self.seccomp is None or self._filters_last:
+            return
+        from pyrunc.security import seccomp_pass
+
+        if not seccomp_pass.lets_fork(spec["linux"]["seccomp"]):
+            self.fork_pass = seccomp_pass.new()
 
     @property
     def _filters_last(self) -> bool:
@@ -291,7 +303,12 @@ class LastMile:
         assert self.seccomp is not None
         label = "load the seccomp filter"
         arguments = (_SECCOMP_SET_MODE_FILTER, self.seccomp.flags)
-        filter_program = program.sock_fprog(self.seccomp.bpf)
+        bpf = self.seccomp.bpf
+        if self.fork_pass:
+            from pyrunc.security.seccomp_pass import letting_through
+
+            bpf = letting_through(bpf, self.fork_pass)
+        filter_program = program.sock_fprog(bpf)
         # The filter may not let init tell the time.
         program.tell_no_more_times()
         if not self.seccomp.notify:

@@ -130,13 +130,15 @@ class LaunchProgram(Blobs):
         """Map the memory file ``page`` (process/shared_page.py) and say there what fails."""
         self._add("share a page with the runtime", _SHARE, (page,))
 
-    def spawn(self, label: str, *, until_executed: bool) -> None:
+    def spawn(self, label: str, *, until_executed: bool, fork_pass: int = 0) -> None:
         """Go on in a new process, the sibling of this one, whose pid is in the shared page.
 
         :param until_executed: this process ends only when the other has executed its program or
             has ended; else at once.
+        :param fork_pass: what the filter in force lets this call through by
+            (``security/seccomp_pass.py``).
         """
-        self._add(label, _SPAWN, (int(until_executed),))
+        self._add(label, _SPAWN, (int(until_executed), fork_pass))
 
     def own_pid(self, place: Pointer, filling: bytes) -> None:
         """Write the own pid to the :data:`PID_WIDTH` bytes at ``place``, in decimal."""
@@ -187,7 +189,7 @@ class LaunchProgram(Blobs):
         store: int = NOWHERE,
         only: Late | None = None,
     ) -> None:
-        most = _MOST_OF_ALL if kind in (_DROP_CAPABILITIES, _HOOK) else _MOST
+        most = _MOST_OF_ALL if kind in (_DROP_CAPABILITIES, _HOOK, _SPAWN) else _MOST
         for argument in arguments:
             if type(argument) is int and not _LEAST <= argument <= most:
                 raise Error(f"{label}: {argument} does not fit in the call's argument")
