@@ -30,7 +30,7 @@ enum kind {
 	CLOSE_OTHERS,  /* close descriptors from args[0] on but for the args[2] listed at args[1] */
 	SHARE,         /* the memory file args[0] is a struct shared; map and close it */
 	SPAWN,         /* go on as a sibling; args[0]: end only when it has executed or ended;
-			* args[1]: the pass for the filter (src/pyrunc/security/seccomp_pass.py) */
+			* args[1]: the pass for the filter (src/pyrunc/process/fork_pass.py) */
 	SPAWN_INTO,    /* go on as a sibling in the v2 cgroup args[1]; args[0] is told the pid or -errno */
 	CHECK_CWD,     /* fail if the working directory is outside the root */
 	HOOK,          /* run a program: path, argv, envp, stdin, timeout in seconds, filter; nr: output */

@@ -121,10 +121,10 @@ class LastMile:
         """Have the filter let init's own fork through, though its rules may forbid forks."""
         if self.seccomp is None or self._filters_last:
             return
-        from pyrunc.security import seccomp_pass
+        from pyrunc.process import fork_pass
 
-        if not seccomp_pass.lets_fork(spec["linux"]["seccomp"]):
-            self.fork_pass = seccomp_pass.new()
+        if not fork_pass.lets_fork(spec["linux"]["seccomp"]):
+            self.fork_pass = fork_pass.new()
 
     @property
     def _filters_last(self) -> bool:
@@ -305,7 +305,7 @@ class LastMile:
         arguments = (_SECCOMP_SET_MODE_FILTER, self.seccomp.flags)
         bpf = self.seccomp.bpf
         if self.fork_pass:
-            from pyrunc.security.seccomp_pass import letting_through
+            from pyrunc.process.fork_pass import letting_through
 
             bpf = letting_through(bpf, self.fork_pass)
         filter_program = program.sock_fprog(bpf)

@@ -136,7 +136,7 @@ class LaunchProgram(Blobs):
         :param until_executed: this process ends only when the other has executed its program or
             has ended; else at once.
         :param fork_pass: what the filter in force lets this call through by
-            (``security/seccomp_pass.py``).
+            (``process/fork_pass.py``).
         """
         self._add(label, _SPAWN, (int(until_executed), fork_pass))
 
