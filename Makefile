@@ -3,6 +3,7 @@
 # make test-elsewhere  the README's lines, wheels, installers and Pythons on bare Debian (an hour)
 # make test-debian     make test on bare Debian 12 and 13, part by part (an hour for each)
 # make test-aarch64    the wheel for aarch64 and the unit tests under qemu-user (20 minutes)
+# make test-adapters  examples/adapters against the agents' frameworks, and pyright (installs 400 MB into build/)
 # make wheels  dist/: wheels for any Linux on x86_64 and aarch64, the sdist, checksums
 # make deb     dist/: a Debian package of each of these wheels
 # make release VERSION=1.2.3  commit and tag, then all of the above in dist/, tried on bare roots
@@ -42,6 +43,13 @@ test-debian:
 test-aarch64:
 	@tools/prepare test
 	@.venv/bin/python -m pytest -q -ra tests/elsewhere/test_aarch64.py
+
+.PHONY: test-adapters
+test-adapters:
+	@tools/prepare test
+	@test -e build/adapters-venv/complete || { $(PYTHON) -m venv build/adapters-venv && \
+	build/adapters-venv/bin/pip install -q inspect_ai openai-agents "pyright[nodejs]" && touch build/adapters-venv/complete; }
+	@.venv/bin/python -m pytest -q -ra tests/library/test_adapters.py
 
 wheels:
 	@tools/prepare demo

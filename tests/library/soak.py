@@ -20,7 +20,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
-from conftest import PREAMBLE, engine_processes, keeper_and_engine, wait_until_gone  # noqa: E402
+from conftest import (  # noqa: E402
+    PREAMBLE,
+    children_of,
+    engine_processes,
+    keeper_and_engine,
+    wait_until_gone,
+)
 
 import pyrunc  # noqa: E402
 from pyrunc.engine import client  # noqa: E402
@@ -116,6 +122,14 @@ KINDS = {
 }  # fmt: skip
 
 
+def keepers_and_engines() -> list[int]:
+    """Return their pids; what an engine has just forked looks the same, and is left out."""
+    pids = set(engine_processes())
+    below = {pid: set(children_of(pid)) & pids for pid in pids}
+    forked = {third for seconds in below.values() for pid in seconds for third in below[pid]}
+    return sorted(pids - forked)
+
+
 def kill_a_program() -> None:
     """Start a program that uses the library, and kill it in the middle of that."""
     script = PREAMBLE + "while True: pyrunc.run(['sleep', '0.05'], pool=2)"
@@ -149,7 +163,7 @@ def main(count: int, workers: int = 4) -> None:
                 return
             try:
                 KINDS[names[number]](number)
-                if number % ENGINE_LIFE == ENGINE_LIFE - 1 and (pids := engine_processes()):
+                if number % ENGINE_LIFE == ENGINE_LIFE - 1 and (pids := keepers_and_engines()):
                     os.kill(random.choice(pids), signal.SIGKILL)
                 if number % PROGRAM_LIFE == PROGRAM_LIFE - 1:
                     kill_a_program()

@@ -90,6 +90,20 @@ def test_functions_of_main_with_cloudpickle():
     assert done.stdout == "42\n"
 
 
+def test_modules_in_a_directory_that_is_a_link(tmp_path, monkeypatch):
+    """The link lies in a directory that is there as well; where it leads to is somewhere else."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/behind_a_link.py").write_text("def seven(): return 7\n")
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path/link").symlink_to(tmp_path / "elsewhere")
+    for directory in (tmp_path / "path", tmp_path / "path/link"):
+        monkeypatch.syspath_prepend(directory)
+    import behind_a_link
+
+    with pyrunc.Executor(1) as executor:
+        assert executor.submit(behind_a_link.seven).result() == 7
+
+
 def test_arguments_that_are_the_executor_s_own():
     with pytest.raises(pyrunc.InvalidArgument):
         pyrunc.Executor(input=b"x")

@@ -181,11 +181,15 @@ def _interpreter() -> str:
 
 def _python_s_own() -> dict[str, str]:
     """Return what of the host a Python like this one takes: its directories beside /usr."""
-    paths = {os.path.dirname(_interpreter()), *sysconfig.get_paths().values(), *sys.path}
+    # The whole of it: its library (libpython3.so) and others lie beside its modules.
+    own = {os.path.dirname(_interpreter()), sys.base_prefix, sys.base_exec_prefix}
+    paths = {*own, *sysconfig.get_paths().values(), *sys.path}
+    # An environment may be a link, or lie below one.
+    paths |= {os.path.realpath(path) for path in paths if path}
     wanted = sorted(
         os.path.abspath(path)
         for path in paths
-        if path and os.path.exists(path) and not path.startswith(("/usr/", "/proc/", "/dev/"))
+        if path and os.path.exists(path) and not f"{path}/".startswith(("/usr/", "/proc/", "/dev/"))
     )
     found: list[str] = []
     for path in wanted:
