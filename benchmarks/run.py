@@ -2,7 +2,7 @@
 
     make bench                      all cases
     benchmarks/run.py --quick       fewer rounds
-    benchmarks/run.py --only exec   cases whose name holds "exec"
+    benchmarks/run.py --only exec,state         cases whose name holds "exec" or "state"
     benchmarks/run.py --pause 0     without a pause between commands
     benchmarks/run.py --runc PATH --crun PATH   other peers than those of the PATH
 
@@ -64,7 +64,7 @@ def main() -> None:
     """Parse the options, measure, print the table, write the files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--only", default="", help="only cases whose name holds this")
+    parser.add_argument("--only", default="", help="only cases whose name holds one of these (A,B)")
     parser.add_argument("--pyrunc", default=shutil.which("pyrunc"), help="the pyrunc to measure")
     parser.add_argument("--output", default="", help="directory for results.md and results.svg")
     parser.add_argument("--runc", default=shutil.which("runc"), help="the runc to measure")
