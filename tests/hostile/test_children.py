@@ -132,7 +132,7 @@ def kill_at(pyrunc, bundle, call, time_):
         ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject,
          *pyrunc.command, "create", "-b", bundle.path, name],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        check=False, timeout=30,
+        check=False, timeout=120,
     )  # fmt: skip
     return name
 

@@ -158,7 +158,7 @@ def test_a_file_that_is_something_else(make_bundle, pyrunc, root, name, damage, 
     """
     if started and name.endswith("fifo"):
         pytest.skip("there are no fifos any more")
-    if damage == "huge" and name.endswith("fifo"):
+    if damage in ("huge", "empty") and name.endswith("fifo"):
         pytest.skip("a fifo has no size")
     other = pyrunc.start(make_bundle(args=["sleep", "1000"]))
     bundle = make_bundle(args=["sh", "-c", "sleep 1000 & sleep 1000"])
