@@ -8,6 +8,7 @@ made it. They are resolved by the kernel below a directory descriptor
 from __future__ import annotations
 
 import posix
+import time
 from _struct import pack, unpack_from
 from errno import EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
 
@@ -44,6 +45,7 @@ NSFS_MAGIC = 0x6E736673
 
 _MFD_CLOEXEC = 1
 _SIZE_OF_STATFS = 120
+_ATTEMPTS, _ATTEMPTS_AT_ONCE = 300, 100
 #: As many links as the kernel follows in one resolution (path_resolution(7)).
 _MAXIMUM_LINKS = 40
 
@@ -51,13 +53,13 @@ _MAXIMUM_LINKS = 40
 def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """Open ``path`` below ``directory`` under the ``RESOLVE_*`` rules of openat2(2).
 
-    EAGAIN, which the kernel gives when a rename anywhere on the system raced
-    with a ``..``, is tried again; a rootfs that keeps it up for ever is an error.
+    EAGAIN, which the kernel gives when a rename or a mount anywhere on the system raced
+    with a ``..``, is tried again, for a second; who keeps it up for longer makes it an error.
     Where the call is refused the path is walked by hand (resolve.py).
     """
     how = pack("=QQQ", flags | O_CLOEXEC, mode, resolve)
     name = cstring(path)
-    for _ in range(128):
+    for attempt in range(_ATTEMPTS):
         try:
             return syscall(SYS["openat2"], directory, name, how, len(how))
         except OSError as error:
@@ -65,6 +67,8 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
                 return _walk(directory, path, flags, resolve, error)
             if error.errno != EAGAIN:
                 raise
+        if attempt >= _ATTEMPTS_AT_ONCE:
+            time.sleep(0.005)
     raise OSError(EAGAIN, posix.strerror(EAGAIN))
 
 
