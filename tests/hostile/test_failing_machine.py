@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from integration_fixtures import mount_missing_controllers
+
+from runtimes import mount_missing_controllers
 
 #: What may fail, and how; `create` and `run` have all of it.
 CALLS = {
