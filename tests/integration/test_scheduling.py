@@ -259,7 +259,8 @@ def test_exec_cpu_affinity(make_bundle, pyrunc):
     bundle = make_bundle(args=["sleep", "1000"])
     bundle.process["execCPUAffinity"] = {"initial": str(second), "final": str(first)}
     container = pyrunc.start(bundle)
-    assert pyrunc.exec(container, *look).stdout.split()[1] == str(first)
+    done = pyrunc.exec(container, *look)
+    assert done.stdout.split()[1:] == [str(first)], done
     path = bundle.path / "process.json"
     for affinity, seen in (
         ({"initial": str(second)}, str(second)),
