@@ -54,6 +54,8 @@ def _fetch(into: Path) -> bool:
 
 #: Counts in /tmp/count.
 COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.02; done"
+#: Counts in names: a file that is open at the moment of a checkpoint must be the same on restore.
+MAKES_DIRECTORIES = "i=0; while :; do i=$((i+1)); mkdir /tmp/$i; sleep 0.02; done 2>/dev/null"
 
 
 @pytest.fixture
@@ -123,3 +125,7 @@ def goes_on(bundle, before):
     # Not written to: the container may be writing to it right now.
     count.unlink()
     return wait_for(lambda: number_in(count)) >= before
+
+
+def highest(bundle):
+    return max((int(path.name) for path in (bundle.rootfs / "tmp").iterdir()), default=0)

@@ -56,7 +56,7 @@ def test_guest(user, request):
             HERE / "machine/run", "--timeout", "600", "--share", TOP, "--user", user, "--",
             "python3", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
             "tests/vm/guest/guest_cgroups.py", "tests/vm/guest/guest_pods.py",
-            "tests/vm/guest/guest_values.py",
+            "tests/vm/guest/guest_systemd.py", "tests/vm/guest/guest_values.py",
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
