@@ -188,8 +188,13 @@ def test_with_asyncio_and_cancelled(runtime, spec):
             for _ in range(turns):
                 await asyncio.sleep(0.005)
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            try:
+                made = await task
+            except asyncio.CancelledError:
+                continue
+            # It was there before it could be cancelled.
+            assert turns > 0
+            await made.delete(force=True)
         assert await of_aio.containers() == []
 
     asyncio.run(main())

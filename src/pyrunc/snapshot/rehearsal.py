@@ -41,7 +41,7 @@ _MODULES = (
         "process.foreground",
         "process.hooks",
     ),
-    *("security.seccomp", "spec.default", "spec.load"),
+    *("linux.number_lists", "security.seccomp", "spec.default", "spec.load"),
 )
 #: They keep what they found when they were loaded: the environment, and more.
 _FORBIDDEN = ("os", "random", "ssl", "subprocess", "tempfile", "threading")
@@ -61,6 +61,7 @@ def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
     for name in _MODULES:
         __import__(f"pyrunc.{name}")
     from pyrunc.container.record.store import Store
+    from pyrunc.container.run import plan_run
     from pyrunc.linux import libc
 
     libc.address_of(bytearray(1))
@@ -73,6 +74,7 @@ def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
             for words in (["list"], ["state", _NAME], ["kill", _NAME, "0"]):
                 invoke(["--root", root, *words])
             _plan()
+            plan_run(_record(), notifies=False, detach=False, keep=False, adopt=True)
     finally:
         entry.remove()
         entry.close()
