@@ -9,20 +9,20 @@ that ends. Containers outlive it; commands that run when it ends are killed.
 
 from __future__ import annotations
 
-import gc
 import os
-import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyrunc.engine import messages
-from pyrunc.engine.main import forget_the_program
+from pyrunc.engine.apart import stand_apart
+from pyrunc.engine.child import Child
+from pyrunc.engine.watch import Watch
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import NoReturn
 
 
@@ -32,28 +32,18 @@ def main(control: int, program: int, _: int) -> None:
     :param control: the socket of the requests.
     :param program: a pidfd of the program.
     """
-    forget_the_program()
-    gc.freeze()
-    if os.fork():
-        # The program waits for this process only.
-        os._exit(0)
-    os.setsid()
-    p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
+    stand_apart()
     Commands(socket.socket(fileno=control), program).serve()
 
 
-class Child:
+class Command(Child):
     """A command that runs, or then the process that it has made."""
 
     def __init__(self, pid: int, pidfd: int, line: socket.socket, pid_file: str) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-        #: Where the program hears of it; None when it does not listen any more.
-        self.line: socket.socket | None = line
+        super().__init__(pid, pidfd, line)
         #: Where the command writes the pid of what it makes; empty for a command that makes none.
         self.pid_file = pid_file
         self.is_made = False
-        self.began = time.monotonic()
 
 
 class Commands:
@@ -61,30 +51,18 @@ class Commands:
 
     def __init__(self, control: socket.socket, program: int) -> None:
         self._control = control
-        self._children: dict[int, Child] = {}
-        self._poll = select.poll()
-        self._handlers: dict[int, Callable[[], None]] = {}
+        self._children: dict[int, Command] = {}
+        self._watch = Watch()
         control.setblocking(False)
-        self._watch(control.fileno(), self._take_request)
-        self._watch(program, lambda: os._exit(0))
+        self._watch.add(control.fileno(), self._take_request)
+        self._watch.add(program, lambda: os._exit(0))
 
     def serve(self) -> NoReturn:
         """Do what is asked for until there is nobody to ask."""
         while True:
-            for descriptor, _ in self._poll.poll():
-                # An earlier one of the same round may have ended this one.
-                if handler := self._handlers.get(descriptor):
-                    handler()
+            self._watch.look()
             if not any(child.pid_file for child in self._children.values()):
                 self._collect_orphans()
-
-    def _watch(self, descriptor: int, handler: Callable[[], None]) -> None:
-        self._handlers[descriptor] = handler
-        self._poll.register(descriptor, select.POLLIN)
-
-    def _forget(self, descriptor: int) -> None:
-        if self._handlers.pop(descriptor, None):
-            self._poll.unregister(descriptor)
 
     def _take_request(self) -> None:
         try:
@@ -98,40 +76,35 @@ class Commands:
         child_line.setblocking(False)
         try:
             pid = _execute(request["words"], request["env"], streams)
-            child = Child(pid, os.pidfd_open(pid), child_line, request["pid_file"])
+            child = Command(pid, os.pidfd_open(pid), child_line, request["pid_file"])
         finally:
             for stream in streams:
                 os.close(stream)
         self._add(child)
-        self._watch(line, lambda: self._hear(child))
+        self._watch.add(line, lambda: self._hear(child))
 
-    def _add(self, child: Child) -> None:
+    def _add(self, child: Command) -> None:
         self._children[child.pid] = child
-        self._watch(child.pidfd, lambda: self._collect(child))
+        self._watch.add(child.pidfd, lambda: self._collect(child))
 
-    def _collect(self, child: Child) -> None:
+    def _collect(self, child: Command) -> None:
         """It has ended: a command, or what one has made."""
         self._ended(child, os.waitpid(child.pid, 0)[1])
 
-    def _ended(self, child: Child, status: int) -> None:
-        self._forget(child.pidfd)
+    def _ended(self, child: Command, status: int) -> None:
+        self._watch.forget(child.pidfd)
         del self._children[child.pid]
         os.close(child.pidfd)
         code = os.waitstatus_to_exitcode(status)
         if child.pid_file and code == 0 and self._take_over(child):
             return
         if child.is_made:
-            report: dict[str, Any] = {"why": "", "returncode": code, "oom": False}
-            report |= {"duration": time.monotonic() - child.began, "cpu_time": None}
-            report |= {"memory_peak": None, "pids_peak": None, "not_enforced": [], "warnings": []}
-            _tell(child, "ended", report)
+            child.tell_end(code)
         else:
-            _tell(child, "exited", {"returncode": code})
-        if child.line is not None:
-            self._forget(child.line.fileno())
-            child.line.close()
+            child.tell("exited", {"returncode": code})
+        child.part(self._watch)
 
-    def _take_over(self, child: Child) -> bool:
+    def _take_over(self, child: Command) -> bool:
         """Go on with the process that a command has made; tell whether there is one."""
         try:
             with open(child.pid_file) as file:
@@ -142,7 +115,7 @@ class Commands:
         child.pid_file = ""
         child.is_made = True
         child.began = time.monotonic()
-        _tell(child, "started", {"pid": child.pid}, (child.pidfd,))
+        child.tell("started", {"pid": child.pid}, (child.pidfd,))
         self._add(child)
         return True
 
@@ -158,22 +131,10 @@ class Commands:
             if child := self._children.get(pid):
                 self._ended(child, status)
 
-    def _hear(self, child: Child) -> None:
-        assert child.line is not None
-        try:
-            received = messages.receive(child.line)
-        except BlockingIOError:
-            return
-        if received is None:
-            self._forget(child.line.fileno())
-            child.line.close()
-            child.line = None
-            if not child.is_made:
-                p.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-            return
-        what, value = received[0]
-        if what == "signal":
-            p.pidfd_send_signal(child.pidfd, value)
+    def _hear(self, child: Command) -> None:
+        child.hear(self._watch)
+        if child.line is None and not child.is_made:
+            p.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
 
 def _execute(words: list[str], env: dict[str, str], streams: Sequence[int]) -> int:
@@ -190,13 +151,3 @@ def _execute(words: list[str], env: dict[str, str], streams: Sequence[int]) -> i
             os.execve(words[0], words, env)
     finally:
         os._exit(127)
-
-
-def _tell(child: Child, what: str, value: dict[str, Any], passed: Sequence[int] = ()) -> None:
-    if child.line is None:
-        return
-    try:
-        messages.send(child.line, (what, value), passed)
-    except OSError:
-        # Nobody wants to know any more.
-        return

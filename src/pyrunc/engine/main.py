@@ -12,13 +12,12 @@ at the program again but through a descriptor: a pidfd, and the socket that requ
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
 import socket
 from typing import TYPE_CHECKING
 
 from pyrunc.engine import keeper, messages, places
+from pyrunc.engine.apart import stand_apart
 from pyrunc.engine.log import Collected
 from pyrunc.engine.server import Server
 from pyrunc.errors import Error
@@ -34,14 +33,7 @@ def main(control: int, program: int, program_pid: int) -> None:
     :param control: the socket of the requests.
     :param program: a pidfd of the program, whose number is ``program_pid``.
     """
-    forget_the_program()
-    # Three processes share what was loaded: the collector must not write to it.
-    gc.freeze()
-    if os.fork():
-        # The program waits for this process only.
-        os._exit(0)
-    os.setsid()
-    p.prctl(p.PR_SET_CHILD_SUBREAPER, 1)
+    stand_apart()
     requests = socket.socket(fileno=control)
     try:
         base = places.base_directory()
@@ -58,21 +50,6 @@ def main(control: int, program: int, program_pid: int) -> None:
     requests.close()
     keeper.keep(engine, program, base, name, lock)
     os._exit(0)
-
-
-def forget_the_program() -> None:
-    """Undo what a process inherits: signals, directory, umask, a small limit of descriptors."""
-    for number in signal.valid_signals():
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.chdir("/")
-    os.umask(0o022)
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _serve(keeper_pid: int, requests: socket.socket, directory: str, name: str) -> NoReturn:

@@ -50,6 +50,15 @@ def send(line: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> 
             os.close(memory)
 
 
+def tell(line: socket.socket, kind: str, value: Any, descriptors: Sequence[int] = ()) -> None:
+    """Send a message of this kind, for whoever may not be there any more."""
+    try:
+        send(line, (kind, value), descriptors)
+    except OSError:
+        # Nobody wants to know any more.
+        return
+
+
 def receive(line: socket.socket) -> tuple[Any, list[int]] | None:
     """Return the next message and its descriptors (close-on-exec); None when the line has ended.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import posix
-import time
 from typing import TYPE_CHECKING, Any
 
 from pyrunc.container.delete import delete
@@ -17,47 +16,30 @@ from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
 from pyrunc.container.settings import Settings
 from pyrunc.container.start import start
-from pyrunc.engine import messages
+from pyrunc.engine.child import Child
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.worker import work
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from pyrunc.checkpoint.restore import Restoration
     from pyrunc.container.settings import Log
     from pyrunc.engine.streams import StandardStreams
+    from pyrunc.engine.watch import Watch
 
     Request = dict[str, Any]
-
-
-class Child:
-    """A process of such a container that is a child of ours, until it has ended."""
-
-    def __init__(self, pid: int, pidfd: int, line: socket.socket) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-        #: Where the program hears of the end; None when it does not listen any more.
-        self.line: socket.socket | None = line
-        self.terminal = -1
-        self.began = time.monotonic()
 
 
 class Runtimes:
     """Makes such containers, and collects their processes."""
 
-    def __init__(
-        self,
-        streams: StandardStreams,
-        log: Log,
-        watch: Callable[[int, Callable[[], None]], None],
-        forget: Callable[[int], None],
-    ) -> None:
+    def __init__(self, streams: StandardStreams, log: Log, watch: Watch) -> None:
         self._streams = streams
         self._log = log
         self._watch = watch
-        self._forget = forget
         #: Whether the engine is root of a user namespace of its own only.
         self.is_confined = False
 
@@ -73,14 +55,7 @@ class Runtimes:
         """Create a container; its line tells of the end of its first process."""
         spec = checked_spec(request["spec"])
         options = CreateOptions("/", spec=spec, no_new_keyring=True)
-        creation = Creation(self._settings(request), request["id"], options)
-        creation.load()
-        with self._streams.being(streams):
-            creation.carry_out()
-        pidfd = posix.dup(creation.pidfd)
-        posix.set_inheritable(pidfd, False)
-        creation.close()
-        self._begin(Child(creation.pid, pidfd, line))
+        self._make(Creation(self._settings(request), request["id"], options), line, streams)
 
     def execute(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:
         """Execute a process in a container."""
@@ -89,9 +64,7 @@ class Runtimes:
         options = ExecOptions(process=process, take_terminal=masters.append)
         with self._streams.being(streams):
             pid, pidfd = spawn(self._settings(request), request["id"], options)
-        child = Child(pid, pidfd, line)
-        child.terminal = masters[0] if masters else -1
-        self._begin(child)
+        self._begin(Child(pid, pidfd, line), masters[0] if masters else -1)
 
     def start(self, request: Request) -> None:
         """Start a container that was created."""
@@ -109,7 +82,7 @@ class Runtimes:
         settings, name = self._settings(request), request["id"]
         options = CheckpointOptions(**request["options"], stats=True, keep_config=True)
         pidfd = work(line, lambda: checkpoint(settings, name, options))
-        self._watch(pidfd, lambda: self._collect_worker(pidfd))
+        self._watch.add(pidfd, lambda: self._collect_worker(pidfd))
 
     def restore(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:
         """Restore a container; its line tells of the end of its first process.
@@ -121,65 +94,42 @@ class Runtimes:
 
         spec = checked_spec(request["spec"])
         options = RestoreOptions(**request["options"], bundle="/", spec=spec, detach=True)
-        restoration = Restoration(self._settings(request), request["id"], options)
-        restoration.load()
+        self._make(Restoration(self._settings(request), request["id"], options), line, streams)
+
+    def _make(
+        self, making: Creation | Restoration, line: socket.socket, streams: Sequence[int]
+    ) -> None:
+        """Make a container, whose first process is our child."""
+        making.load()
         with self._streams.being(streams):
-            restoration.carry_out()
-        pidfd = posix.dup(restoration.pidfd)
+            making.carry_out()
+        pidfd = posix.dup(making.pidfd)
         posix.set_inheritable(pidfd, False)
-        restoration.close()
-        self._begin(Child(restoration.pid, pidfd, line))
+        making.close()
+        self._begin(Child(making.pid, pidfd, line))
 
     def _collect_worker(self, pidfd: int) -> None:
-        self._forget(pidfd)
+        self._watch.forget(pidfd)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         posix.close(pidfd)
 
-    def _begin(self, child: Child) -> None:
-        assert child.line is not None
-        passed = [child.pidfd, *([child.terminal] if child.terminal >= 0 else ())]
-        self._tell(child, "started", {"pid": child.pid}, passed)
-        if child.terminal >= 0:
-            posix.close(child.terminal)
-        self._watch(child.pidfd, lambda: self._collect(child))
-        self._watch(child.line.fileno(), lambda: self._hear(child))
+    def _begin(self, child: Child, terminal: int = -1) -> None:
+        """Hand it over.
 
-    def _tell(self, child: Child, what: str, value: Request, passed: Sequence[int] = ()) -> None:
+        :param terminal: the master of its terminal, which is the program's from here on.
+        """
         assert child.line is not None
-        try:
-            messages.send(child.line, (what, value), passed)
-        except OSError:
-            # Nobody wants to know any more.
-            return
+        passed = [child.pidfd, *([terminal] if terminal >= 0 else ())]
+        child.tell("started", {"pid": child.pid}, passed)
+        if terminal >= 0:
+            posix.close(terminal)
+        self._watch.add(child.pidfd, lambda: self._collect(child))
+        self._watch.add(child.line.fileno(), lambda: child.hear(self._watch))
 
     def _collect(self, child: Child) -> None:
         if not p.poll((child.pidfd,), 0):
             return
-        self._forget(child.pidfd)
+        self._watch.forget(child.pidfd)
         posix.close(child.pidfd)
-        status = posix.waitpid(child.pid, 0)[1]
-        if child.line is None:
-            return
-        signalled = posix.WIFSIGNALED(status)
-        code = -posix.WTERMSIG(status) if signalled else posix.WEXITSTATUS(status)
-        report = {"why": "", "returncode": code, "oom": False}
-        report |= {"duration": time.monotonic() - child.began, "cpu_time": None}
-        report |= {"memory_peak": None, "pids_peak": None, "not_enforced": [], "warnings": []}
-        self._tell(child, "ended", report)
-        self._forget(child.line.fileno())
-        child.line.close()
-
-    def _hear(self, child: Child) -> None:
-        assert child.line is not None
-        try:
-            received = messages.receive(child.line)
-        except BlockingIOError:
-            return
-        if received is None:
-            self._forget(child.line.fileno())
-            child.line.close()
-            child.line = None
-            return
-        what, value = received[0]
-        if what == "signal":
-            p.pidfd_send_signal(child.pidfd, value)
+        child.tell_end(posix.waitstatus_to_exitcode(posix.waitpid(child.pid, 0)[1]))
+        child.part(self._watch)

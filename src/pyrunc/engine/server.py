@@ -8,7 +8,6 @@ that lives, and when the program's end of it closes, so does the life of what it
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -26,10 +25,10 @@ from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.runtimes import Runtimes
 from pyrunc.engine.seclusion import NOBODY, ROOT, confine, seclude
 from pyrunc.engine.streams import StandardStreams
+from pyrunc.engine.watch import Watch
 from pyrunc.errors import WrongStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from pyrunc.engine.log import Collected
@@ -54,34 +53,20 @@ class Server:
         self._pool = Pool(self._make_box)
         self._count = 0
         self._unenforceable: dict[str, tuple[str, str]] | None = None
-        self._poll = select.poll()
-        self._handlers: dict[int, Callable[[], None]] = {}
-        self._runtimes = Runtimes(self._streams, log, self._watch, self._forget)
+        self._watch = Watch()
+        self._runtimes = Runtimes(self._streams, log, self._watch)
 
     def serve(self) -> None:
         """Do what is asked for until there is nobody to ask."""
         self._is_confined = self._runtimes.is_confined = seclude()
         self._settings.rootless = self._is_confined
         self._control.setblocking(False)
-        self._watch(self._control.fileno(), self._take_requests)
-        while self._handlers:
-            ready = self._poll.poll(0 if self._pool.wants_more else self._pause())
-            if not ready:
+        self._watch.add(self._control.fileno(), self._take_requests)
+        while self._watch:
+            if not self._watch.look(0 if self._pool.wants_more else self._pause()):
                 # Nobody waits for anything: time to get something ready.
                 self._pool.add_one()
-            for descriptor, _ in ready:
-                # An earlier one of the same round may have ended this one.
-                if handler := self._handlers.get(descriptor):
-                    handler()
             self._judge()
-
-    def _watch(self, descriptor: int, handler: Callable[[], None]) -> None:
-        self._handlers[descriptor] = handler
-        self._poll.register(descriptor, select.POLLIN)
-
-    def _forget(self, descriptor: int) -> None:
-        if self._handlers.pop(descriptor, None):
-            self._poll.unregister(descriptor)
 
     def _pause(self) -> float | None:
         """Return how long nothing has to be judged, in milliseconds."""
@@ -117,7 +102,7 @@ class Server:
         for descriptor in descriptors[1:]:
             os.close(descriptor)
         if failure:
-            _answer(line, "error", {**failure, "warnings": self._log.take()})
+            messages.tell(line, "error", {**failure, "warnings": self._log.take()})
             line.close()
 
     # Operations that begin a life.
@@ -145,14 +130,14 @@ class Server:
             self._close(box)
             raise
         box.line = line
-        self._watch(line.fileno(), lambda: self._close(box))
+        self._watch.add(line.fileno(), lambda: self._close(box))
         told: dict[str, Any] = {
             "id": box.id,
             "not_enforced": box.not_enforced,
             "warnings": self._log.take(),
         }
         told["user"] = ROOT if self._is_confined else NOBODY
-        _answer(line, "opened", told)
+        messages.tell(line, "opened", told)
 
     def _start(self, request: Request, line: socket.socket, streams: list[int]) -> None:
         """Execute a process in a container that is there."""
@@ -160,7 +145,7 @@ class Server:
         passed = [running.pidfd]
         if running.terminal >= 0:
             passed.append(running.terminal)
-        _answer(line, "started", {"pid": running.pid}, passed)
+        messages.tell(line, "started", {"pid": running.pid}, passed)
         if running.terminal >= 0:
             os.close(running.terminal)
 
@@ -174,8 +159,8 @@ class Server:
         box.ensure()
         with self._streams.being(streams):
             running = box.start(process, line, request)
-        self._watch(running.pidfd, lambda: self._collect(running))
-        self._watch(line.fileno(), lambda: self._hear(running))
+        self._watch.add(running.pidfd, lambda: self._collect(running))
+        self._watch.add(line.fileno(), lambda: self._hear(running))
         return running
 
     def _make_box(self, request: Request) -> Box:
@@ -229,7 +214,7 @@ class Server:
         except BlockingIOError:
             return
         if received is None:
-            self._forget(running.line.fileno())
+            self._watch.forget(running.line.fileno())
             if running.alone:
                 self._stop(running, "stopped")
             # Else nobody wants to know of it any more; it ends with its container.
@@ -247,7 +232,7 @@ class Server:
         if running.alone:
             self._end_all(running.box)
             return
-        self._forget(running.pidfd)
+        self._watch.forget(running.pidfd)
         running.reap()
         self._part(running)
 
@@ -260,13 +245,13 @@ class Server:
         """End the container and tell of each of its processes how it ended."""
         processes = list(box.processes)
         for running in processes:
-            self._forget(running.pidfd)
+            self._watch.forget(running.pidfd)
             if not running.why and not running.has_ended():
                 running.why = "stopped"
         box.kill()
         reports = [running.report() for running in processes]
         for running in processes:
-            self._forget(running.line.fileno())
+            self._watch.forget(running.line.fileno())
         box.processes.clear()
         # The processes are gone; nobody waits for the rest, which takes as long again.
         for running, report in zip(processes, reports, strict=True):
@@ -277,13 +262,13 @@ class Server:
             box.end()
 
     def _part(self, running: Running) -> None:
-        self._forget(running.line.fileno())
+        self._watch.forget(running.line.fileno())
         running.box.processes.remove(running)
         self._tell_end(running, running.report())
 
     def _tell_end(self, running: Running, report: dict[str, Any]) -> None:
         told = {"not_enforced": running.box.not_enforced, "warnings": self._log.take()}
-        _answer(running.line, "ended", {**report, **told})
+        messages.tell(running.line, "ended", {**report, **told})
         running.line.close()
 
     # Operations on a container.
@@ -316,7 +301,7 @@ class Server:
             case "close":
                 self._close(box)
         try:
-            _answer(line, "done", value, descriptors)
+            messages.tell(line, "done", value, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -340,7 +325,7 @@ class Server:
             return
         line, box.line = box.line, None
         if line is not None:
-            self._forget(line.fileno())
+            self._watch.forget(line.fileno())
             line.close()
         if box.processes:
             # Comes back here without any.
@@ -367,7 +352,7 @@ class Server:
 
     def _manage(self, request: Request, line: socket.socket, _: list[int]) -> None:
         {"start": self._runtimes.start, "delete": self._runtimes.delete}[request["what"]](request)
-        _answer(line, "done", None)
+        messages.tell(line, "done", None)
         line.close()
 
     _operations = {  # noqa: RUF012
@@ -387,11 +372,3 @@ def _layer(box: Box) -> roots.Layer:
     if box.layer is None:
         raise WrongStatus("the sandbox has no layer of its own: it was made with writable=False")
     return box.layer
-
-
-def _answer(line: socket.socket, kind: str, value: Any, descriptors: Sequence[int] = ()) -> None:
-    try:
-        messages.send(line, (kind, value), descriptors)
-    except OSError:
-        # Nobody wants to know any more.
-        return
