@@ -30,7 +30,7 @@ def reference() -> str:
 
 def _class(name: str, value: type) -> str:
     members = _fields(value)
-    for member, what in vars(value).items():
+    for member, what in members_of(value):
         if member.startswith("_"):
             continue
         if isinstance(what, property):
@@ -39,6 +39,12 @@ def _class(name: str, value: type) -> str:
             members.append(f"- **`{member}{_signature(what)}`**: {_line(what)}")
     head = f"### `pyrunc.{name}`\n\n{_text(value)}"
     return f"{head}\n\n" + "\n".join(members) if members else head
+
+
+def members_of(value: type) -> list[tuple[str, object]]:
+    """Return what a class has by itself or by a class of the library below it, these first."""
+    ours = [kind for kind in reversed(value.__mro__) if kind.__module__.startswith("pyrunc.")]
+    return list({name: what for kind in ours for name, what in vars(kind).items()}.items())
 
 
 def _fields(value: type) -> list[str]:

@@ -25,7 +25,9 @@ ELSEWHERE = re.compile("/srv/|/run/my-containers")
 def public_members(value):
     return [
         (name, member)
-        for name, member in vars(value).items()
+        for kind in reversed(value.__mro__)
+        if kind.__module__.startswith("pyrunc.")
+        for name, member in vars(kind).items()
         if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
     ]
 

@@ -9,6 +9,7 @@ from pyrunc.aio.driving import drive
 from pyrunc.sandbox import running
 from pyrunc.sandbox.logic import SandboxLogic
 from pyrunc.sandbox.process import DEVNULL, PIPE, STDOUT, ProcessLogic, Streams
+from pyrunc.sandbox.process_face import ProcessFace
 
 if TYPE_CHECKING:
     import os
@@ -180,7 +181,7 @@ class Sandbox:
         await drive(self._logic.update(memory, swap, pids, cpu))
 
 
-class Process:
+class Process(ProcessFace):
     """A program in a sandbox; the shape is that of :class:`asyncio.subprocess.Process`."""
 
     def __init__(self, logic: ProcessLogic) -> None:
@@ -219,11 +220,6 @@ class Process:
         self._transports.append(transport)
         return reader
 
-    def __del__(self) -> None:
-        if hasattr(self, "_logic"):
-            # Forgotten, it goes on for as long as its container does.
-            self._logic.close(kill=False)
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -234,37 +230,6 @@ class Process:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    @property
-    def args(self) -> tuple[str, ...]:
-        """What was executed."""
-        return self._logic.args
-
-    @property
-    def pid(self) -> int:
-        """Its pid, as the host numbers it."""
-        return self._logic.pid
-
-    @property
-    def pidfd(self) -> int:
-        """A descriptor that can be waited for, until the process is closed."""
-        return self._logic.pidfd
-
-    @property
-    def terminal(self) -> int:
-        """The descriptor of its terminal's master, to be read and written; -1 for none."""
-        return self._logic.terminal
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit code, or minus the number of a signal; None while it runs."""
-        result = self._logic.result
-        return None if result is None else result.returncode
-
-    @property
-    def result(self) -> Result[bytes] | None:
-        """How it ended and what it used, but not what it printed; None while it runs."""
-        return self._logic.result
 
     async def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the return code.
@@ -292,25 +257,6 @@ class Process:
             return
         finally:
             self.stdin.close()
-
-    def send_signal(self, signal: int) -> None:
-        """Send it a signal.
-
-        :raises ProcessGone: when it has ended.
-        """
-        self._logic.send_signal(signal)
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.send_signal(15)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(9)
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell its terminal how large it is, in characters."""
-        self._logic.resize(rows, columns)
 
     def close(self) -> None:
         """Let go of it, and of its streams; a process that runs is killed."""

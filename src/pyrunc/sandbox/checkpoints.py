@@ -8,64 +8,52 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pyrunc.checkpoint import manifest
 from pyrunc.checkpoint.criu import find
 from pyrunc.checkpoint.messages import CGROUPS_MODES
+from pyrunc.checkpoint.options import CheckpointOptions, RestoreOptions
 from pyrunc.sandbox.errors import InvalidArgument
 from pyrunc.spec.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    class CheckpointArguments(TypedDict, total=False):
-        """The keyword arguments of :meth:`pyrunc.Container.checkpoint`, for annotations."""
 
-        leave_running: bool
-        pre_dump: bool
-        parent_path: str
-        work_path: str | os.PathLike[str]
-        tcp_established: bool
-        tcp_skip_in_flight: bool
-        ext_unix_sk: bool
-        file_locks: bool
-        link_remap: bool
-        auto_dedup: bool
-        empty_ns: tuple[str, ...]
-        manage_cgroups_mode: str
-        page_server: str
+class CheckpointArguments(TypedDict, total=False):
+    """The keyword arguments of :meth:`pyrunc.Container.checkpoint`, for annotations."""
 
-    class RestoreArguments(TypedDict, total=False):
-        """The keyword arguments of :meth:`pyrunc.Runtime.restore`, for annotations."""
+    leave_running: bool
+    pre_dump: bool
+    parent_path: str
+    work_path: str | os.PathLike[str]
+    tcp_established: bool
+    tcp_skip_in_flight: bool
+    ext_unix_sk: bool
+    file_locks: bool
+    link_remap: bool
+    auto_dedup: bool
+    empty_ns: tuple[str, ...]
+    manage_cgroups_mode: str
+    page_server: str
 
-        work_path: str | os.PathLike[str]
-        tcp_established: bool
-        ext_unix_sk: bool
-        file_locks: bool
-        auto_dedup: bool
-        lazy_pages: bool
-        empty_ns: tuple[str, ...]
-        manage_cgroups_mode: str
-        lsm_profile: str
-        lsm_mount_context: str
+
+class RestoreArguments(TypedDict, total=False):
+    """The keyword arguments of :meth:`pyrunc.Runtime.restore`, for annotations."""
+
+    work_path: str | os.PathLike[str]
+    tcp_established: bool
+    ext_unix_sk: bool
+    file_locks: bool
+    auto_dedup: bool
+    lazy_pages: bool
+    empty_ns: tuple[str, ...]
+    manage_cgroups_mode: str
+    lsm_profile: str
+    lsm_mount_context: str
 
 
 #: What the arguments are, by name.
-_BOTH = {
-    "work_path": str,
-    "tcp_established": bool,
-    "ext_unix_sk": bool,
-    "file_locks": bool,
-    "auto_dedup": bool,
-    "empty_ns": tuple,
-    "manage_cgroups_mode": str,
-}
 CHECKPOINT = {
-    **_BOTH,
-    "leave_running": bool,
-    "pre_dump": bool,
-    "parent_path": str,
-    "tcp_skip_in_flight": bool,
-    "link_remap": bool,
-    "page_server": str,
+    name: type(getattr(CheckpointOptions, name)) for name in CheckpointArguments.__annotations__
 }
-RESTORE = {**_BOTH, "lazy_pages": bool, "lsm_profile": str, "lsm_mount_context": str}
+RESTORE = {name: type(getattr(RestoreOptions, name)) for name in RestoreArguments.__annotations__}
 
 
 def options_of(
