@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+
+from waiting import soon
 
 _seconds = itertools.count(71_000_000)
 
@@ -36,15 +37,6 @@ def processes(word):
             if any(word.encode() in part.split() for part in words):
                 found.append(int(directory.name))
     return found
-
-
-def soon(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def started(pyrunc, *words):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from waiting import soon
+
 _seconds = itertools.count(72_000_000)
 
 #: Seizes every process named victim, and never collects what is left of it.
@@ -68,16 +70,6 @@ def alive(word):
             if any(word.encode() in part.split() for part in words):
                 return True
     return False
-
-
-def soon(condition, seconds=60):
-    """Wait for it; an emulated machine takes many times as long as any other."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_a_traced_process_that_is_never_collected(make_bundle, pyrunc, compiled):

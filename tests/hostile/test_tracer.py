@@ -178,7 +178,10 @@ def create_beside(trace, bundle, times, *options, **how):
     def create():
         created = pyrunc.create(bundle, *options, env=trace.environment, **how)
         if "a process there interfered" in created.stderr:
-            return  # As it may (foreign_proc.py), but for nothing more than this.
+            # As it may (foreign_proc.py), but for nothing more than this. What it was made in
+            # may have been seen, and cannot be asked for any more.
+            trace.own.give_cgroup_like(trace.container.id, created.id)
+            return
         assert created.code == 0, created
         trace.give_stdio(created)
         trace.own.give_container(pyrunc.state(created)["pid"])

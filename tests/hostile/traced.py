@@ -88,6 +88,10 @@ class Own:
                 major, minor = map(int, device.split(":"))
                 self.devices.add(os.makedev(major, minor))
 
+    def give_cgroup_like(self, known: str, other: str) -> None:
+        """Take in the cgroup of a container that is gone, by that of one that is known."""
+        self.cgroups |= {text.replace(known, other) for text in self.cgroups}
+
 
 def is_early(moment: str, exe: str) -> bool:
     """Whether this is what runs before a container's program: init, or worse."""

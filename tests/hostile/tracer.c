@@ -10,7 +10,7 @@
  * in /marker, what is found goes to /report, and /stop ends it all. Lines of the report, fields
  * parted by tabs; what has been written once is not repeated:
  *
- *     pid  system call, or what else it stopped for  kind  what, as in `report.py`
+ *     pid  system call, or what else it stopped for  kind  what, as in `traced.py`
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -39,17 +39,14 @@ static enum { UNKNOWN, TRACED, REFUSED } known[PIDS];
 static unsigned stops[PIDS];
 static char own_namespaces[4096], own_cgroup[4096];
 
-/* Say something that has not been said before. */
-static void say(int pid, const char *format, ...)
+/* Say something that has not been said before, of this process or, if `common`, of any. */
+static void say_of(int pid, int common, const char *format, va_list arguments)
 {
 	static unsigned long said[1 << 20];
 	char line[8192];
-	va_list arguments;
 
-	va_start(arguments, format);
 	vsnprintf(line, sizeof(line), format, arguments);
-	va_end(arguments);
-	unsigned long hash = 1469598103934665603UL;
+	unsigned long hash = 1469598103934665603UL + (common ? 0 : (unsigned long)pid);
 	for (const char *at = line; *at; at++)
 		hash = (hash ^ (unsigned char)*at) * 1099511628211UL;
 	hash |= 1;
@@ -64,6 +61,25 @@ static void say(int pid, const char *format, ...)
 	}
 	fprintf(report, "%d\t%s\t%s\n", pid, moment, line);
 	fflush(report);
+}
+
+static void say(int pid, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	say_of(pid, 1, format, arguments);
+	va_end(arguments);
+}
+
+/* Say what tells which process it is. */
+static void say_own(int pid, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	say_of(pid, 0, format, arguments);
+	va_end(arguments);
 }
 
 /* Read a file as text: line ends and zero bytes become \1. */
@@ -225,7 +241,8 @@ static void namespaces_of(const char *process, char *text, size_t size)
 	}
 }
 
-/* Of a process that ends (PF_EXITING) or has ended, v1 hierarchies show the root cgroup. */
+/* Of a process that ends (PF_EXITING) or has ended, v1 hierarchies show the root cgroup, and only
+   some of its namespaces can be told. */
 static int has_ended(int pid)
 {
 	char path[64], text[1024], state;
@@ -252,12 +269,12 @@ static void look_at_privileges(int pid)
 		for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++) {
 			size_t length = strlen(names[i]);
 			if (!strncmp(line, names[i], length) && line[length] == ':')
-				say(pid, "status\t%s\t%s", names[i], line + length + 2);
+				say_own(pid, "status\t%s\t%s", names[i], line + length + 2);
 		}
 	snprintf(number, sizeof(number), "%d", pid);
 	namespaces_of(number, text, sizeof(text));
-	if (text[0] && strcmp(text, own_namespaces))
-		say(pid, "namespaces\t%s", text);
+	if (text[0] && strcmp(text, own_namespaces) && !has_ended(pid))
+		say_own(pid, "namespaces\t%s", text);
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
 	if (text_of(path, text, sizeof(text)) && strcmp(text, own_cgroup) &&
 	    !has_ended(pid))

@@ -113,10 +113,15 @@ def number_in(path):
 
 def counter(make_bundle, pyrunc, **changes):
     bundle = make_bundle(**changes)
+    return bundle, counting(pyrunc, bundle)
+
+
+def counting(pyrunc, bundle):
+    """Start a container of the bundle that counts, and has counted a little."""
     bundle.shell(COUNTER)
     container = pyrunc.start(bundle)
     wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
-    return bundle, container
+    return container
 
 
 def goes_on(bundle, before):

@@ -20,6 +20,8 @@ VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 DIRECTORY = Path("/run/pyrunc/@snapshot")
 SWITCH = Path("/etc/pyrunc/no-snapshot")
 IN_USE = "in use"
+#: The environment that switches it off.
+OFF = {"PYRUNC_SNAPSHOT": "0"}
 
 
 class Installation:
@@ -88,6 +90,12 @@ def _hash(path: bytes) -> int:
     for byte in path:
         value = (value ^ byte) * 0x100000001B3 % 2**64
     return value
+
+
+@pytest.fixture(autouse=True)
+def state_root(tmp_path: Path) -> None:
+    """A state root for commands of an installation."""
+    (tmp_path / "root").mkdir(mode=0o700)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from checkpoints import (
-    COUNTER,
     MAKES_DIRECTORIES,
     counter,
+    counting,
     goes_on,
     highest,
     images,
@@ -230,9 +230,7 @@ def test_hooks_run_around_it(make_bundle, pyrunc, images, restore, tmp_path):
         kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo {kind} >> {tmp_path}/ran"]}]
         for kind in kinds
     }
-    bundle.shell(COUNTER)
-    container = pyrunc.start(bundle)
-    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    container = counting(pyrunc, bundle)
     ran = tmp_path / "ran"
     ran.unlink()
     save(pyrunc, container, images)

@@ -11,6 +11,7 @@ from checkpoints import (
     COUNTER,
     MAKES_DIRECTORIES,
     counter,
+    counting,
     goes_on,
     highest,
     images,
@@ -87,9 +88,7 @@ def test_a_cgroup_namespace_and_its_mounts(make_bundle, pyrunc, images, restore)
     bundle = make_bundle()
     bundle.namespace("cgroup")
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
-    bundle.shell(COUNTER)
-    container = pyrunc.start(bundle)
-    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    container = counting(pyrunc, bundle)
     save(pyrunc, container, images)
     restored = restore(bundle, images)
     assert goes_on(bundle, 3)
@@ -101,9 +100,7 @@ def test_the_cgroups_of_the_host_that_are_shown(make_bundle, pyrunc, images, res
     """Without a cgroup namespace each v1 hierarchy is a bind of the container's own directory."""
     bundle = make_bundle()
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
-    bundle.shell(COUNTER)
-    container = pyrunc.start(bundle)
-    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    container = counting(pyrunc, bundle)
     save(pyrunc, container, images)
     restored = restore(bundle, images)
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
@@ -119,9 +116,7 @@ def test_a_user_namespace(make_bundle, pyrunc, images, restore):
     for parent in bundle.path.parents:
         if parent.stat().st_mode & 0o005 != 0o005:
             parent.chmod(0o755)
-    bundle.shell(COUNTER)
-    container = pyrunc.start(bundle)
-    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    container = counting(pyrunc, bundle)
     save(pyrunc, container, images)
     restored = restore(bundle, images)
     assert goes_on(bundle, 3)
@@ -132,9 +127,7 @@ def test_a_time_namespace_goes_on_with_its_clocks(make_bundle, pyrunc, images, r
     bundle = make_bundle()
     bundle.namespace("time")
     bundle.linux["timeOffsets"] = {"boottime": {"secs": 1000000}}
-    bundle.shell(COUNTER)
-    container = pyrunc.start(bundle)
-    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    container = counting(pyrunc, bundle)
 
     def uptime(container):
         return float(pyrunc.exec(container, "cat", "/proc/uptime").stdout.split()[0])

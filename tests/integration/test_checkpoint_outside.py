@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from checkpoints import COUNTER, goes_on, images, number_in, restore, save, wait_for
+from checkpoints import counting, goes_on, images, number_in, restore, save, wait_for
 from terminal_fixtures import Keyboard, Listener, read_until
 
 __all__ = ["images", "restore"]
@@ -182,9 +182,7 @@ def test_a_joined_network_namespace_is_joined_again(make_bundle, pyrunc, images,
         wait_for(lambda: os.stat(path).st_ino != os.stat("/proc/self/ns/net").st_ino)
         bundle = make_bundle()
         bundle.namespace("network", path)
-        bundle.shell(COUNTER)
-        container = pyrunc.start(bundle)
-        wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+        container = counting(pyrunc, bundle)
         save(pyrunc, container, images)
         restored = restore(bundle, images)
         assert goes_on(bundle, 3)
@@ -199,9 +197,7 @@ def test_an_empty_network_namespace_is_filled_by_a_hook(
     make_bundle, pyrunc, images, restore, tmp_path
 ):
     bundle = make_bundle()
-    bundle.shell(COUNTER)
-    container = pyrunc.start(bundle)
-    wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+    container = counting(pyrunc, bundle)
     save(pyrunc, container, images, "--empty-ns", "network")
     script = (
         f"pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); "
@@ -240,9 +236,7 @@ def test_other_namespaces_are_joined_again(make_bundle, pyrunc, images, restore,
         bundle = make_bundle()
         bundle.namespace(kind, path)
         bundle.config.pop("hostname") if kind == "uts" else None
-        bundle.shell(COUNTER)
-        container = pyrunc.start(bundle)
-        wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
+        container = counting(pyrunc, bundle)
         save(pyrunc, container, images)
         print("after", file=holder.stdin, flush=True)
         assert holder.stdout.readline() == "changed\n"

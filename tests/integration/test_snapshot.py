@@ -16,16 +16,10 @@ import time
 from pathlib import Path
 
 import pytest
-from snapshots import IN_USE, SWITCH, fresh, installation, needed, own_package
+from snapshots import IN_USE, OFF, SWITCH, fresh, installation, needed, own_package, state_root
 
-__all__ = ["fresh", "installation", "own_package"]
+__all__ = ["fresh", "installation", "own_package", "state_root"]
 pytestmark = needed
-OFF = {"PYRUNC_SNAPSHOT": "0"}
-
-
-@pytest.fixture(autouse=True)
-def state_root(tmp_path):
-    (tmp_path / "root").mkdir(mode=0o700)
 
 
 def test_the_first_command_that_gains_makes_it(fresh, tmp_path):

@@ -7,16 +7,10 @@ import signal
 import subprocess
 
 import pytest
-from snapshots import fresh, installation, needed, own_package
+from snapshots import OFF, fresh, installation, needed, own_package, state_root
 
-__all__ = ["fresh", "installation", "own_package"]
+__all__ = ["fresh", "installation", "own_package", "state_root"]
 pytestmark = needed
-OFF = {"PYRUNC_SNAPSHOT": "0"}
-
-
-@pytest.fixture(autouse=True)
-def state_root(tmp_path):
-    (tmp_path / "root").mkdir(mode=0o700)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])

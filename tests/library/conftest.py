@@ -6,11 +6,13 @@ import importlib.util
 import os
 import signal
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from images import BUSYBOX, busybox_layer
 
 import pyrunc
 from pyrunc.engine import client
@@ -73,7 +75,8 @@ def keeper_and_engine() -> tuple[int, int]:
     end = time.monotonic() + 20
     while time.monotonic() < end:
         pids = engine_processes()
-        for pid in pids:
+        # Our own child is the starter, which looks like a keeper until it ends.
+        for pid in set(pids) - set(children_of(os.getpid())):
             below = set(children_of(pid)) & set(pids)
             if below and not set(children_of(*below)) & set(pids):
                 return pid, below.pop()
@@ -137,3 +140,25 @@ def criu(monkeypatch: pytest.MonkeyPatch) -> Path:
 def python() -> str:
     """A Python to run programs with that use the library."""
     return sys.executable
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system with busybox."""
+    if not BUSYBOX.exists():
+        pytest.skip(f"needs {BUSYBOX} (package busybox-static)")
+    path = tmp_path_factory.mktemp("root")
+    (path / "layer.tar").write_bytes(busybox_layer())
+    with tarfile.open(path / "layer.tar") as archive:
+        archive.extractall(path / "rootfs")
+    return path / "rootfs"
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[pyrunc.Runtime]:
+    """A state root, of which nothing is left."""
+    made = pyrunc.Runtime(tmp_path / "state")
+    yield made
+    for container in made.containers():
+        container.delete(force=True)
+    assert made.containers() == []

@@ -8,30 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from conftest import PREAMBLE, engine_processes, wait_until_gone
-from images import BUSYBOX, busybox_layer
 
 import pyrunc
 from pyrunc import PIPE, STDOUT, Spec
 
 pytestmark = pytest.mark.usefixtures("no_remains")
-
-
-@pytest.fixture(scope="module")
-def rootfs(tmp_path_factory):
-    if not BUSYBOX.exists():
-        pytest.skip(f"needs {BUSYBOX} (package busybox-static)")
-    path = tmp_path_factory.mktemp("root")
-    (path / "layer.tar").write_bytes(busybox_layer())
-    with tarfile.open(path / "layer.tar") as archive:
-        archive.extractall(path / "rootfs")
-    return path / "rootfs"
 
 
 @pytest.fixture(params=["runc", "crun"])

@@ -30,15 +30,6 @@ def spec(tmp_path):
     return Spec.default(tmp_path / "rootfs", ["/bin/sh", "-c", LINES])
 
 
-@pytest.fixture
-def runtime(tmp_path):
-    made = pyrunc.Runtime(tmp_path / "state")
-    yield made
-    for container in made.containers():
-        container.delete(force=True)
-    assert made.containers() == []
-
-
 def begun(runtime, spec):
     container = runtime.create(spec, stdin=PIPE, stdout=PIPE)
     container.start()

@@ -7,36 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
-import tarfile
 
 import pytest
 from conftest import PREAMBLE, wait_until_gone
-from images import BUSYBOX, busybox_layer
 
 import pyrunc
 from pyrunc import PIPE, Spec
 
 pytestmark = pytest.mark.usefixtures("no_remains")
-
-
-@pytest.fixture(scope="module")
-def rootfs(tmp_path_factory):
-    if not BUSYBOX.exists():
-        pytest.skip(f"needs {BUSYBOX} (package busybox-static)")
-    path = tmp_path_factory.mktemp("root")
-    (path / "layer.tar").write_bytes(busybox_layer())
-    with tarfile.open(path / "layer.tar") as archive:
-        archive.extractall(path / "rootfs")
-    return path / "rootfs"
-
-
-@pytest.fixture
-def runtime(tmp_path):
-    made = pyrunc.Runtime(tmp_path / "state")
-    yield made
-    for container in made.containers():
-        container.delete(force=True)
-    assert made.containers() == []
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from init_program import Init, Pipe, init
 from pyrunc.process.failure import parse_failure, printed_in
 from pyrunc.process.launch import PID_WIDTH, LaunchProgram, Pointer
 from pyrunc.process.shared_page import failure_in, make_page, sibling_in, why_not_executed
+from waiting import soon
 
 __all__ = ["init"]
 
@@ -34,15 +35,6 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         return True
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture
@@ -316,7 +308,7 @@ def test_a_hook_that_takes_too_long_is_killed_with_what_it_forked(
     assert time.monotonic() - begin < 10
     assert init.failure() == (0, errno.ETIMEDOUT, 0, "the hook")
     for pid in pids.read_text().split():
-        assert eventually(lambda pid=int(pid): gone(pid)), f"process {pid} is still there"
+        assert soon(lambda pid=int(pid): gone(pid), seconds=5), f"process {pid} is still there"
 
 
 def test_a_hook_that_is_not_there_is_reported(init: Init) -> None:
