@@ -9,15 +9,11 @@ tables of line numbers, another quarter, and 0.3 ms of a `run`: with --debug, wh
 may be shown, the launcher takes the modules' files instead.
 
 Layout: the finder (``image_finder.py``), the index, each after its length in 4
-bytes, little endian; the groups of modules. All in the marshal format of the interpreter. The
-index is a triple: {module: (file, is package, its group, its place there)}, ((offset, size) of
-each group), {module: what to load with it}.
+bytes, little endian; the modules. All in the marshal format of the interpreter. The
+index is {module: (file, is package, offset, size)}.
 
-Modules that the same commands need are one group, which is read at one go: the strings
-that they have in common are made once. A module is there as three things: the modules of
-the package that it imports, the names that it takes from them, and its code without these
-imports. Annotations of functions are left out, too. All of it together saves half of the
-time that the modules take.
+A module is there as three things: the modules of the package that it imports, the names that
+it takes from them, and its code without these imports. Annotations of functions are left out, too.
 """
 
 from __future__ import annotations
@@ -30,32 +26,6 @@ from collections.abc import Collection
 from pathlib import Path
 from types import CodeType
 
-_CREATE = (
-    "container.making.create", "cgroups.driver", "cgroups.host", "cgroups.paths", "cgroups.devices",
-    "spec.process", "spec.linux", "spec.resources",
-)  # fmt: skip
-#: What runs together, and from where its imports begin. A module that is missing here is found
-#: all the same, in a group of its own.
-_USERS = {
-    "all": (
-        "cli.main", "container.record.store", "container.record.state", "cgroups.frozen",
-        "cli.paths",
-    ),
-    "create": ("cli.create", *_CREATE),
-    "run": ("cli.run", *_CREATE, "container.run", "container.delete", "process.foreground"),
-    "start": ("cli.start", "container.start"),
-    "exec": ("cli.execute", "container.entering.execute", "cgroups.driver", "process.foreground"),
-    "state": ("cli.state", "cli.output"),
-    "list": ("cli.list", "cli.output"),
-    "kill": ("cli.kill", "container.kill"),
-    "delete": ("cli.delete", "container.delete", "cgroups.driver"),
-    "v1": ("cgroups.v1",),
-    "v1 limits": ("cgroups.v1_limits",),
-    "v2": ("cgroups.v2",),
-    "v2 limits": ("cgroups.v2_limits", "cgroups.device_filter"),
-    "systemd": ("cgroups.systemd", "cgroups.systemd_bus", "cgroups.systemd_properties"),
-}  # fmt: skip
-
 
 def image_name() -> str:
     """Return the file's name inside the package, for the running interpreter."""
@@ -67,24 +37,15 @@ def make_image(source: Path) -> bytes:
     files = {_module_name(path.relative_to(source)): path for path in source.glob("pyrunc/**/*.py")}
     modules = {name: _Module(name, path, files.keys()) for name, path in sorted(files.items())}
     index: dict[str, tuple[str, bool, int, int]] = {}
-    places: list[tuple[int, int]] = []
     code = b""
-    for number, group in enumerate(_groups(modules)):
-        for place, name in enumerate(group):
-            path = f"/{files[name].relative_to(source)}"
-            index[name] = (path, path.endswith("/__init__.py"), number, place)
-        entries = [modules[name].packed(index[name][0][1:]) for name in group]
-        packed = marshal.dumps(tuple(entries))
-        places.append((len(code), len(packed)))
+    for name, module in modules.items():
+        path = f"/{files[name].relative_to(source)}"
+        packed = marshal.dumps(module.packed(path[1:]))
+        index[name] = (path, path.endswith("/__init__.py"), len(code), len(packed))
         code += packed
     finder_source = ast.parse(Path(__file__).with_name("image_finder.py").read_bytes())
     finder = marshal.dumps(_compile(finder_source, "image_finder.py"))
-    together = {
-        f"pyrunc.{first}": tuple(f"pyrunc.{other}" for other in others)
-        for first, *others in _USERS.values()
-        if first.startswith("cli.") and others
-    }
-    table = marshal.dumps((index, tuple(places), together))
+    table = marshal.dumps(index)
     lengths = len(finder).to_bytes(4, "little"), len(table).to_bytes(4, "little")
     return lengths[0] + finder + lengths[1] + table + code
 
@@ -135,28 +96,6 @@ def _source(name: str, node: ast.stmt) -> str:
         return ""
     package = name.split(".")[: -node.level] if node.level else []
     return ".".join([*package, *([node.module] if node.module else [])])
-
-
-def _in_order(name: str, modules: dict[str, _Module], begun: set[str]) -> list[str]:
-    """Return ``name`` after all that it needs and is not begun yet."""
-    if name in begun:
-        return []
-    begun.add(name)
-    return [x for n in modules[name].needed for x in _in_order(n, modules, begun)] + [name]
-
-
-def _groups(modules: dict[str, _Module]) -> list[list[str]]:
-    """Sort the modules into groups by the commands that need them; each other one is alone."""
-    users: dict[str, list[str]] = {name: [] for name in modules}
-    for user, roots in _USERS.items():
-        begun: set[str] = set()
-        for root in roots:
-            for name in _in_order(f"pyrunc.{root}", modules, begun):
-                users[name].append(user)
-    groups: dict[object, list[str]] = {}
-    for name, wanted in users.items():
-        groups.setdefault(tuple(wanted) or name, []).append(name)
-    return list(groups.values())
 
 
 def _compile(tree: ast.Module, shown: str) -> CodeType:

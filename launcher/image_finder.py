@@ -8,8 +8,7 @@ that holds the package).
 
 The import system is asked only for a module that nothing here has imported yet. What such
 a module imports at its head is loaded and handed over here: the import system takes 0.03 ms
-for a module, and for each ``from … import`` of one that is there already. For the commands, it
-is not asked for what they import later either.
+for a module, and for each ``from … import`` of one that is there already.
 """
 
 import gc
@@ -26,8 +25,7 @@ gc.disable()
 sys.setdlopenflags(1)
 
 start = base + 4 + int.from_bytes(pread(file, 4, base), "little")  # noqa: F821
-index, places, together = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
-groups = {}
+index = marshal.loads(pread(file, start - base - 4, base + 4))  # noqa: F821
 modules = sys.modules
 #: Where these lie below a directory of sys.path that ends so, and as what; the ordinary finders
 #: would read through the directories first.
@@ -90,13 +88,9 @@ class ImageFinder:
 
     @staticmethod
     def exec_module(module):
-        """Run the module's code, and load what it is going to import when it is called."""
-        name = module.__name__
+        """Run the module's code."""
         module.__file__ = module.__spec__.origin
-        run(name, module.__dict__)
-        for later in together.get(name, ()):
-            if later not in modules:
-                load(later)
+        run(module.__name__, module.__dict__)
 
 
 def extension(name):
@@ -139,11 +133,8 @@ def load(name):
 
 def run(name, namespace):
     """Give a module what it imports, and execute its code."""
-    _, _, group, place = index[name]
-    if group not in groups:
-        offset, size = places[group]
-        groups[group] = marshal.loads(read(size, offset))
-    needed, taken, code = groups[group][place]
+    _, _, offset, size = index[name]
+    needed, taken, code = marshal.loads(read(size, offset))
     for other in needed:
         if other not in modules:
             load(other)

@@ -25,23 +25,13 @@ _MODULES = (
     *("cli.state", "cli.output", "cli.paths", "cli.text", "cli.pause", "cli.resume", "cli.update"),
     *("cli.events", "container.events", "container.freeze", "container.update"),
     *("cgroups.oom", "cgroups.v1_statistics", "cgroups.v2_statistics", "container.statistics"),
-    *("security.seccomp_cache",),
-    *("cgroups.device_filter", "cgroups.driver", "cgroups.host", "cgroups.v1", "cgroups.v2"),
-    *(
-        "cgroups.v1_limits",
-        "cgroups.v2_limits",
-        "container.making.cgroup_owner",
-        "container.making.create",
-    ),
-    *("container.delete", "container.entering.execute", "container.kill", "container.run"),
-    *(
-        "container.start",
-        "container.record.state",
-        "plan.planner",
-        "process.foreground",
-        "process.hooks",
-    ),
-    *("linux.number_lists", "security.seccomp", "spec.default", "spec.load"),
+    *("cgroups.device_filter", "cgroups.devices", "cgroups.driver", "cgroups.host"),
+    *("cgroups.paths", "cgroups.v1", "cgroups.v1_limits", "cgroups.v2", "cgroups.v2_limits"),
+    *("container.making.cgroup_owner", "container.making.create", "container.delete"),
+    *("container.entering.execute", "container.kill", "container.run", "container.start"),
+    *("container.record.state", "linux.number_lists", "plan.planner", "process.foreground"),
+    *("process.hooks", "security.seccomp", "security.seccomp_cache", "spec.default", "spec.linux"),
+    *("spec.load", "spec.process", "spec.resources"),
 )
 #: They keep what they found when they were loaded: the environment, and more.
 _FORBIDDEN = ("os", "random", "ssl", "subprocess", "tempfile", "threading")
