@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyrunc.sandbox.errors import FileDenied as FileDenied
     from pyrunc.sandbox.errors import FileFailed as FileFailed
     from pyrunc.sandbox.errors import FileMissing as FileMissing
+    from pyrunc.sandbox.errors import HostFileMissing as HostFileMissing
     from pyrunc.sandbox.errors import InvalidArgument as InvalidArgument
     from pyrunc.sandbox.errors import NotEnforced as NotEnforced
     from pyrunc.sandbox.errors import ProcessGone as ProcessGone
@@ -64,6 +65,7 @@ _MODULES = {
         "FileDenied",
         "FileFailed",
         "FileMissing",
+        "HostFileMissing",
         "InvalidArgument",
         "NotEnforced",
         "ProcessGone",

@@ -192,6 +192,24 @@ def test_a_program_that_is_not_executable():
     assert isinstance(caught.value, PermissionError)
 
 
+@pytest.mark.parametrize(
+    ("cwd", "kind"), [("/none", FileNotFoundError), ("/usr/bin/true", FileNotFoundError)]
+)
+def test_a_working_directory_that_cannot_be_entered(cwd, kind):
+    with pyrunc.Sandbox() as box, pytest.raises(kind, match=f"cannot chdir to {cwd}: n") as caught:
+        box.run(["true"], cwd=cwd)
+    assert isinstance(caught.value, pyrunc.FileMissing)
+    assert caught.value.path == cwd
+
+
+@pytest.mark.parametrize("argument", [{"binds": {"/data": "/none"}}, {"rootfs": "/none"}])
+def test_a_file_of_the_host_that_is_not_there(argument):
+    with pytest.raises(pyrunc.HostFileMissing, match=": /none: no such file") as caught:
+        pyrunc.run(["true"], **argument)
+    assert isinstance(caught.value, FileNotFoundError)
+    assert isinstance(caught.value, pyrunc.InvalidArgument)
+
+
 def test_check_raises_for_a_program_that_fails():
     with pytest.raises(pyrunc.ProgramFailed, match="sh exited with 4") as caught:
         pyrunc.run(["sh", "-c", "echo why; exit 4"], check=True)

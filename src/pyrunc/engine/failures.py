@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno as numbers
+import os
+import re
 from typing import Any
 
 from pyrunc.errors import Error, ExecFailed, reason
 
+#: How init and the builder speak of the working directory (process/program.py).
+_CWD = re.compile(r"(?:cannot )?chdir to cwd \((.+)\) set in config\.json: (.+)", re.DOTALL)
 _PREFIXES = ("exec failed: ", "unable to start container process: ")
 
 
@@ -35,7 +39,11 @@ def described(error: BaseException) -> dict[str, Any]:
     for name in ("operation", "step", "path", "errno", "hint", "limit", "why"):
         if value := getattr(error, name, None):
             told[name] = value
-    if isinstance(error, ExecFailed) or "exec: " in text:
+    for prefix in _PREFIXES:
+        text = text.removeprefix(prefix)
+    if cwd := _CWD.fullmatch(text):
+        told |= _of_cwd(*cwd.groups())
+    elif isinstance(error, ExecFailed) or "exec: " in text:
         told |= _of_program(text)
     return told
 
@@ -54,11 +62,20 @@ def _of_ours(error: BaseException) -> str:
 
 def _of_program(text: str) -> dict[str, Any]:
     """Return code and errno for a program that could not be executed."""
-    for prefix in _PREFIXES:
-        text = text.removeprefix(prefix)
     told: dict[str, Any] = {"code": "exec-failed", "text": text}
     if "not found" in text or "no such file" in text:
         told["errno"] = numbers.ENOENT
     elif "permission denied" in text:
         told["errno"] = numbers.EACCES
+    return told
+
+
+def _of_cwd(shown: str, why: str) -> dict[str, Any]:
+    """Return the same for a working directory that cannot be entered, by what libc says of it."""
+    path = shown[1:-1]
+    told: dict[str, Any] = {"code": "cwd-failed", "text": f"cannot chdir to {path}: {why}"}
+    told["path"] = path
+    for number in (numbers.ENOENT, numbers.ENOTDIR, numbers.EACCES, numbers.EPERM, numbers.ELOOP):
+        if os.strerror(number).lower() == why:
+            told["errno"] = number
     return told

@@ -17,6 +17,12 @@ class InvalidArgument(Error, ValueError, TypeError):
     code = "invalid-argument"
 
 
+class HostFileMissing(InvalidArgument, FileNotFoundError):
+    """A file or directory of the host that an argument names is not there."""
+
+    code = "host-file-missing"
+
+
 class NotEnforced(Error, PermissionError):
     """A limit that was asked for cannot be enforced on this host, or by this user.
 
@@ -121,6 +127,12 @@ class ArchiveInvalid(Error, ValueError):
     code = "archive-invalid"
 
 
+_FILE_KINDS = {
+    errno.ENOENT: FileMissing,
+    errno.ENOTDIR: FileMissing,
+    errno.EACCES: FileDenied,
+    errno.EPERM: FileDenied,
+}
 _BY_CODE: dict[str, type[Error]] = {
     error.code: error for error in (AlreadyExists, NotFound, SandboxClosed, WrongStatus)
 }
@@ -137,6 +149,8 @@ def from_engine(told: dict[str, Any], operation: str) -> Error:
         error = ProgramNotFound(text)
     elif code == "exec-failed" and told.get("errno") == errno.EACCES:
         error = ProgramNotExecutable(text)
+    elif code == "cwd-failed":
+        error = _FILE_KINDS.get(told.get("errno", 0), FileFailed)(text)
     else:
         error = _BY_CODE.get(code, Error)(text)
         error.code = code
@@ -151,13 +165,7 @@ def of_file(error: OSError, path: str, doing: str) -> Error:
     """Return the exception for a file operation that the kernel refused, or we ourselves."""
     if isinstance(error, Error):
         return error
-    kinds = {
-        errno.ENOENT: FileMissing,
-        errno.ENOTDIR: FileMissing,
-        errno.EACCES: FileDenied,
-        errno.EPERM: FileDenied,
-    }
-    made = kinds.get(error.errno or 0, FileFailed)(
+    made = _FILE_KINDS.get(error.errno or 0, FileFailed)(
         f"cannot {doing} {path}: {(error.strerror or str(error)).lower()}"
     )
     made.path = path

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from errno import ENOENT
 from typing import TYPE_CHECKING, TypedDict
 
-from pyrunc.sandbox.errors import InvalidArgument
+from pyrunc.errors import reason
+from pyrunc.sandbox.errors import HostFileMissing, InvalidArgument
 from pyrunc.sandbox.sizes import count, optional_size, seconds
 
 if TYPE_CHECKING:
@@ -114,6 +116,11 @@ def _binds(binds: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
         if not path.startswith("/"):
             raise InvalidArgument(f"binds: {inside!r} must be an absolute path in the sandbox")
         checked[inside] = os.path.abspath(outside)
+        try:
+            os.stat(checked[inside])
+        except OSError as error:
+            kind = HostFileMissing if error.errno == ENOENT else InvalidArgument
+            raise kind(f"binds: {checked[inside]}: {reason(error)}") from None
     return checked
 
 

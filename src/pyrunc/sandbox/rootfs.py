@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from errno import ENOENT
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pyrunc.errors import Error, reason
-from pyrunc.sandbox.errors import ArchiveInvalid, InvalidArgument
+from pyrunc.sandbox.errors import ArchiveInvalid, HostFileMissing, InvalidArgument
 from pyrunc.sandbox.files import read_file
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class RootFilesystem:
 def root_filesystem(rootfs: str | None) -> RootFilesystem:
     """Return what ``rootfs=`` stands for; an archive is unpacked when that was not done before.
 
+    :raises HostFileMissing: when it is not there.
     :raises InvalidArgument: when it is none of these.
     :raises ArchiveInvalid: when it is damaged.
     """
@@ -44,7 +46,8 @@ def root_filesystem(rootfs: str | None) -> RootFilesystem:
     try:
         mode = os.stat(rootfs).st_mode
     except OSError as error:
-        raise InvalidArgument(f"rootfs: {rootfs}: {reason(error)}") from None
+        kind = HostFileMissing if error.errno == ENOENT else InvalidArgument
+        raise kind(f"rootfs: {rootfs}: {reason(error)}") from None
     if stat.S_ISDIR(mode) and not os.path.exists(f"{rootfs}/oci-layout"):
         return RootFilesystem(rootfs, is_image=True, user=(0, 0))
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):

@@ -64,6 +64,8 @@ def run(
     :raises ProgramFailed: with ``check``, when it does not exit with 0.
     :raises TimeoutExpired: with ``check``, when its time was over.
     :raises NotEnforced: when a limit that was given cannot be enforced.
+    :raises HostFileMissing: when ``rootfs`` or a bind's source is not there.
+    :raises FileMissing: when ``cwd`` is not there.
     :raises InvalidArgument: when an argument makes no sense.
     """
     return drive(running.run(argv, arguments, text=text))
