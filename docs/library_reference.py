@@ -35,7 +35,7 @@ def _class(name: str, value: type) -> str:
             continue
         if isinstance(what, property):
             members.append(f"- **`{member}`**: {_line(what)}")
-        elif inspect.isfunction(what):
+        elif inspect.isfunction(what := getattr(what, "__func__", what)):
             members.append(f"- **`{member}{_signature(what)}`**: {_line(what)}")
     head = f"### `pyrunc.{name}`\n\n{_text(value)}"
     return f"{head}\n\n" + "\n".join(members) if members else head
@@ -64,7 +64,7 @@ def _fields(value: type) -> list[str]:
 
 def _signature(function: object) -> str:
     signature = str(inspect.signature(function))  # type: ignore[arg-type]
-    signature = re.sub(r"^\(self(, )?", "(", signature).partition(" -> ")[0]
+    signature = re.sub(r"^\((self|cls)(, )?", "(", signature).partition(" -> ")[0]
     return re.sub(r"Unpack\[(\w+)\]", r"\1", signature.replace("'", ""))
 
 

@@ -40,6 +40,11 @@ def sandbox() -> None:
         assert_type(box.changes(), list[Change])
         box.update(memory="1G", pids=3)
         box.reset()
+        box.start(["cat"], checkpointable=True)
+        assert_type(box.checkpoint("/images", leave_running=True), dict[str, int])
+    with Sandbox.restore("/images", stdin=PIPE, timeout=1.0, memory="1G") as copy:
+        assert_type(copy, Sandbox)
+        assert_type(copy.process, Process | None)
 
 
 def runtime() -> None:
@@ -71,6 +76,9 @@ async def asynchronous() -> None:
         process = await box.start(["cat"], stdin=PIPE)
         assert_type(process, aio.Process)
         assert_type(await process.wait(), int)
+        assert_type(await box.checkpoint("/images", file_locks=True), dict[str, int])
+    async with await aio.Sandbox.restore("/images", stdout=PIPE) as copy:
+        assert_type(copy.process, aio.Process | None)
     made = aio.Runtime(command="runc", max_running=1)
     async with await made.create(Spec.default("/", ["true"])) as container:
         await container.start()

@@ -47,6 +47,8 @@ class Sandbox:
 
     def __init__(self, **arguments: Unpack[SandboxArguments]) -> None:
         self._logic = SandboxLogic(arguments, writable=True)
+        #: The program that goes on in a sandbox that was restored; None in any other.
+        self.process: Process | None = None
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -117,17 +119,68 @@ class Sandbox:
         terminal: bool = False,
         timeout: float | None = None,
         cpu_time: float | None = None,
+        checkpointable: bool = False,
     ) -> Process:
         """Start a program and go on: see :meth:`pyrunc.Sandbox.start`."""
         streams = (stdin, stdout, stderr)
         logic, pipes = await drive(
             self._logic.start(
-                argv, streams, env, cwd, terminal=terminal, timeout=timeout, cpu_time=cpu_time
+                argv,
+                streams,
+                env,
+                cwd,
+                terminal=terminal,
+                timeout=timeout,
+                cpu_time=cpu_time,
+                checkpointable=checkpointable,
             )
         )
         process = Process(logic)
         await process._connect(pipes)
         return process
+
+    async def checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        leave_running: bool = False,
+        tcp_established: bool = False,
+        file_locks: bool = False,
+    ) -> dict[str, int]:
+        """Save it and the program in it on disk: see :meth:`pyrunc.Sandbox.checkpoint`."""
+        return await drive(
+            self._logic.checkpoint(
+                path,
+                leave_running=leave_running,
+                tcp_established=tcp_established,
+                file_locks=file_locks,
+            )
+        )
+
+    @classmethod
+    async def restore(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        stdin: int = DEVNULL,
+        stdout: int = DEVNULL,
+        stderr: int = DEVNULL,
+        timeout: float | None = None,
+        cpu_time: float | None = None,
+        **arguments: Unpack[SandboxArguments],
+    ) -> Self:
+        """Make a sandbox that was saved again: see :meth:`pyrunc.Sandbox.restore`."""
+        from pyrunc.sandbox.saved import Saved
+
+        box = cls()
+        streams = (stdin, stdout, stderr)
+        saved = Saved(path, arguments)
+        box._logic, process, pipes = await drive(
+            SandboxLogic.restore(saved, streams, timeout, cpu_time)
+        )
+        box.process = Process(process)
+        await box.process._connect(pipes)
+        return box
 
     async def read_file(self, path: str, *, limit: int | str | None = None) -> bytes:
         """Return the content of a regular file: see :meth:`pyrunc.Sandbox.read_file`."""

@@ -68,7 +68,7 @@ def checkpoint(settings: Settings, container_id: str, options: CheckpointOptions
         dump = _Dump(settings, entry, record, options)
         dump.carry_out()
         settings.trace.mark("dump")
-        if not options.leave_running and not options.pre_dump:
+        if not options.leave_running and not options.pre_dump and not options.leave_record:
             from pyrunc.container.delete import remove
 
             remove(settings, entry, record)
@@ -113,6 +113,10 @@ class _Dump:
             if p.is_running(self.pid, self.record["startTime"]):
                 raise Error(f"checkpoint of {self.record['id']} was {error}; it goes on") from None
             raise Error(f"checkpoint of {self.record['id']} was {error}; it has ended") from None
+        except OSError as error:
+            if p.is_running(self.pid, self.record["startTime"]):
+                raise Error(f"cannot look at {self.record['id']}: {reason(error)}") from None
+            raise WrongStatus("cannot checkpoint a container that has just ended") from None
         finally:
             interrupts.end()
 
@@ -214,10 +218,15 @@ class _Dump:
                 if options.keep_config:
                     manifest.write_config(places.images, self.spec)
             kind = messages.PRE_DUMP if options.pre_dump else messages.DUMP
+
+            def notice(script: str, pid: int, descriptor: int) -> None:
+                if script == "post-dump" and options.when_saved is not None:
+                    options.when_saved(places.images)
+
             criu.carry_out(
                 kind,
                 asked,
-                _nothing,
+                notice,
                 work=places.work,
                 log=log,
                 log_path=places.log,
@@ -272,10 +281,6 @@ def _cgroups(saved: Mapping[str, Any]) -> dict[str, Any]:
     if freezer := paths.get("" if saved["version"] == 2 else "freezer"):
         asked["freeze_cgroup"] = freezer
     return asked
-
-
-def _nothing(script: str, pid: int, descriptor: int) -> None:
-    """At no moment of a dump there is anything to do for us."""
 
 
 def _page_server(text: str) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class CheckpointOptions(CommonOptions):
     stats: bool = False
     #: Write the container's config beside the images, for a restore without a bundle.
     keep_config: bool = False
+    #: Called with a descriptor of the directory of the images once all is in there, while the
+    #: processes still stand still; when it fails, with an Error or OSError, they go on.
+    when_saved: Callable[[int], None] | None = None
+    #: Leave the record and the cgroups to the caller, who removes them.
+    leave_record: bool = False
     #: Where CRIU writes a byte once lazy pages can be fetched, or -1.
     status_fd: int = -1
     #: ADDRESS:PORT that the memory is sent to.

@@ -108,7 +108,7 @@ class Restoration:
         spec, settings = self.spec, self.settings
         linux = spec.get("linux", {})
         self._layout: Layout = host.detect(required=not settings.no_cgroups)
-        self._driver: Driver = driver.open_driver(
+        self.driver: Driver = driver.open_driver(
             self._layout,
             linux.get("cgroupsPath", ""),
             self.id,
@@ -117,7 +117,7 @@ class Restoration:
             disabled=settings.no_cgroups,
         )
         self.record = first_record(
-            settings, self.id, self.options.bundle, spec, self._driver.to_state()
+            settings, self.id, self.options.bundle, spec, self.driver.to_state()
         )
 
     def carry_out(self) -> None:
@@ -213,7 +213,7 @@ class Restoration:
         self._take((answer.get("restore") or {}).get("pid", 0))
 
     def _make_cgroup(self) -> None:
-        driver = self._driver
+        driver = self.driver
         driver.check_free()
         if not self._created_late:
             driver.create(self._resources)
@@ -223,7 +223,7 @@ class Restoration:
     @property
     def _created_late(self) -> bool:
         """Whether the cgroups come with init: systemd makes them for it, or CRIU has made them."""
-        return self._driver.needs_process or self.options.manage_cgroups_mode == "strict"
+        return self.driver.needs_process or self.options.manage_cgroups_mode == "strict"
 
     @property
     def _resources(self) -> Mapping[str, Any]:
@@ -233,7 +233,7 @@ class Restoration:
         options, spec = self.options, self.spec
         asked = common(options, spec)
         outer = mounts.expected(spec) if told.mounts is None else told.mounts
-        sources = mounts.sources(outer, spec, options.bundle, self._driver.paths())
+        sources = mounts.sources(outer, spec, options.bundle, self.driver.paths())
         asked |= {
             "rst_sibling": True,
             "ext_mnt": [{"key": place, "val": source} for place, source in sources.items()],
@@ -283,7 +283,7 @@ class Restoration:
         """Return where the saved container's cgroups are now: another id may have another path."""
         layout = self._layout
         found = []
-        for controller, directory in self._driver.paths().items():
+        for controller, directory in self.driver.paths().items():
             mount = layout.mounts[controller] if controller else layout.unified
             found.append({"ctrl": controller, "path": directory.removeprefix(mount) or "/"})
         return found
@@ -318,10 +318,10 @@ class Restoration:
     def _enter_cgroup(self) -> None:
         """Bring init into its cgroups before it has children, who are born there then."""
         if self._created_late:
-            self._driver.create(self._resources)
-            self._driver.create_rest(self._resources)
-            self._driver.apply_early(self._resources)
-        self._driver.attach(self.pid)
+            self.driver.create(self._resources)
+            self.driver.create_rest(self._resources)
+            self.driver.apply_early(self._resources)
+        self.driver.attach(self.pid)
 
     def _run_hooks(self) -> None:
         hooks = self.spec.get("hooks", {})
@@ -337,10 +337,10 @@ class Restoration:
         send_to_socket(self.options.console_socket, master, b"/dev/ptmx", "the terminal")
 
     def _finish(self) -> None:
-        self._driver.apply_late(self._resources)
+        self.driver.apply_late(self._resources)
         self.record["phase"] = states.CREATED
         del self.record["criu"]
-        self.record["cgroup"] = self._driver.to_state()
+        self.record["cgroup"] = self.driver.to_state()
         self.entry.save(self.record)
         if self.options.pid_file:
             from pyrunc.container.record.pid_file import write_pid_file
@@ -362,7 +362,7 @@ class Restoration:
             p.reap(self.pid, self.pidfd)
         try:
             if not keep_cgroup:
-                remove_cgroup(self._driver)
+                remove_cgroup(self.driver)
         except (OSError, Error) as error:
             log.warn(f"cannot remove the container's cgroup: {reason(error)}")
         try:

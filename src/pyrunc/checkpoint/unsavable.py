@@ -6,9 +6,13 @@ its own words, and the container goes on as well.
 
 from __future__ import annotations
 
+from errno import EPERM
+
 from pyrunc.errors import Error
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
+from pyrunc.linux.libc import syscall
+from pyrunc.linux.numbers import SYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ def check(
     :raises Error: naming process and thing, and the flag that allows it if there is one.
     """
     _check_tree(init, processes)
+    _check_limits(processes)
     for file in opened:
         where = f"process {file.pid} ({_name(file.pid)}) has descriptor {file.number} open"
         for start, what in _UNSAVABLE.items():
@@ -73,6 +78,19 @@ def _check_tree(init: int, processes: Iterable[int]) -> None:
                 f"process {pid} ({_name(pid)}) was brought in by `exec` and is no descendant of "
                 "the container's init, so CRIU cannot save it: end it first"
             )
+
+
+def _check_limits(processes: Iterable[int]) -> None:
+    """CRIU reads them as prlimit(2) lets it: a container's root may lack what that takes."""
+    for pid in processes:
+        try:
+            syscall(SYS["prlimit64"], pid, 0, 0, 0)
+        except OSError as error:
+            if error.errno == EPERM:
+                raise Error(
+                    f"process {pid} ({_name(pid)}) is another user's, and CRIU cannot read its "
+                    "limits: that takes CAP_SYS_RESOURCE, which root has not here"
+                ) from None
 
 
 def _check_connections(init: int, opened: list[OpenFile]) -> None:

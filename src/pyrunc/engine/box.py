@@ -1,8 +1,8 @@
 """A container as its engine keeps it: made, never started, with processes executed in it.
 
 Its first process is pyrunc's init, which the kernel kills when the engine ends, and with it all
-the others: what runs in it is never process 1, so signals mean there what they mean elsewhere,
-and orphans are collected.
+the others: what runs in it is not process 1, so signals mean there what they mean elsewhere,
+and orphans are collected. But for a program that is to be saved, or was: that is its first process.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from pyrunc.container.entering.execute import spawn
 from pyrunc.container.freeze import pause, resume
 from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
+from pyrunc.container.start import start
 from pyrunc.container.update import update
 from pyrunc.engine.process import Running
+from pyrunc.errors import WrongStatus
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from pyrunc.checkpoint.restore import Restoration
     from pyrunc.container.settings import Settings
     from pyrunc.engine.roots import Layer
     from pyrunc.spec.types import Process, Spec
@@ -42,7 +45,7 @@ class Box:
         self.layer = layer
         self._spec = spec
         spec.setdefault("linux", {})["cgroupsPath"] = f"{cgroup}/{box_id}"
-        self._creation: Creation | None = None
+        self._creation: Creation | Restoration | None = None
         self._killed = False
         self.processes: list[Running] = []
         #: Limits that this host cannot set: name, and why.
@@ -56,7 +59,7 @@ class Box:
         creation = self._creation
         return creation is not None and not self._killed and not p.poll((creation.pidfd,), 0)
 
-    def ensure(self) -> Creation:
+    def ensure(self) -> Creation | Restoration:
         """Make the container, or make it anew when its init has ended.
 
         :raises Error: when it cannot be made.
@@ -65,13 +68,17 @@ class Box:
             if self.lives:
                 return self._creation
             self.end()
-        options = CreateOptions("/", spec=copy.copy(self._spec), held=True, no_new_keyring=True)
+        creation = self._create(copy.copy(self._spec), held=True)
+        forget_peak(*self._cgroup())
+        return creation
+
+    def _create(self, spec: Spec, *, held: bool) -> Creation:
+        options = CreateOptions("/", spec=spec, held=held, no_new_keyring=True)
         creation = Creation(self.settings, self.id, options)
         creation.load()
         creation.carry_out()
         creation.entry.unlock()
         self._creation = creation
-        forget_peak(*self._cgroup())
         return creation
 
     @property
@@ -103,6 +110,59 @@ class Box:
         self.processes.append(running)
         return running
 
+    def start_first(self, process: Process, line: socket.socket, limits: dict[str, Any]) -> Running:
+        """Execute a process as the first one of a container made anew, which ends with it.
+
+        Nothing but this process and its descendants is left out of a checkpoint. That it ends when
+        the engine is killed, the keeper sees to.
+
+        :raises WrongStatus: when something runs in it.
+        """
+        if self.lives and self.pids():
+            raise WrongStatus(
+                "a program that is to be saved must be the first in its sandbox: others run there"
+            )
+        self.end()
+        creation = self._create({**self._spec, "process": process}, held=False)
+        try:
+            start(self.settings, self.id)
+        except BaseException:
+            self.end()
+            raise
+        return self._begin_with(creation, line, limits)
+
+    def restore(
+        self, options: dict[str, Any], line: socket.socket, limits: dict[str, Any]
+    ) -> Running:
+        """Have CRIU make the container, and what runs in it.
+
+        :param options: for :class:`pyrunc.checkpoint.options.RestoreOptions`.
+        :raises Error: when it cannot be restored.
+        """
+        from pyrunc.checkpoint.options import RestoreOptions
+        from pyrunc.checkpoint.restore import Restoration
+
+        told = RestoreOptions(**options, bundle="/", spec=copy.copy(self._spec), detach=True)
+        restoration = Restoration(self.settings, self.id, told)
+        restoration.load()
+        restoration.record["noNewKeyring"] = True
+        restoration.carry_out()
+        self._creation = restoration
+        return self._begin_with(restoration, line, limits)
+
+    def _begin_with(
+        self, made: Creation | Restoration, line: socket.socket, limits: dict[str, Any]
+    ) -> Running:
+        limits = {**limits, "first": True}
+        running = Running(self, made.pid, posix.dup(made.pidfd), line, limits, self.usage())
+        self.processes.append(running)
+        return running
+
+    @property
+    def first(self) -> Running | None:
+        """The process of the program's that is the container's first, if one is."""
+        return next((running for running in self.processes if running.is_first), None)
+
     def usage(self) -> Usage:
         """Return what it has used so far."""
         return usage_of(*self._cgroup()) if self._creation else Usage()
@@ -132,8 +192,12 @@ class Box:
         # Ours by birth: init does not end before they are collected (zap_pid_ns_processes() of
         # kernel/pid_namespace.c waits for them).
         for running in self.processes:
-            running.reap()
-        posix.waitpid(creation.pid, 0)
+            if not running.is_first:
+                running.reap()
+        if first := self.first:
+            first.reap()
+        else:
+            posix.waitpid(creation.pid, 0)
 
     def end(self) -> None:
         """Kill everything and take the container away; :meth:`ensure` makes it anew."""
@@ -182,6 +246,7 @@ class Box:
         return posix.open(f"/proc/{self.init}/root", flags)
 
     def pids(self) -> Sequence[int]:
-        """Return the pids of its processes but for init's."""
+        """Return the pids of its processes but for our init's."""
         creation = self.ensure()
-        return [pid for pid in creation.driver.processes() if pid != creation.pid]
+        pids = creation.driver.processes()
+        return pids if self.first else [pid for pid in pids if pid != creation.pid]

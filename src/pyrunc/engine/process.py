@@ -37,6 +37,8 @@ class Running:
         self.line = line
         #: Whether the container ends with it.
         self.alone = bool(limits.get("alone"))
+        #: Whether it is the container's first process, with which that ends.
+        self.is_first = bool(limits.get("first"))
         self.began = time.monotonic()
         self.deadline: float | None = None
         if limits.get("timeout") is not None:
@@ -48,6 +50,7 @@ class Running:
         #: Why it was ended by the engine: "timeout", "cpu", "stopped", "output".
         self.why = ""
         self.status = -1
+        self._is_killed = False
         #: The master of its terminal, until that is handed over; -1 for none.
         self.terminal = -1
 
@@ -84,6 +87,10 @@ class Running:
         """Tell whether it has, collected or not."""
         return self.status >= 0 or bool(p.poll((self.pidfd,), 0))
 
+    def is_near_end(self) -> bool:
+        """Tell whether it has ended, or is about to of its own, or of a signal it was sent."""
+        return self._is_killed or self.has_ended() or p.is_ending(self.pid)
+
     def reap(self) -> None:
         """Collect the process, which has ended or is about to."""
         if self.status < 0:
@@ -108,10 +115,11 @@ class Running:
             "cpu_time": cpu_time,
             "memory_peak": usage.memory_peak,
             # But for the sandbox's own init.
-            "pids_peak": usage.pids_peak and usage.pids_peak - 1,
+            "pids_peak": usage.pids_peak and usage.pids_peak - (not self.is_first),
         }
 
     def kill(self, signal: int) -> None:
         """Send a signal."""
         if self.status < 0:
             p.pidfd_send_signal(self.pidfd, signal)
+            self._is_killed = self._is_killed or signal == p.SIGKILL

@@ -74,10 +74,13 @@ def _make_skeleton(path: str) -> None:
 class Layer:
     """A throw-away layer over a root that nobody may change: an overlay with a tmpfs on top."""
 
-    def __init__(self, directory: str, lower: str, *, size: int, files: int) -> None:
+    def __init__(
+        self, directory: str, lower: str, *, size: int, files: int, saved: str = ""
+    ) -> None:
         """Make it below ``directory``, over ``lower``.
 
         :param size: how many bytes may be written, :param files: how many files made; 0 is any.
+        :param saved: an archive of what is to be in it (:mod:`pyrunc.engine.layer_archive`).
         """
         self.lower = lower
         self._directory = directory
@@ -85,7 +88,7 @@ class Layer:
             f"{name}={value}" for name, value in (("size", size), ("nr_inodes", files)) if value
         )
         os.makedirs(directory, 0o700, exist_ok=True)
-        self._mount()
+        self._mount(saved)
 
     @property
     def root(self) -> str:
@@ -97,7 +100,7 @@ class Layer:
         """Where what was changed lies."""
         return f"{self._directory}/upper"
 
-    def _mount(self) -> None:
+    def _mount(self, saved: str = "") -> None:
         try:
             options = ("mode=700", *self._options)
             _mount_on(self._directory, m.new_filesystem("tmpfs", "tmpfs", options, 0))
@@ -106,6 +109,11 @@ class Layer:
             status = os.stat(self.lower)
             os.chown(self.upper, status.st_uid, status.st_gid)
             os.chmod(self.upper, status.st_mode & 0o7777)
+            if saved:
+                # Before the overlay is there, which must not see it change.
+                from pyrunc.engine.layer_archive import fill
+
+                fill(self.upper, saved)
             layers: dict[str, Any] = {"lowerdir": self.lower, "upperdir": self.upper}
             layers["workdir"] = f"{self._directory}/work"
             options = (
@@ -115,6 +123,9 @@ class Layer:
             _mount_on(
                 self.root, m.new_filesystem("overlay", "overlay", options, m.MOUNT_ATTR_NODEV)
             )
+        except Error:
+            self.remove()
+            raise
         except OSError as error:
             self.remove()
             raise Error(f"cannot lay an overlay over {self.lower}: {reason(error)}") from None

@@ -5,7 +5,6 @@ They are made as `pyrunc create` makes them, and live on when the engine ends.
 
 from __future__ import annotations
 
-import os
 import posix
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from pyrunc.container.settings import Settings
 from pyrunc.container.start import start
 from pyrunc.engine.child import Child
 from pyrunc.engine.prepared import checked_process, checked_spec
-from pyrunc.engine.worker import work
+from pyrunc.engine.worker import collect, work
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Runtimes:
         settings, name = self._settings(request), request["id"]
         options = CheckpointOptions(**request["options"], stats=True, keep_config=True)
         pidfd = work(line, lambda: checkpoint(settings, name, options))
-        self._watch.add(pidfd, lambda: self._collect_worker(pidfd))
+        self._watch.add(pidfd, lambda: collect(self._watch, pidfd))
 
     def restore(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:
         """Restore a container; its line tells of the end of its first process.
@@ -107,11 +106,6 @@ class Runtimes:
         posix.set_inheritable(pidfd, False)
         making.close()
         self._begin(Child(making.pid, pidfd, line))
-
-    def _collect_worker(self, pidfd: int) -> None:
-        self._watch.forget(pidfd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        posix.close(pidfd)
 
     def _begin(self, child: Child, terminal: int = -1) -> None:
         """Hand it over.

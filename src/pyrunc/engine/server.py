@@ -23,6 +23,7 @@ from pyrunc.engine.keeper import cgroup_of
 from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.runtimes import Runtimes
+from pyrunc.engine.saving import save
 from pyrunc.engine.seclusion import NOBODY, ROOT, confine, seclude
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.engine.watch import Watch
@@ -125,7 +126,9 @@ class Server:
         box = self._make_box(request["box"])
         self._boxes[box.id] = box
         try:
-            box.ensure()
+            if not request.get("saved"):
+                # Else its making is what its first process's start is.
+                box.ensure()
         except BaseException:
             self._close(box)
             raise
@@ -152,16 +155,31 @@ class Server:
     def _begin(
         self, box: Box, request: Request, line: socket.socket, streams: list[int]
     ) -> Running:
-        given = request["process"]
-        given.setdefault("user", ROOT if self._is_confined else NOBODY)
-        process = checked_process(given)
-        # Before the streams are lent: its init must not have them.
-        box.ensure()
-        with self._streams.being(streams):
-            running = box.start(process, line, request)
+        if options := request.get("saved"):
+            with self._streams.being(streams):
+                running = box.restore(options, line, request)
+        else:
+            given = request["process"]
+            given.setdefault("user", ROOT if self._is_confined else NOBODY)
+            process = checked_process(given)
+            self._see_to_first(box)
+            if not request.get("first"):
+                # Before the streams are lent: its init must not have them.
+                box.ensure()
+            start = box.start_first if request.get("first") else box.start
+            with self._streams.being(streams):
+                running = start(process, line, request)
         self._watch.add(running.pidfd, lambda: self._collect(running))
         self._watch.add(line.fileno(), lambda: self._hear(running))
         return running
+
+    def _see_to_first(self, box: Box) -> None:
+        """Take a container away whose first process is ending: nothing lives there any more."""
+        if box.first:
+            # It may have been sent a signal before we were asked for what we are at.
+            self._hear(box.first)
+        if box.first and box.first.is_near_end():
+            self._end_all(box)
 
     def _make_box(self, request: Request) -> Box:
         default = ROOT if self._is_confined else NOBODY
@@ -229,7 +247,7 @@ class Server:
         """A process has ended."""
         if not running.has_ended():
             return
-        if running.alone:
+        if running.alone or running.is_first:
             self._end_all(running.box)
             return
         self._watch.forget(running.pidfd)
@@ -246,7 +264,7 @@ class Server:
         processes = list(box.processes)
         for running in processes:
             self._watch.forget(running.pidfd)
-            if not running.why and not running.has_ended():
+            if not running.why and not running.is_near_end():
                 running.why = "stopped"
         box.kill()
         reports = [running.report() for running in processes]
@@ -307,6 +325,9 @@ class Server:
                 os.close(descriptor)
             line.close()
 
+    def _save(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        save(self._box(request), request, line, self._watch)
+
     def _update(self, box: Box, request: Request) -> None:
         assert self._unenforceable is not None
         for limit in request["limits"]:
@@ -360,6 +381,7 @@ class Server:
         "open": _open,
         "start": _start,
         "call": _call,
+        "save": _save,
         "create": _create,
         "execute": _execute,
         "checkpoint": _checkpoint,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from pyrunc.engine.watch import Watch
+
 #: The most that a process here may have open (main.py raises the limit to the hard one).
 _MOST_DESCRIPTORS = 1 << 20
 
@@ -35,6 +37,13 @@ def work(line: socket.socket, function: Callable[[], Any]) -> int:
         finally:
             posix._exit(1)
     return os.pidfd_open(pid)
+
+
+def collect(watch: Watch, pidfd: int) -> None:
+    """Collect such a process, which has ended, and watch it no more."""
+    watch.forget(pidfd)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    posix.close(pidfd)
 
 
 def _carry_out(engine: int, line: socket.socket, function: Callable[[], Any]) -> None:

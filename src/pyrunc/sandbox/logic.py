@@ -13,7 +13,7 @@ from pyrunc.sandbox.errors import EngineLost, InvalidArgument, SandboxClosed
 from pyrunc.sandbox.options import arguments_of, sandbox_options
 from pyrunc.sandbox.process import ProcessLogic, Streams, start
 from pyrunc.sandbox.profile import box_request, pids_limit, process
-from pyrunc.sandbox.requests import Line, ask_any, call
+from pyrunc.sandbox.requests import Line, ask, ask_any, call
 from pyrunc.sandbox.result import Change
 from pyrunc.sandbox.rootfs import RootFilesystem, root_filesystem
 from pyrunc.sandbox.running import Program
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyrunc.sandbox.options import SandboxArguments
     from pyrunc.sandbox.result import Result
     from pyrunc.sandbox.running import ProgramArguments
+    from pyrunc.sandbox.saved import Saved
 
 
 class SandboxLogic:
@@ -38,6 +39,8 @@ class SandboxLogic:
         self._root: RootFilesystem | None = None
         self._id = ""
         self._default_user = (0, 0)
+        #: The arguments of the program that was started to be saved.
+        self._first: tuple[str, ...] = ()
         self.not_enforced: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -48,8 +51,12 @@ class SandboxLogic:
         if self._line is not None:
             return
         self._root = await InThread(root_filesystem, self._options.rootfs)
-        request = box_request(self._options, self._root, (), writable=self._writable)
-        line = await ask_any("open", {"box": request})
+        await self._make(
+            {"box": box_request(self._options, self._root, (), writable=self._writable)}
+        )
+
+    async def _make(self, request: dict[str, Any]) -> None:
+        line = await ask_any("open", request)
         try:
             value, _ = await line.answer("open")
         except BaseException:
@@ -113,17 +120,66 @@ class SandboxLogic:
         terminal: bool,
         timeout: float | None,
         cpu_time: float | None,
+        checkpointable: bool,
     ) -> tuple[ProcessLogic, Streams]:
         """Start a program and go on."""
         args = arguments_of(argv)
-        limits = {
-            "timeout": seconds(timeout, "timeout"),
-            "cpu_time": seconds(cpu_time, "cpu_time"),
-        }
+        if terminal and checkpointable:
+            raise InvalidArgument("a program that is to be saved cannot have a terminal")
+        limits = _limits(timeout, cpu_time)
         line, _ = self._opened()
-        request = self._process_request(args, env, cwd, terminal=terminal, **limits)
+        request = self._process_request(
+            args, env, cwd, terminal=terminal, first=checkpointable, **limits
+        )
         pipes = Streams(*streams)
-        return await start(line.engine, args, pipes, request), pipes
+        logic = await start(line.engine, args, pipes, request)
+        if checkpointable:
+            self._first = args
+        return logic, pipes
+
+    async def checkpoint(
+        self, path: str | os.PathLike[str], *, leave_running: bool, **flags: bool
+    ) -> dict[str, int]:
+        """Save it; return what that took."""
+        from pyrunc.sandbox.checkpoints import CHECKPOINT, options_of
+        from pyrunc.sandbox.saved import description
+
+        line, _ = self._opened()
+        request = {
+            "id": self._id,
+            "options": options_of(path, {"leave_running": leave_running, **flags}, CHECKPOINT),
+            "description": description(self._options, self._first, flags),
+        }
+        answer = await ask(line.engine, "save", request)
+        try:
+            told, _ = await answer.answer("checkpoint", insist=True)
+        finally:
+            answer.close()
+        return told  # type: ignore[no-any-return]
+
+    @classmethod
+    async def restore(
+        cls,
+        saved: Saved,
+        streams: tuple[int, int, int],
+        timeout: float | None,
+        cpu_time: float | None,
+    ) -> tuple[SandboxLogic, ProcessLogic, Streams]:
+        """Make a sandbox again that was saved, and what ran in it."""
+        restoring = saved.restore_request()
+        limits = _limits(timeout, cpu_time)
+        made = cls({}, writable=True)
+        made._options, made._first = saved.options, saved.args
+        made._root = await InThread(root_filesystem, saved.options.rootfs)
+        await made._make({"box": saved.box_request(made._root), "saved": True})
+        try:
+            line, _ = made._opened()
+            pipes = Streams(*streams)
+            request = {"id": made._id, "process": {"saved": restoring, **limits}}
+            return made, await start(line.engine, saved.args, pipes, request), pipes
+        except BaseException:
+            await made.close()
+            raise
 
     async def call(self, what: str, **request: Any) -> Any:
         """Have the engine do something with the container."""
@@ -190,6 +246,10 @@ class SandboxLogic:
     async def get(self, path: str, target: str | os.PathLike[str]) -> None:
         """Copy a file or a tree out."""
         await self.with_root(files.get, path, os.fspath(target))
+
+
+def _limits(timeout: float | None, cpu_time: float | None) -> dict[str, Any]:
+    return {"timeout": seconds(timeout, "timeout"), "cpu_time": seconds(cpu_time, "cpu_time")}
 
 
 @contextmanager

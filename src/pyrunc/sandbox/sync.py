@@ -106,6 +106,8 @@ class Sandbox:
 
     def __init__(self, **arguments: Unpack[SandboxArguments]) -> None:
         self._logic = SandboxLogic(arguments, writable=True)
+        #: The program that goes on in a sandbox that was restored; None in any other.
+        self.process: Process | None = None
 
     def __enter__(self) -> Self:
         return self.open()
@@ -185,6 +187,7 @@ class Sandbox:
         terminal: bool = False,
         timeout: float | None = None,
         cpu_time: float | None = None,
+        checkpointable: bool = False,
     ) -> Process:
         """Start a program and go on.
 
@@ -197,15 +200,116 @@ class Sandbox:
             may be ``pyrunc.STDOUT`` as well.
         :param terminal: give it a terminal of its own as all three: ``process.terminal``.
         :param timeout: seconds, as for :meth:`run`; as ``cpu_time`` there.
+        :param checkpointable: let :meth:`checkpoint` save it. For that it becomes the sandbox's
+            process 1: nothing else may run there when it starts, and all that runs there ends with
+            it. As process 1 it collects its orphans itself, and signals that it does not handle do
+            nothing but for SIGKILL. It cannot have a terminal.
         :raises ProgramNotFound: when there is no such program; else as :meth:`run`.
         """
         streams = (stdin, stdout, stderr)
         logic, pipes = drive(
             self._logic.start(
-                argv, streams, env, cwd, terminal=terminal, timeout=timeout, cpu_time=cpu_time
+                argv,
+                streams,
+                env,
+                cwd,
+                terminal=terminal,
+                timeout=timeout,
+                cpu_time=cpu_time,
+                checkpointable=checkpointable,
             )
         )
         return Process(logic, pipes)
+
+    def checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        leave_running: bool = False,
+        tcp_established: bool = False,
+        file_locks: bool = False,
+    ) -> dict[str, int]:
+        """Save it on disk: its files, and the program that runs in it; return what that took.
+
+        The program is the one that was started with ``checkpointable=True``, with all processes
+        that it has brought forth; no other may run. Afterwards it has ended, as if killed, but for
+        ``leave_running``; the sandbox and its files are still there. Takes root, and CRIU in $PATH.
+
+        >>> with pyrunc.Sandbox(memory="128M") as box:
+        ...     warm = "import json, sqlite3; print('ready', flush=True); exec(input())"
+        ...     process = box.start(
+        ...         ["python3", "-c", warm],
+        ...         stdin=pyrunc.PIPE,
+        ...         stdout=pyrunc.PIPE,
+        ...         checkpointable=True,
+        ...     )
+        ...     _ = process.stdout.readline()
+        ...     took = box.checkpoint("/var/lib/my-program/warm")
+        >>> for task in ("print(1)", "print(2)"):
+        ...     with pyrunc.Sandbox.restore(
+        ...         "/var/lib/my-program/warm", stdin=pyrunc.PIPE, stdout=pyrunc.PIPE
+        ...     ) as copy:
+        ...         print(copy.process.communicate(task.encode() + b"\\n")[0])
+        b'1\\n'
+        b'2\\n'
+
+        :param path: a directory for the images, made when it is missing. They hold all of the
+            program's memory, and whoever can write to them can do what root can.
+        :param leave_running: let the program go on.
+        :param tcp_established: save open TCP connections as well: to others in the sandbox.
+        :param file_locks: save locks on files as well.
+
+        The figures are those of `pyrunc checkpoint --stats`.
+
+        :raises WrongStatus: when no such program runs, or others do.
+        :raises Error: when it cannot be saved (docs/checkpoint.md); it goes on as before.
+        """
+        return drive(
+            self._logic.checkpoint(
+                path,
+                leave_running=leave_running,
+                tcp_established=tcp_established,
+                file_locks=file_locks,
+            )
+        )
+
+    @classmethod
+    def restore(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        stdin: int = DEVNULL,
+        stdout: int = DEVNULL,
+        stderr: int = DEVNULL,
+        timeout: float | None = None,
+        cpu_time: float | None = None,
+        **arguments: Unpack[SandboxArguments],
+    ) -> Self:
+        """Make a sandbox that :meth:`checkpoint` has saved again: with its files, and the program.
+
+        It is open, and the program (:attr:`process`) goes on where it was. One saved sandbox can be
+        restored many times, also at the same time. Its root file system and what is bound into it
+        must be as they were.
+
+        :param path: the directory of the images.
+        :param stdin: as for :meth:`start`, so ``stdout`` and ``stderr``: they take the place of
+            what the program had.
+        :param timeout: seconds from now on, as for :meth:`start`; as ``cpu_time`` there.
+
+        All others are those of :class:`Sandbox`, by default as they were; ``env`` and ``cwd`` are
+        for programs that are started later. ``network``, ``user`` and ``hostname`` stay.
+
+        :raises InvalidArgument: when an argument makes no sense.
+        :raises Error: when it cannot be restored; nothing is left then.
+        """
+        from pyrunc.sandbox.saved import Saved
+
+        box = cls()
+        streams = (stdin, stdout, stderr)
+        saved = Saved(path, arguments)
+        box._logic, process, pipes = drive(SandboxLogic.restore(saved, streams, timeout, cpu_time))
+        box.process = Process(process, pipes)
+        return box
 
     def read_file(self, path: str, *, limit: int | str | None = None) -> bytes:
         """Return the content of a regular file, at most ``limit`` bytes.
