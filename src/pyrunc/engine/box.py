@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, usage_of
 from pyrunc.container.delete import remove
+from pyrunc.container.entering.entering import Home
 from pyrunc.container.entering.exec_process import ExecOptions
-from pyrunc.container.entering.execute import spawn
+from pyrunc.container.entering.execute import spawn_in
 from pyrunc.container.freeze import pause, resume
 from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.checkpoint.restore import Restoration
+    from pyrunc.container.making.remembered import Remembered
     from pyrunc.container.settings import Settings
     from pyrunc.engine.roots import Layer
     from pyrunc.spec.types import Process, Spec
@@ -38,9 +40,16 @@ class Box:
     """One container, by the id that the program knows it by."""
 
     def __init__(
-        self, settings: Settings, box_id: str, spec: Spec, layer: Layer | None, cgroup: str
+        self,
+        settings: Settings,
+        remembered: Remembered,
+        box_id: str,
+        spec: Spec,
+        layer: Layer | None,
+        cgroup: str,
     ) -> None:
         self.settings = settings
+        self._remembered = remembered
         self.id = box_id
         self.layer = layer
         self._spec = spec
@@ -73,7 +82,9 @@ class Box:
         return creation
 
     def _create(self, spec: Spec, *, held: bool) -> Creation:
-        options = CreateOptions("/", spec=spec, held=held, no_new_keyring=True)
+        options = CreateOptions(
+            "/", spec=spec, held=held, no_new_keyring=True, remembered=self._remembered
+        )
         creation = Creation(self.settings, self.id, options)
         creation.load()
         creation.carry_out()
@@ -96,9 +107,10 @@ class Box:
         creation = self.ensure()
         before = self.usage()
         masters: list[int] = []
+        home = Home(creation.entry, creation.record, creation.spec)
         options = ExecOptions(process=process, take_terminal=masters.append)
         try:
-            pid, pidfd = spawn(self.settings, self.id, options)
+            pid, pidfd = spawn_in(self.settings, home, options)
         except BaseException:
             for master in masters:
                 posix.close(master)
@@ -234,7 +246,8 @@ class Box:
 
     def update(self, resources: dict[str, Any]) -> None:
         """Change its limits, also for when it has to be made anew."""
-        self.ensure()
+        creation = self.ensure()
+        creation.entry.save_config(creation.spec)
         update(self.settings, self.id, resources)
         kept: dict[str, Any] = self._spec["linux"].setdefault("resources", {})  # type: ignore[assignment]
         for name, value in resources.items():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.checkpoint.restore import Restoration
+    from pyrunc.container.making.remembered import Remembered
     from pyrunc.container.settings import Log
     from pyrunc.engine.streams import StandardStreams
     from pyrunc.engine.watch import Watch
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 class Runtimes:
     """Makes such containers, and collects their processes."""
 
-    def __init__(self, streams: StandardStreams, log: Log, watch: Watch) -> None:
+    def __init__(
+        self, streams: StandardStreams, log: Log, watch: Watch, remembered: Remembered
+    ) -> None:
         self._streams = streams
         self._log = log
+        self._remembered = remembered
         self._watch = watch
         #: Whether the engine is root of a user namespace of its own only.
         self.is_confined = False
@@ -53,7 +57,7 @@ class Runtimes:
     def create(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:
         """Create a container; its line tells of the end of its first process."""
         spec = checked_spec(request["spec"])
-        options = CreateOptions("/", spec=spec, no_new_keyring=True)
+        options = CreateOptions("/", spec=spec, no_new_keyring=True, remembered=self._remembered)
         self._make(Creation(self._settings(request), request["id"], options), line, streams)
 
     def execute(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.cgroups import host
 from pyrunc.cgroups.paths import paths_for
+from pyrunc.container.making.remembered import Remembered
 from pyrunc.container.settings import Settings
 from pyrunc.container.statistics import statistics
 from pyrunc.engine import enforcement, failures, messages, roots
@@ -46,6 +47,7 @@ class Server:
         self._directory = directory
         self._log = log
         self._settings = Settings(directory, log)
+        self._remembered = Remembered()
         #: Whether this process is root of a user namespace of its own only.
         self._is_confined = False
         self._cgroup = cgroup_of(name)
@@ -55,7 +57,7 @@ class Server:
         self._count = 0
         self._unenforceable: dict[str, tuple[str, str]] | None = None
         self._watch = Watch()
-        self._runtimes = Runtimes(self._streams, log, self._watch)
+        self._runtimes = Runtimes(self._streams, log, self._watch, self._remembered)
 
     def serve(self) -> None:
         """Do what is asked for until there is nobody to ask."""
@@ -199,7 +201,7 @@ class Server:
             directory = f"{self._directory}/@layers/{box_id}"
             layer = roots.Layer(directory, spec["root"]["path"], **wanted)
             spec["root"]["path"] = layer.root
-        box = Box(self._settings, box_id, spec, layer, self._cgroup)
+        box = Box(self._settings, self._remembered, box_id, spec, layer, self._cgroup)
         box.not_enforced = not_enforced
         return box
 

@@ -100,7 +100,8 @@ def plan_first_process(
     if joins:
         last_mile.add_session(inside)
         _tell_own_pid(inside, facts.process, state if last_mile.hooks else b"")
-    last_mile.add_execution(inside, RESULT)
+    if not facts.held:
+        last_mile.add_execution(inside, RESULT)
     return programs, warnings
 
 

@@ -55,3 +55,14 @@ class Plan:
         self.init = init
         #: What the config asks for in vain.
         self.warnings = warnings
+
+    def again(self) -> Plan:
+        """Return the plan for another container of the same config, without the runtime's steps."""
+        return Plan(
+            self.namespaces,
+            self.builder,
+            self.opened_by_runtime,
+            self.devices_of_runtime,
+            self.init,
+            self.warnings,
+        )

@@ -96,9 +96,12 @@ def _found_inside(
 ) -> list[Step]:
     """What init needs to know of the container, now that it can be looked at as it will be."""
     environment = facts.process.environment
-    steps: list[Step] = []
-    if not facts.held:
-        steps.append(program.FindProgram(process["args"][0], environment, process["cwd"]))
+    if facts.held:
+        # It executes nothing.
+        return []
+    steps: list[Step] = [
+        program.FindProgram(process["args"][0], environment, process["cwd"]),
+    ]
     # Into a pid namespace that is joined init goes itself: only there it learns its number.
     joins = "pid" in spaces.joined
     uid = (process.get("user") or {}).get("uid", 0)

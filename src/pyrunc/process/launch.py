@@ -200,6 +200,15 @@ class LaunchProgram(Blobs):
         if self._timed is None:
             self._timed = len(self._entries)
 
+    def names(self) -> set[str]:
+        """Return the names that it holds places for."""
+        found: list[object] = [self._report]
+        for _, _, number, arguments, _, label, only in self._entries:
+            found += [number, only]
+            for argument in (*arguments, *(label if type(label) is tuple else ())):
+                found += argument if type(argument) is tuple else (argument,)
+        return {late.name for late in found if isinstance(late, Late)}
+
     def filled(self, known: Known) -> FilledProgram:
         """Return the program with what is ``known`` by now in the places of the names.
 

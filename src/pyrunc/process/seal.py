@@ -115,6 +115,32 @@ def launch_fd(program: bytes) -> int:
     return descriptor
 
 
+class FilledIn:
+    """Launch programs that belong together, filled in with what their places will hold.
+
+    For who makes many processes alike, and who fills them in before the last is known.
+    """
+
+    __slots__ = ("_contents", "_descriptors", "_values")
+
+    def __init__(self, programs: Sequence[LaunchProgram], known: Known) -> None:
+        filled = [program.filled(known) for program in programs]
+        #: What was put in, by name.
+        self._values = {name: known.get(name) for program in programs for name in program.names()}
+        self._descriptors = {number for program in filled for number in program.descriptors}
+        self._contents = [program.encode() for program in filled]
+
+    def holds(self, known: Known) -> bool:
+        """Tell whether filling in with what is ``known`` now would give the same."""
+        return all(known.get(name) == value for name, value in self._values.items())
+
+    def open(self) -> list[int]:
+        """Return memory files with them, as :func:`launch_fds` does."""
+        for descriptor in self._descriptors:
+            posix.set_inheritable(descriptor, True)
+        return [launch_fd(content) for content in self._contents]
+
+
 def launch_fds(programs: Sequence[LaunchProgram], known: Known, trace: NoTrace = OFF) -> list[int]:
     """Fill in launch programs that belong together, and return memory files with them.
 

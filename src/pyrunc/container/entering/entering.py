@@ -38,24 +38,33 @@ if TYPE_CHECKING:
 _LONGEST_LAST_STEP = 0.5
 
 
+class Home:
+    """What is known of the container that a process is to enter."""
+
+    __slots__ = ("entry", "record", "spec")
+
+    def __init__(self, entry: Entry, record: Record, spec: Spec) -> None:
+        self.entry = entry
+        self.record = record
+        self.spec = spec
+
+
 class Entering(Birth):
     """A process on its way into a container."""
 
     def __init__(
         self,
         settings: Settings,
-        entry: Entry,
-        record: Record,
+        home: Home,
         options: ExecOptions,
-        spec: Spec,
         process: Process,
         passed: Passed,
     ) -> None:
         super().__init__(settings)
-        self.entry = entry
-        self.record = record
+        self.entry = home.entry
+        self.record = home.record
         self.options = options
-        self.spec = spec
+        self.spec = home.spec
         self.process = process
         self.passed = passed
         self.plan: ExecutionPlan

@@ -10,7 +10,7 @@ say how that went; process/shared_page.py tells how the runtime hears of it.
 
 from __future__ import annotations
 
-from pyrunc.container.entering.entering import Entering
+from pyrunc.container.entering.entering import Entering, Home
 from pyrunc.container.entering.exec_process import ExecOptions, passed_over, process_of
 from pyrunc.container.entering.runtime_plan import plan_entering
 from pyrunc.container.record import state as states
@@ -57,6 +57,16 @@ def spawn(settings: Settings, container_id: str, options: ExecOptions) -> tuple[
     return _carry_out(settings, container_id, options, _leave)
 
 
+def spawn_in(settings: Settings, home: Home, options: ExecOptions) -> tuple[int, int]:
+    """Do what :func:`spawn` does for who has made the container, which runs, and knows it.
+
+    :raises WrongStatus: when it is paused.
+    """
+    if states.is_paused(home.record):
+        _refuse_paused(options)
+    return _enter(settings, home, options, _leave)
+
+
 def _carry_out(
     settings: Settings,
     container_id: str,
@@ -64,22 +74,28 @@ def _carry_out(
     and_then: Callable[[_Execution], _Result],
 ) -> _Result:
     """Have a process run in the container; return what becomes of it ``and_then``."""
-    from pyrunc.process.foreground import Relay
-
     entry = Store(settings.root).open(container_id)
-    execution = None
     try:
         record = entry.load()
         _check_status(entry, record, options)
         settings.trace.mark("load modules, find the container")
-        execution = _Execution(settings, entry, record, options)
+        return _enter(settings, Home(entry, record, entry.load_config()), options, and_then)
+    finally:
+        entry.close()
+
+
+def _enter(
+    settings: Settings, home: Home, options: ExecOptions, and_then: Callable[[_Execution], _Result]
+) -> _Result:
+    from pyrunc.process.foreground import Relay
+
+    execution = _Execution(settings, home, options)
+    try:
         with Relay() as relay:
             execution.carry_out(relay)
             return and_then(execution)
     finally:
-        if execution is not None:
-            execution.close()
-        entry.close()
+        execution.close()
 
 
 def _run(execution: _Execution) -> int:
@@ -102,26 +118,28 @@ def _check_status(entry: Entry, record: Record, options: ExecOptions) -> None:
         raise WrongStatus("cannot exec in a stopped container")
     if status == states.CREATING:
         raise WrongStatus("cannot exec in a container that is still being created")
-    if status == states.PAUSED and not options.ignore_paused:
+    if status == states.PAUSED:
+        _refuse_paused(options)
+
+
+def _refuse_paused(options: ExecOptions) -> None:
+    if not options.ignore_paused:
         raise WrongStatus("cannot exec in a paused container (unless with --ignore-paused)")
 
 
 class _Execution(Entering):
     """One process on its way into a container: looked up, planned, carried out."""
 
-    def __init__(
-        self, settings: Settings, entry: Entry, record: Record, options: ExecOptions
-    ) -> None:
+    def __init__(self, settings: Settings, home: Home, options: ExecOptions) -> None:
         asked = passed(options.preserve_fds)
-        spec = entry.load_config()
         notes: list[str] = []
-        process = process_of(spec, options, notes)
+        process = process_of(home.spec, options, notes)
         for note in notes:
             settings.log.warn(note)
         if without_effect := passed_over(options, process):
             settings.log.warn(f"{', '.join(without_effect)}: no effect beside --process")
         _check_terminal(process, options)
-        super().__init__(settings, entry, record, options, spec, process, asked)
+        super().__init__(settings, home, options, process, asked)
 
     def carry_out(self, relay: Relay) -> None:
         """Have the program run in the container, or leave nothing of it.

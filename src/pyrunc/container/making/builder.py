@@ -25,14 +25,14 @@ from pyrunc.process.late import (
     STAMPS,
     UP,
 )
-from pyrunc.process.seal import execute_init, launch_fds, way_back
+from pyrunc.process.seal import FilledIn, execute_init, launch_fds, way_back
 from pyrunc.step import Build, Opened
 from pyrunc.trace import BUILDER, OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from pyrunc.plan.plan import Plan
     from pyrunc.trace import NoTrace
@@ -46,6 +46,7 @@ class Handover:
         "enter_old_ways",
         "entered_pid_namespace",
         "entrance",
+        "filled",
         "init",
         "known",
         "namespaces",
@@ -79,8 +80,38 @@ class Handover:
         #: Whether children of the builder are born in it already.
         self.entered_pid_namespace = False
         self.trace: NoTrace = OFF
+        #: The launch programs, filled in with what is known before the birth, if they were.
+        self.filled: FilledIn | None = None
         #: Given the host's procfs, prepares for system calls that are refused here, if any may be.
         self.enter_old_ways: Callable[[int], None] | None = None
+
+    def known_at_birth(self) -> dict[str, Any]:
+        """Return what is put into the launch programs, as far as it is known before the birth."""
+        return {
+            **self.known,
+            UP.name: self.up,
+            DOWN.name: self.down,
+            PROC.name: self.proc,
+            STAMPS.name: self.trace.stamps,
+            PID_NAMESPACE.name: self.namespaces.get("pid", -1),
+        }
+
+    def fill_in(self, before: FilledIn | None) -> FilledIn:
+        """Fill in the launch programs as they most likely will be.
+
+        :param before: how they were for a container of the same plan: if they are the same now.
+        """
+        expected = {
+            **self.known_at_birth(),
+            HERE.name: -1,
+            PID_NAMESPACE_AHEAD.name: True,
+            CWD_BY_ROOT.name: True,
+            CWD_BY_USER.name: False,
+        }
+        if before is None or not before.holds(expected):
+            before = FilledIn(self.plan.init, expected)
+        self.filled = before
+        return before
 
     def let_go(self) -> None:
         """Close what is the runtime's, in a child of it: its lock, its ends of the pipes."""
@@ -159,13 +190,8 @@ def _become_init(handover: Handover, build: Build) -> None:
     trace = handover.trace
     known = {
         **build.known,
-        **handover.known,
-        UP.name: handover.up,
-        DOWN.name: handover.down,
-        PROC.name: handover.proc,
+        **handover.known_at_birth(),
         HERE.name: way_back(),
-        STAMPS.name: trace.stamps,
-        PID_NAMESPACE.name: handover.namespaces.get("pid", -1),
         PID_NAMESPACE_AHEAD.name: not handover.entered_pid_namespace,
         CWD_BY_ROOT.name: build.entered_cwd,
         CWD_BY_USER.name: not build.entered_cwd,
@@ -173,7 +199,10 @@ def _become_init(handover: Handover, build: Build) -> None:
     # These are init's from here on; the rest of what is open is not.
     for descriptor in range(3, 3 + handover.preserved):
         posix.set_inheritable(descriptor, True)
-    launch = launch_fds(handover.plan.init, known, trace)
+    if handover.filled and handover.filled.holds(known):
+        launch = handover.filled.open()
+    else:
+        launch = launch_fds(handover.plan.init, known, trace)
     trace.mark("fill in the launch program")
     _give_up_effective_gid()
     execute_init(handover.init, *launch)

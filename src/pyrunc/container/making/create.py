@@ -25,6 +25,7 @@ from pyrunc.spec.load import load
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cgroups.host import Layout
+    from pyrunc.container.making.remembered import Planned
     from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
 
@@ -99,10 +100,36 @@ class Creation(Making):
 
     def _plan(self) -> None:
         """Find out what must be known of the host, and plan; still nothing has changed."""
-        spec = self.spec
+        remembered = self.options.remembered
         layout = self._open_driver()
         self.record = self._first_record()
-        facts = Facts(
+        key, known = b"", None
+        if remembered:
+            from pyrunc.container.making.remembered import Planned, key_of
+
+            remembered.layout = layout
+            host = (self.settings.rootless, self.driver.needs_process)
+            key = key_of(self.spec, self.options, *host)
+            known = remembered.get(key)
+        if known:
+            self._plan_as(known)
+        else:
+            self._plan_anew(layout)
+            if remembered:
+                self.planned = Planned(self.plan, self.facts)
+                remembered.put(key, self.planned)
+        for warning in self.plan.warnings:
+            self.settings.log.warn(warning)
+        self.settings.trace.mark("plan")
+
+    def _plan_as(self, known: Planned) -> None:
+        """Plan a container like one that was planned before."""
+        self.planned, self.facts = known, known.facts
+        self.plan = plan_container(self.spec, self.id, self.options, b"", self.facts, known.plan)
+
+    def _plan_anew(self, layout: Layout) -> None:
+        spec = self.spec
+        self.facts = facts = Facts(
             cgroup_version=layout.version,
             cgroup_mounts=layout.mounts if layout.version == 1 else {"": layout.unified},
             cgroup_paths=self.driver.paths(),
@@ -124,9 +151,6 @@ class Creation(Making):
         except BaseException:
             self.close_joined()
             raise
-        for warning in self.plan.warnings:
-            self.settings.log.warn(warning)
-        self.settings.trace.mark("plan")
 
     def _open_driver(self) -> Layout:
         """Choose who makes the cgroups; return how the host's are mounted."""
@@ -139,7 +163,9 @@ class Creation(Making):
 
             check_selinux("linux.mountLabel")
         disabled = self.settings.no_cgroups
-        layout = host.detect(required=not disabled)
+        remembered = self.options.remembered
+        layout = remembered.layout if remembered else None
+        layout = layout or host.detect(required=not disabled)
         self.driver = driver.open_driver(
             layout,
             linux.get("cgroupsPath", ""),

@@ -6,6 +6,7 @@ from pyrunc.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.container.making.remembered import Remembered
     from pyrunc.spec.types import Spec
 
 
@@ -24,6 +25,7 @@ class CreateOptions:
         "pid_file",
         "pidfd_socket",
         "preserve_fds",
+        "remembered",
         "spec",
     )
 
@@ -40,6 +42,7 @@ class CreateOptions:
         preserve_fds: int = 0,
         spec: Spec | None = None,
         held: bool = False,
+        remembered: Remembered | None = None,
     ) -> None:
         self.bundle = bundle
         #: A config that was checked already, in place of the bundle's file.
@@ -47,6 +50,8 @@ class CreateOptions:
         #: Never to be started, only to execute processes in: init collects orphans and ends with
         #: this process. The program of the config need not be there.
         self.held = held
+        #: What is known from containers made before, by who makes many.
+        self.remembered = remembered
         #: Another name for the bundle's config.json.
         self.config = config
         self.console_socket = console_socket

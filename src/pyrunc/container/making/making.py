@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from pyrunc.container.making.create_options import CreateOptions
     from pyrunc.container.making.interrupts import Interrupts
     from pyrunc.container.making.net_devices import NetDevices
+    from pyrunc.container.making.remembered import Planned
     from pyrunc.container.record.entry import Entry
     from pyrunc.container.settings import Settings
+    from pyrunc.plan.facts import Facts
     from pyrunc.plan.plan import Plan
 
 #: What the builder and init say when all is well.
@@ -51,6 +53,9 @@ class Making(Birth):
         self.options = options
         self.store = Store(settings.root)
         self.plan: Plan
+        self.facts: Facts
+        #: What is remembered of containers like this one.
+        self.planned: Planned | None = None
         self.driver: Driver
         #: The container's place in the store, once it is reserved.
         self.entry: Entry

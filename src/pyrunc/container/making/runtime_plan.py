@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 
 
 def plan_container(
-    spec: Spec, container_id: str, options: CreateOptions, state: bytes, facts: Facts
+    spec: Spec,
+    container_id: str,
+    options: CreateOptions,
+    state: bytes,
+    facts: Facts,
+    same: Plan | None = None,
 ) -> Plan:
     """Plan a container: what runtime, builder and init will do.
 
     :param state: the state JSON for hooks, of a container in the making, with ``"pid":0``.
+    :param same: the plan of a container in which builder and init do the same.
     :raises Error: when the config asks for what cannot be planned.
     """
-    planned = plan(spec, options.bundle, state, facts)
+    planned = same.again() if same else plan(spec, options.bundle, state, facts)
     planned.runtime = (
         *_before_the_builder(spec, container_id, options, planned, facts),
         *_beside_the_builder(spec, planned, facts),
@@ -94,7 +100,9 @@ def _beside_the_builder(spec: Spec, planned: Plan, facts: Facts) -> list[Runtime
 
         steps.append(GiveCgroupAway())
     steps.append(s.SetEarlyLimits(needs_cgroup_early(spec, spaces)))
-    steps.append(s.WriteRecord())
+    if not facts.held:
+        # Who holds a container ends with it, or has the config and the process in hand.
+        steps.append(s.WriteRecord())
     return steps
 
 

@@ -148,6 +148,9 @@ class SpawnBuilder(RuntimeStep):
         handover.down, down = posix.pipe2(files.O_CLOEXEC)
         making.down = making.keep(down)
         handover.of_runtime = (up, down, making.entry.directory, making.socket)
+        if making.facts.held and (planned := making.planned) and not handover.trace.on:
+            # All of its launch program is known: a copy of this process need not write it out.
+            planned.filled = handover.fill_in(planned.filled)
 
         def write_mappings(pid: int) -> None:
             from pyrunc.container.making.idmap import write_mappings
