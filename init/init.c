@@ -15,7 +15,7 @@
  *
  * Two programs are for a process that enters another's pid namespace: the first is carried out
  * where the container cannot see it, and is forgotten before the second begins, whose process can
- * be seen, and traced, from its birth.
+ * be seen, and traced, from its birth. The second may also come through a socket, when it is known.
  */
 
 #include "../syscall/call.h"
@@ -134,6 +134,50 @@ static s64 close_others(u64 first, const u32 *kept, u64 count)
 	return 0;
 }
 
+/* The program that came through a socket, if one did. */
+static struct program taken;
+
+static void load(struct program *program, u64 descriptor);
+
+/* What recvmsg(2) fills in for four descriptors: struct cmsghdr and its data. */
+struct passed {
+	u64 length;
+	int level, type;
+	int descriptors[4];
+};
+
+static s64 take_program(int socket)
+{
+	u8 byte;
+	struct { void *base; u64 length; } content = { &byte, 1 };
+	struct passed passed = { 0 };
+	struct {
+		u64 name, name_length;
+		void *contents;
+		u64 count;
+		void *control;
+		u64 control_length;
+		u64 flags;
+	} message = { 0, 0, &content, 1, &passed, sizeof(passed), 0 };
+	s64 result;
+	u32 times = 0;
+
+	do
+		result = call(NR_recvmsg, socket, &message, 0x40000000 /* MSG_CMSG_CLOEXEC */);
+	while (interrupted(result, &times));
+	/* As in await(): nobody is left who wants a program. */
+	if (result != 1 || passed.length != sizeof(passed) || passed.type != 1 /* SCM_RIGHTS */)
+		end(1);
+	for (int i = 0; i < 3; i++) {
+		result = call(NR_dup3, passed.descriptors[i], i, 0);
+		if (failed(result))
+			return result;
+		call(NR_close, passed.descriptors[i]);
+	}
+	load(&taken, (u64)passed.descriptors[3]);
+	return call(NR_close, socket);
+}
+
 static s64 share(int descriptor)
 {
 	s64 mapped = call(NR_mmap, 0, 4096, 3 /* PROT_READ|PROT_WRITE */, 1 /* MAP_SHARED */,
@@ -217,6 +261,8 @@ static s64 execute(u32 index, const struct op *op, int *report)
 	case OWN_PID:
 		write_own_pid((u8 *)op->args[0], op->args[1], (u8)op->args[2]);
 		return 0;
+	case TAKE_PROGRAM:
+		return take_program((int)op->args[0]);
 	}
 	return -ENOSYS;
 }
@@ -282,6 +328,10 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 		load(&programs[i], number_in((const char *)stack[2 + i]));
 	for (u64 i = 0; i < count; i++) {
 		carry_out(&programs[i], &report);
+		if (i == 0 && taken.base) {
+			programs[1] = taken;
+			count = 2;
+		}
 		if (i + 1 < count)
 			call(NR_munmap, programs[i].base, programs[i].size);
 	}

@@ -37,7 +37,8 @@ enum kind {
 	EXEC,          /* execve(path, argv, envp) */
 	DROP_CAPABILITIES, /* drop those in the mask args[0] from the bounding set */
 	OWN_PID,       /* write it at args[0], in decimal, filled up to args[1] bytes with args[2] */
-	LAST_KIND = OWN_PID,
+	TAKE_PROGRAM,  /* wait at the socket args[0] for stdin, stdout, stderr and the next program */
+	LAST_KIND = TAKE_PROGRAM,
 };
 
 #define IGNORE 1   /* flag: a failing call is as good as any */

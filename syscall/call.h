@@ -30,6 +30,7 @@ typedef long s64;
 #define NR_madvise 28
 #define NR_pause 34
 #define NR_getpid 39
+#define NR_recvmsg 47
 #define NR_clone 56
 #define NR_execve 59
 #define NR_wait4 61
@@ -108,6 +109,7 @@ static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 #define NR_setpgid 154
 #define NR_prctl 167
 #define NR_getpid 172
+#define NR_recvmsg 212
 #define NR_munmap 215
 #define NR_clone 220
 #define NR_execve 221

@@ -301,12 +301,3 @@ def test_the_streams_can_be_nothing(box):
     assert box.start(["cat"], stdin=DEVNULL, stdout=DEVNULL).wait(10) == 0
     with pytest.raises(pyrunc.InvalidArgument, match="stdin must be PIPE or DEVNULL"):
         box.start(["cat"], stdin=7)
-
-
-def test_a_pool_has_containers_ready():
-    for number in range(8):
-        result = pyrunc.run(["echo", str(number)], pool=3, text=True)
-        assert result.stdout == f"{number}\n"
-        time.sleep(0.1)
-    with pytest.raises(pyrunc.ProgramNotFound):
-        pyrunc.run(["no-such-program"], pool=3)

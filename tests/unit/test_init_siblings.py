@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from init_program import Init, Pipe, init
 
 from pyrunc.process.failure import parse_failure, printed_in
 from pyrunc.process.launch import PID_WIDTH, LaunchProgram, Pointer
+from pyrunc.process.seal import launch_fd
 from pyrunc.process.shared_page import failure_in, make_page, sibling_in, why_not_executed
 from waiting import soon
 
@@ -316,3 +318,71 @@ def test_a_hook_that_is_not_there_is_reported(init: Init) -> None:
     program.hook("the hook", "/no/such", ["x"], [], 0, -1, 0, None)
     assert init.run(program) == 1
     assert init.failure() == (0, 0, 127 << 8, "the hook")
+
+
+class Line:
+    """A socket through which init takes its second program."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.theirs.set_inheritable(True)
+
+    def waiting(self, init: Init) -> int:
+        """Start an init that takes its next program from here; return its pid."""
+        program = init.program()
+        program.call("tell", "write", init.output.writing, b"!", 1)
+        program.close_others(3, [], [self.theirs.fileno()])
+        program.take_program("wait for the next", self.theirs.fileno())
+        pid = init.start(program)
+        self.theirs.close()
+        assert init.output.read(1) == b"!"
+        return pid
+
+    def send(self, program: LaunchProgram, *stdio: int) -> None:
+        """Hand over a program, with its standard streams."""
+        memory = launch_fd(program.encode())
+        socket.send_fds(self.ours, [b"p"], [*stdio, memory])
+        os.close(memory)
+
+
+def test_a_second_program_comes_through_a_socket_with_its_standard_streams(init: Init) -> None:
+    line, streams = Line(), Pipe()
+    pid = line.waiting(init)
+    second = init.program()
+    second.execute("run", "/bin/sh", ["sh", "-c", "echo out; ls /proc/self/fd >&2"], [])
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    errors = Pipe()
+    line.send(second, null, streams.writing, errors.writing)
+    assert init.wait(pid) == 0
+    assert streams.read_all() == b"out\n"
+    # Neither the socket nor what came through it is left; 3 is what ls reads the directory by.
+    assert errors.read_all().split() == [b"0", b"1", b"2", b"3"]
+    os.close(null)
+    streams.close()
+    errors.close()
+
+
+def test_nobody_is_left_who_could_send_a_program(init: Init) -> None:
+    line = Line()
+    pid = line.waiting(init)
+    line.ours.close()
+    assert init.wait(pid) == 1
+    assert init.failure() is None
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_message_without_a_program_ends_it(init: Init, count: int) -> None:
+    line = Line()
+    pid = line.waiting(init)
+    socket.send_fds(line.ours, [b"p"], [0] * count)
+    assert init.wait(pid) == 1
+
+
+def test_a_malformed_program_from_a_socket_is_not_carried_out(init: Init) -> None:
+    line = Line()
+    pid = line.waiting(init)
+    memory = os.memfd_create("launch")
+    os.write(memory, b"no program, but long enough to hold the header of one")
+    socket.send_fds(line.ours, [b"p"], [0, 1, 2, memory])
+    os.close(memory)
+    assert init.wait(pid) == 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, usage_of
 from pyrunc.container.delete import remove
+from pyrunc.container.entering.ahead import Ahead, send_ahead
 from pyrunc.container.entering.entering import Home
 from pyrunc.container.entering.exec_process import ExecOptions
 from pyrunc.container.entering.execute import spawn_in
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.checkpoint.restore import Restoration
+    from pyrunc.container.making.making import Making
     from pyrunc.container.making.remembered import Remembered
+    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.engine.roots import Layer
     from pyrunc.spec.types import Process, Spec
@@ -47,6 +50,8 @@ class Box:
         spec: Spec,
         layer: Layer | None,
         cgroup: str,
+        *,
+        for_one: bool = False,
     ) -> None:
         self.settings = settings
         self._remembered = remembered
@@ -55,6 +60,9 @@ class Box:
         self._spec = spec
         spec.setdefault("linux", {})["cgroupsPath"] = f"{cgroup}/{box_id}"
         self._creation: Creation | Restoration | None = None
+        #: Whether it is for one process, which is like the config's: that can be sent ahead.
+        self._for_one = for_one
+        self._ahead: Ahead | None = None
         self._killed = False
         self.processes: list[Running] = []
         #: Limits that this host cannot set: name, and why.
@@ -83,14 +91,37 @@ class Box:
 
     def _create(self, spec: Spec, *, held: bool) -> Creation:
         options = CreateOptions(
-            "/", spec=spec, held=held, no_new_keyring=True, remembered=self._remembered
+            "/",
+            spec=spec,
+            held=held,
+            no_new_keyring=True,
+            remembered=self._remembered,
+            meanwhile=self._send_ahead if self._for_one else None,
         )
         creation = Creation(self.settings, self.id, options)
         creation.load()
-        creation.carry_out()
+        try:
+            creation.carry_out()
+        except BaseException:
+            self._call_back()
+            raise
         creation.entry.unlock()
         self._creation = creation
+        if self._ahead and not self._ahead.enter():
+            self._call_back()
         return creation
+
+    def _send_ahead(self, making: Making) -> None:
+        # The record has of its cgroups what was known before they were made.
+        record: Record = {**making.record, "cgroup": making.driver.to_state()}
+        home = Home(making.entry, record, making.spec)
+        self._ahead = send_ahead(self.settings, home, making.spec["process"])
+
+    def _call_back(self) -> None:
+        """End what was sent ahead, if it is not needed."""
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            ahead.end()
 
     @property
     def init(self) -> int:
@@ -107,10 +138,11 @@ class Box:
         creation = self.ensure()
         before = self.usage()
         masters: list[int] = []
+        started = self._start_ahead(process)
         home = Home(creation.entry, creation.record, creation.spec)
         options = ExecOptions(process=process, take_terminal=masters.append)
         try:
-            pid, pidfd = spawn_in(self.settings, home, options)
+            pid, pidfd = started or spawn_in(self.settings, home, options)
         except BaseException:
             for master in masters:
                 posix.close(master)
@@ -175,6 +207,17 @@ class Box:
         """The process of the program's that is the container's first, if one is."""
         return next((running for running in self.processes if running.is_first), None)
 
+    def _start_ahead(self, process: Process) -> tuple[int, int] | None:
+        """Have the process that was sent ahead execute the program, if there is one like it."""
+        ahead = self._ahead
+        if ahead is None or not ahead.is_for(process):
+            return None
+        self._ahead = None
+        try:
+            return ahead.execute(process["args"])
+        finally:
+            ahead.close()
+
     def usage(self) -> Usage:
         """Return what it has used so far."""
         return usage_of(*self._cgroup()) if self._creation else Usage()
@@ -197,6 +240,7 @@ class Box:
         if creation is None or self._killed:
             return
         self._killed = True
+        self._call_back()
         p.pidfd_send_signal(creation.pidfd, p.SIGKILL)
         if creation.driver.frozen():
             # Frozen by cgroup v1, a process takes no signal.

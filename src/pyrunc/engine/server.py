@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyrunc.cgroups import host
@@ -53,7 +54,7 @@ class Server:
         self._cgroup = cgroup_of(name)
         self._streams = StandardStreams()
         self._boxes: dict[str, Box] = {}
-        self._pool = Pool(self._make_box)
+        self._pool = Pool(partial(self._make_box, for_one=True))
         self._count = 0
         self._unenforceable: dict[str, tuple[str, str]] | None = None
         self._watch = Watch()
@@ -115,7 +116,7 @@ class Server:
         most = request.get("pool") or 0
         box = self._pool.take(request["box"], most) if most else None
         if box is None:
-            box = self._make_box(request["box"])
+            box = self._make_box(request["box"], for_one=True)
         self._boxes[box.id] = box
         try:
             self._begin(box, request["process"], line, streams)
@@ -183,7 +184,7 @@ class Server:
         if box.first and box.first.is_near_end():
             self._end_all(box)
 
-    def _make_box(self, request: Request) -> Box:
+    def _make_box(self, request: Request, *, for_one: bool = False) -> Box:
         default = ROOT if self._is_confined else NOBODY
         request["spec"]["process"].setdefault("user", default)
         spec = checked_spec(request["spec"])
@@ -201,7 +202,8 @@ class Server:
             directory = f"{self._directory}/@layers/{box_id}"
             layer = roots.Layer(directory, spec["root"]["path"], **wanted)
             spec["root"]["path"] = layer.root
-        box = Box(self._settings, self._remembered, box_id, spec, layer, self._cgroup)
+        settings, remembered = self._settings, self._remembered
+        box = Box(settings, remembered, box_id, spec, layer, self._cgroup, for_one=for_one)
         box.not_enforced = not_enforced
         return box
 

@@ -117,6 +117,14 @@ class LastMile:
         """Whether the filter comes with a listener, which the runtime collects."""
         return self.seccomp is not None and self.seccomp.notify
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether all of it is over before it must be known what is executed, and with what stdio.
+
+        What comes after that is a session and the filter.
+        """
+        return not self.terminal and (self.seccomp is None or self._filters_last)
+
     def plan_fork(self, spec: Spec) -> None:
         """Have the filter let init's own fork through, though its rules may forbid forks."""
         if self.seccomp is None or self._filters_last:
@@ -263,11 +271,17 @@ class LastMile:
             arguments = (_AT_FDCWD, PROGRAM, _X_OK)
             program.call(label, "faccessat", *arguments, may_be_forbidden=True)
 
-    def add_execution(self, program: LaunchProgram, announce_to: Descriptor | None = None) -> None:
+    def add_execution(
+        self,
+        program: LaunchProgram,
+        announce_to: Descriptor | None = None,
+        args: Late | None = None,
+    ) -> None:
         """The startContainer hooks, the filter, the program.
 
         :param announce_to: takes EXECUTING right before the filter and the program, so that
             an init that was killed is not taken for one that executed the program.
+        :param args: the program's arguments, if they are not known yet.
         """
         if self.hooks:
             self._add_hooks(program)
@@ -276,7 +290,7 @@ class LastMile:
             program.call(label, "write", announce_to, EXECUTING, len(EXECUTING))
         if self.seccomp and self._filters_last:
             self._add_seccomp(program)
-        program.execute(("exec ", PROGRAM), PROGRAM, self.process["args"], ENVIRONMENT)
+        program.execute(("exec ", PROGRAM), PROGRAM, args or self.process["args"], ENVIRONMENT)
 
     def _add_hooks(self, program: LaunchProgram) -> None:
         """The startContainer hooks, confined as the program will be."""

@@ -58,8 +58,9 @@ BIRTHPLACE = Descriptor("birthplace")
 #: What startContainer hooks read the state from and print to.
 HOOK_STDIN = Descriptor("hook stdin")
 HOOK_OUTPUT = Descriptor("hook output")
-#: The path to execute, and its environment with HOME.
+#: The path to execute, its arguments where they are told late, its environment with HOME.
 PROGRAM = Late("program")
+ARGUMENTS = Late("arguments")
 ENVIRONMENT = Late("environment")
 #: Whether root of the container may enter the working directory, or only its user may.
 CWD_BY_ROOT = Late("cwd by root")

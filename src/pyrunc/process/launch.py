@@ -26,6 +26,7 @@ __all__ = ["PID_WIDTH", "LaunchProgram", "Pointer"]
 
 _CALL, _AWAIT, _AWAIT_LIVING, _REPORT_TO, _RESET_SIGNALS = range(5)
 _SHARE, _SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC, _DROP_CAPABILITIES, _OWN_PID = range(6, 14)
+_TAKE_PROGRAM = 14
 _IGNORE = 1
 _INDIRECT = 2
 _MAY_BE_FORBIDDEN = 4
@@ -175,9 +176,18 @@ class LaunchProgram(Blobs):
         arguments = (path, self.strings(args), env, stdin, timeout, filter_)
         self._add(label, _HOOK, arguments, output)
 
-    def execute(self, label: Label, path: Text, args: Sequence[str], env: Texts) -> None:
+    def take_program(self, label: str, socket: Number) -> None:
+        """Wait for stdin, stdout, stderr and the launch program that comes after this one.
+
+        They come in one message through ``socket`` (SCM_RIGHTS), which is closed then; when its
+        other end goes away first, end without a word.
+        """
+        self._add(label, _TAKE_PROGRAM, (socket,))
+
+    def execute(self, label: Label, path: Text, args: Texts, env: Texts) -> None:
         """Execute the program that all this was for."""
-        self._add(label, _EXEC, (path, self.strings(args), env))
+        argv = args if isinstance(args, Late) else self.strings(args)
+        self._add(label, _EXEC, (path, argv, env))
 
     def _add(
         self,

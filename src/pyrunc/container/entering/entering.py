@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyrunc.plan.facts import ProcessFacts
     from pyrunc.process.descriptors import Passed
     from pyrunc.process.foreground import Relay
+    from pyrunc.process.launch import LaunchProgram
     from pyrunc.spec.types import Process, Spec
 
 #: How long init may take to end once it has brought forth the process, in seconds.
@@ -69,6 +70,7 @@ class Entering(Birth):
         self.passed = passed
         self.plan: ExecutionPlan
         self.relay: Relay
+        self.root = -1
         #: What the places in the plan are filled with.
         self.known: dict[str, Any] = {}
         #: What init inherits, until it has.
@@ -90,12 +92,8 @@ class Entering(Birth):
         #: Init's, or -1 where there are no pidfds.
         self.container = self.keep(init.pidfd)
         try:
-            directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
-            self.root = self.keep(posix.open(f"/proc/{pid}/root", directory))
-            self.namespaces = differing_namespaces(pid)
-            self.ways_in = self._find_ways_in(pid)
-            self.uid_map = id_mapping(pid, "uid_map")
-            self.gid_map = id_mapping(pid, "gid_map")
+            self.open_root(pid)
+            self.find_ways_in(pid)
         except OSError as error:
             if p.is_running(pid, began):
                 raise Error(f"cannot see the container's process: {reason(error)}") from None
@@ -103,7 +101,23 @@ class Entering(Birth):
             # What was opened by number could be another process's.
             raise WrongStatus("cannot exec in a stopped container")
         if self.cgroup:
-            self.entrance = files_driver(self.cgroup).open_entrance(beside=self.beside)
+            self.entrance = self.open_entrance()
+
+    def open_entrance(self) -> Entrance:
+        """Open what leads into the cgroups that the process goes to."""
+        return files_driver(self.cgroup).open_entrance(beside=self.beside)
+
+    def open_root(self, pid: int) -> None:
+        """Open the root that the container's process sees."""
+        directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
+        self.root = self.keep(posix.open(f"/proc/{pid}/root", directory))
+
+    def find_ways_in(self, pid: int) -> None:
+        """See what namespaces there are to enter, and how."""
+        self.namespaces = differing_namespaces(pid)
+        self.ways_in = self._find_ways_in(pid)
+        self.uid_map = id_mapping(pid, "uid_map")
+        self.gid_map = id_mapping(pid, "gid_map")
 
     def _find_ways_in(self, pid: int) -> list[tuple[late.Descriptor, int]]:
         """Return what to call setns(2) with: the pidfd, or the namespaces one by one."""
@@ -169,6 +183,15 @@ class Entering(Birth):
         if facts.label_writes:
             self.known[late.PROC.name] = self.keep(files.open_host_proc())
         return facts
+
+    def programs(self) -> tuple[LaunchProgram, ...]:
+        """Return the launch programs that init begins with."""
+        return self.plan.init
+
+    def way_down(self) -> tuple[int, int]:
+        """Return both ends of what init waits at, its own first."""
+        reading, writing = posix.pipe2(files.O_CLOEXEC)
+        return reading, self.keep(writing)
 
     def hear(self) -> bytes:
         """Return init's next message, or nothing at the end of all messages."""

@@ -46,12 +46,11 @@ class SpawnInit(RuntimeStep):
 
     def apply(self, doing: Entering) -> None:
         doing.up, up = _pipe(doing)
-        down, doing.down = posix.pipe2(files.O_CLOEXEC)
+        down, doing.down = doing.way_down()
         doing.inherited.append(down)
-        doing.keep(doing.down)
         doing.page = doing.keep(make_page())
         doing.known |= {UP.name: up, DOWN.name: down, PAGE.name: doing.page}
-        programs = launch_fds(doing.plan.init, doing.known, doing.settings.trace)
+        programs = launch_fds(doing.programs(), doing.known, doing.settings.trace)
         doing.inherited += programs
         init = doing.keep(sealed_init())
         stdio = (doing.slave,) * 3 if doing.slave >= 0 else ()

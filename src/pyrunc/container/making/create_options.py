@@ -6,6 +6,9 @@ from pyrunc.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrunc.container.making.making import Making
     from pyrunc.container.making.remembered import Remembered
     from pyrunc.spec.types import Spec
 
@@ -19,6 +22,7 @@ class CreateOptions:
         "console_socket",
         "foreground",
         "held",
+        "meanwhile",
         "no_new_keyring",
         "no_pivot",
         "notify_socket",
@@ -43,6 +47,7 @@ class CreateOptions:
         spec: Spec | None = None,
         held: bool = False,
         remembered: Remembered | None = None,
+        meanwhile: Callable[[Making], object] | None = None,
     ) -> None:
         self.bundle = bundle
         #: A config that was checked already, in place of the bundle's file.
@@ -50,6 +55,8 @@ class CreateOptions:
         #: Never to be started, only to execute processes in: init collects orphans and ends with
         #: this process. The program of the config need not be there.
         self.held = held
+        #: What the caller has to do while the builder is at work; it must not fail.
+        self.meanwhile = meanwhile
         #: What is known from containers made before, by who makes many.
         self.remembered = remembered
         #: Another name for the bundle's config.json.

@@ -40,6 +40,7 @@ def plan_container(
     planned.runtime = (
         *_before_the_builder(spec, container_id, options, planned, facts),
         *_beside_the_builder(spec, planned, facts),
+        *((s.DoMeanwhile(options.meanwhile),) if options.meanwhile else ()),
         *_for_the_builder(spec, options, planned.builder),
         *_for_init(spec, options, planned, facts),
     )

@@ -18,6 +18,8 @@ from pyrunc.process.shared_page import make_page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyrunc.container.making.making import Making
 
 
@@ -226,6 +228,18 @@ class WriteRecord(RuntimeStep):
     def apply(self, making: Making) -> None:
         making.entry.save(making.record)
         making.entry.save_config(making.spec)
+
+
+class DoMeanwhile(RuntimeStep):
+    """Do what else there is to do while the builder is at work."""
+
+    action: Callable[[Making], object]
+
+    def describe(self) -> str:
+        return "do what else there is to do meanwhile"
+
+    def apply(self, making: Making) -> None:
+        self.action(making)
 
 
 class AwaitReady(RuntimeStep):

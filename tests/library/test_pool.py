@@ -1,0 +1,66 @@
+"""`pool=`: containers that are ready before they are asked for, and what waits in them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import children_of, keeper_and_engine
+
+import pyrunc
+
+pytestmark = pytest.mark.usefixtures("no_remains")
+
+
+def test_a_pool_has_containers_ready():
+    for number in range(8):
+        result = pyrunc.run(["echo", str(number)], pool=3, text=True)
+        assert result.stdout == f"{number}\n"
+        time.sleep(0.1)
+    with pytest.raises(pyrunc.ProgramNotFound):
+        pyrunc.run(["no-such-program"], pool=3)
+
+
+def waiting_below(engine):
+    """Return the pids of the host's processes that wait in an engine's containers."""
+    return [pid for pid in children_of(engine) if b"pyrunc-init" in command_of(pid)]
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_what_waits_in_a_ready_container_is_not_seen_there_and_ends_with_it():
+    """Beside its init there is who was sent ahead, until that executes the program."""
+    script = "echo /proc/[0-9]*; echo $$"
+    for _ in range(3):
+        result = pyrunc.run(["sh", "-c", script], pool=2, text=True)
+        pids, own = result.stdout.splitlines()[:2]
+        assert pids == "/proc/1 /proc/2"
+        assert own == "2"
+        time.sleep(0.3)
+    _, engine = keeper_and_engine()
+    waiting = waiting_below(engine)
+    assert len(waiting) == 4
+    os.kill(engine, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(map(command_of, waiting)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(command_of, waiting))
+
+
+def test_a_ready_container_serves_another_program_of_the_same_kind_only():
+    """One of another kind is not like what was sent ahead: user, limits and directory are its."""
+    for options in ({}, {"user": (5, 6)}, {"cwd": "/usr"}, {"env": {"A": "b"}}, {}):
+        script = "id -u; pwd; echo $A"
+        lines = pyrunc.run(["sh", "-c", script], pool=1, text=True, **options).stdout.splitlines()
+        uid, _ = options.get("user", (65534, 0))
+        env = options.get("env", {})
+        assert lines == [str(uid), options.get("cwd", "/tmp"), env.get("A", "")]
+        time.sleep(0.2)
