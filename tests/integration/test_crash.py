@@ -85,9 +85,10 @@ def cgroups_of(name):
 def assert_only_a_record_is_left(pyrunc, create):
     """After SIGKILL nothing runs unless create was complete; delete --force removes the rest."""
     told = pyrunc("state", create.id)
-    if told.code == 0 and json.loads(told.stdout)["status"] == "created":
-        assert pyrunc("start", create.id).code == 0
-    else:
+    is_created = told.code == 0 and json.loads(told.stdout)["status"] == "created"
+    started = pyrunc("start", create.id) if is_created else None
+    if started is None or started.code != 0:
+        # Killed between the record and init's leave to outlive the runtime: init was still ending.
         assert wait_until_empty(create.alive) == []
     deleted = pyrunc("delete", "--force", create.id)
     assert (deleted.code, deleted.stderr) == (0, "")
