@@ -71,15 +71,16 @@ def engine_processes(program: int | None = None) -> list[int]:
 
 
 def keeper_and_engine() -> tuple[int, int]:
-    """Return the pids of this process's only keeper and engine, once they are up."""
+    """Return the pids of a keeper of this process's and of its engine, once they are up."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        pids = engine_processes()
-        # Our own child is the starter, which looks like a keeper until it ends.
-        for pid in set(pids) - set(children_of(os.getpid())):
-            below = set(children_of(pid)) & set(pids)
-            if below and not set(children_of(*below)) & set(pids):
-                return pid, below.pop()
+        pids = set(engine_processes())
+        # Our own child is the starter, until it ends; below an engine builders look like one.
+        children = {pid: pids & set(children_of(pid)) for pid in pids}
+        tops = pids - set(children_of(os.getpid())) - set().union(*children.values())
+        for top in tops:
+            if len(children[top]) == 1:
+                return top, children[top].pop()
         time.sleep(0.01)
     raise AssertionError(f"no engine: {engine_processes()}")
 
