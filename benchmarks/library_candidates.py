@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyrunc
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 PROGRAM = ["true"]
 _LINKS = ("bin", "lib", "lib64")
@@ -41,6 +41,12 @@ class Candidate:
     run: Callable[[], Any]
     run_async: Callable[[], Awaitable[Any]] | None = None
     version: str = ""
+    #: What is waited before each run, in seconds; then there is but one at a time.
+    pause: float = 0.0
+
+    def counts(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Return how many at a time are measured, of these numbers."""
+        return [1] if self.pause else numbers
 
 
 def candidates(directory: Path) -> list[Candidate]:
@@ -74,6 +80,8 @@ def _of_pyrunc() -> list[Candidate]:
     return [
         Candidate("pyrunc.run", plain, plain_async, f"pyrunc {pyrunc.__version__}"),
         Candidate("pyrunc.run, pool=8", pooled, pooled_async),
+        # A pool is for those who come now and then: without a pause it has to make each anew.
+        Candidate("pyrunc.run, pool=8, pauses", pooled, pooled_async, pause=0.05),
     ]
 
 

@@ -27,6 +27,10 @@ def table(results: Results, at_a_time: Sequence[int]) -> str:
         cells = [f"`{name}`" if name.startswith("pyrunc") else name, how]
         ratios = []
         for number in at_a_time:
+            if (name, how, number) not in results:
+                cells.append("")
+                ratios.append("")
+                continue
             times, rates = results[name, how, number]
             ours = results.get((_OURS, how, number), ((), ()))
             if number == 1:
@@ -62,7 +66,11 @@ def plot(results: Results) -> str:
     for chart, (title, number) in enumerate(charts):
         start = chart * (top + 14 + row * len(names))
         parts.append(f'<text x="10" y="{start + 20}" font-size="14">{title}</text>')
-        values = {n: statistics.median(results[n, "sync", number][number > 1]) for n in names}
+        values = {
+            n: statistics.median(results[n, "sync", number][number > 1])
+            for n in names
+            if (n, "sync", number) in results
+        }
         for index, (name, value) in enumerate(values.items()):
             y = start + top + row * index
             width = 500 * value / max(values.values())

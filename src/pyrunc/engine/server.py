@@ -22,6 +22,7 @@ from pyrunc.engine import enforcement, failures, messages, roots
 from pyrunc.engine.box import Box
 from pyrunc.engine.changes import changes
 from pyrunc.engine.keeper import cgroup_of
+from pyrunc.engine.leisure import Leisure
 from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.runtimes import Runtimes
@@ -55,6 +56,7 @@ class Server:
         self._streams = StandardStreams()
         self._boxes: dict[str, Box] = {}
         self._pool = Pool(partial(self._make_box, for_one=True))
+        self._leisure = Leisure(self._pool, log)
         self._count = 0
         self._unenforceable: dict[str, tuple[str, str]] | None = None
         self._watch = Watch()
@@ -67,9 +69,8 @@ class Server:
         self._control.setblocking(False)
         self._watch.add(self._control.fileno(), self._take_requests)
         while self._watch:
-            if not self._watch.look(0 if self._pool.wants_more else self._pause()):
-                # Nobody waits for anything: time to get something ready.
-                self._pool.add_one()
+            has_happened = self._watch.look(self._leisure.pause(self._pause()))
+            self._leisure.spend(has_waited=not has_happened)
             self._judge()
 
     def _pause(self) -> float | None:
@@ -205,6 +206,7 @@ class Server:
         settings, remembered = self._settings, self._remembered
         box = Box(settings, remembered, box_id, spec, layer, self._cgroup, for_one=for_one)
         box.not_enforced = not_enforced
+        box.meanwhile = self._leisure.take_away
         return box
 
     def _enforce(self, spec: Any, request: Request) -> list[tuple[str, str]]:
@@ -279,7 +281,8 @@ class Server:
         for running, report in zip(processes, reports, strict=True):
             self._tell_end(running, report)
         if box.line is None:
-            self._close(box)
+            if self._boxes.pop(box.id, None):
+                self._leisure.put_off(box)
         else:
             box.end()
 
@@ -353,22 +356,14 @@ class Server:
             self._watch.forget(line.fileno())
             line.close()
         if box.processes:
-            # Comes back here without any.
             self._end_all(box)
+            # Whoever closes it wants it gone.
+            self._leisure.take_away()
             return
         del self._boxes[box.id]
         box.close()
 
     # Containers that are not the engine's.
-
-    def _create(self, request: Request, line: socket.socket, streams: list[int]) -> None:
-        self._runtimes.create(request, line, streams)
-
-    def _execute(self, request: Request, line: socket.socket, streams: list[int]) -> None:
-        self._runtimes.execute(request, line, streams)
-
-    def _restore(self, request: Request, line: socket.socket, streams: list[int]) -> None:
-        self._runtimes.restore(request, line, streams)
 
     def _checkpoint(self, request: Request, line: socket.socket, _: list[int]) -> None:
         self._runtimes.checkpoint(request, line)
@@ -386,10 +381,10 @@ class Server:
         "start": _start,
         "call": _call,
         "save": _save,
-        "create": _create,
-        "execute": _execute,
+        "create": lambda self, *told: self._runtimes.create(*told),
+        "execute": lambda self, *told: self._runtimes.execute(*told),
         "checkpoint": _checkpoint,
-        "restore": _restore,
+        "restore": lambda self, *told: self._runtimes.restore(*told),
         "manage": _manage,
     }
 

@@ -1,0 +1,68 @@
+"""What an engine does when nobody waits for it: it takes away, and gets ready."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyrunc.errors import Error
+
+if TYPE_CHECKING:
+    from pyrunc.engine.box import Box
+    from pyrunc.engine.log import Collected
+    from pyrunc.engine.pool import Pool
+
+#: How long nothing must have happened, in milliseconds: whoever calls us in a row has the next
+#: request here by then, and making a container holds it up for longer than that.
+_QUIET = 5.0
+#: How many containers may wait to be taken away, should it never be quiet.
+_MOST = 8
+
+
+class Leisure:
+    """What there is to do when there is time."""
+
+    def __init__(self, pool: Pool, log: Collected) -> None:
+        self._pool = pool
+        self._log = log
+        self._ended: list[Box] = []
+        self._is_quiet = False
+
+    def put_off(self, box: Box) -> None:
+        """Take a container away later, in which nothing runs any more."""
+        self._ended.append(box)
+        if len(self._ended) > _MOST:
+            self._take_away(self._ended.pop(0))
+
+    def take_away(self) -> None:
+        """Take away all that was put off; for when there is nothing else to do for a while."""
+        while self._ended:
+            self._take_away(self._ended.pop())
+
+    def _take_away(self, box: Box) -> None:
+        try:
+            box.close()
+        except (OSError, Error) as error:
+            # What is left, the keeper removes; whoever hears of it is not whose box it was.
+            self._log.warn(f"a sandbox could not be taken away: {error}")
+
+    def pause(self, longest: float | None) -> float | None:
+        """Return how long to wait for something to happen, in milliseconds.
+
+        :param longest: how long it may be; None is for ever.
+        """
+        if not self._ended and not self._pool.wants_more:
+            return longest
+        mine = 0.0 if self._is_quiet else _QUIET
+        return mine if longest is None else min(mine, longest)
+
+    def spend(self, *, has_waited: bool) -> None:
+        """Do one thing, if nothing has happened for a while.
+
+        :param has_waited: whether the last wait was in vain.
+        """
+        if has_waited and self._is_quiet:
+            if self._ended:
+                self._take_away(self._ended.pop())
+            else:
+                self._pool.add_one()
+        self._is_quiet = has_waited
