@@ -123,7 +123,9 @@ class Box:
         # The record has of its cgroups what was known before they were made.
         record: Record = {**making.record, "cgroup": making.driver.to_state()}
         home = Home(making.entry, record, making.spec)
-        self._ahead = send_ahead(self.settings, home, making.spec["process"])
+        assert making.planned
+        routes = making.planned.routes
+        self._ahead = send_ahead(self.settings, home, making.spec["process"], routes)
 
     def _call_back(self) -> None:
         """End what was sent ahead, if it is not needed."""

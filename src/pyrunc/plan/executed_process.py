@@ -19,6 +19,7 @@ from pyrunc.process.late import (
     ROOT,
     STAMPS,
     UP,
+    cgroup,
     tasks,
 )
 from pyrunc.process.launch import LaunchProgram
@@ -156,8 +157,9 @@ def _begin(launch: LaunchProgram, process: Process, entrance: Entrance, *, share
         launch.spawn_into("go on in the container's cgroup", UP, BIRTHPLACE)
     if shares:
         launch.share(PAGE)
-    for path, _ in entrance.tasks:
-        launch.call(f"join cgroup {path}", "write", tasks(path), MYSELF, len(MYSELF))
+    for number in range(len(entrance.tasks)):
+        label = ("join cgroup ", cgroup(number))
+        launch.call(label, "write", tasks(number), MYSELF, len(MYSELF))
     launch.await_byte("wait to be in the container's cgroup", DOWN)
 
 

@@ -67,9 +67,14 @@ CWD_BY_ROOT = Late("cwd by root")
 CWD_BY_USER = Late("cwd by user")
 
 
-def tasks(path: str) -> Descriptor:
-    """Return the place of the ``tasks`` file of the v1 cgroup ``path``."""
-    return Descriptor(f"tasks of {path}")
+def tasks(number: int) -> Descriptor:
+    """Return the place of the ``tasks`` file of one of the container's v1 cgroups."""
+    return Descriptor(f"tasks {number}")
+
+
+def cgroup(number: int) -> Late:
+    """Return the place of that cgroup's path."""
+    return Late(f"cgroup {number}")
 
 
 def way_in(kind: str) -> Descriptor:

@@ -67,7 +67,7 @@ class LaunchProgram(Blobs):
 
     def call(
         self,
-        label: str,
+        label: Label,
         name: str,
         *arguments: int | bytes | Text,
         ignore: bool = False,
@@ -92,7 +92,9 @@ class LaunchProgram(Blobs):
         flags |= _MAY_BE_FORBIDDEN if may_be_forbidden else 0
         if store_in_next:
             target = NEXT
-        self._add(label + self.remark, _CALL, arguments, SYS[name], flags, target, only)
+        if self.remark:
+            label = f"{label}{self.remark}"
+        self._add(label, _CALL, arguments, SYS[name], flags, target, only)
 
     def await_byte(self, label: str, descriptor: Number) -> None:
         """Wait for one byte; end without a word if the other side goes away."""

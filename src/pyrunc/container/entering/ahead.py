@@ -26,7 +26,7 @@ from pyrunc.process import late
 from pyrunc.process.attributes import without_repetitions
 from pyrunc.process.descriptors import Passed
 from pyrunc.process.foreground import Relay
-from pyrunc.process.mapped_ids import outside
+from pyrunc.process.mapped_ids import id_mapping, outside
 from pyrunc.process.program import can_enter, find_program, give_stdio, with_home
 
 TYPE_CHECKING = False
@@ -34,16 +34,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrunc.container.settings import Settings
+    from pyrunc.plan.executed_process import ExecutionPlan
     from pyrunc.process.launch import LaunchProgram
     from pyrunc.spec.types import Process
 
+    #: By the number of v1 cgroups to join, and whether there is a v2 cgroup to be born in: the
+    #: namespaces of the container, and the plan.
+    Routes = dict[tuple[int, bool], tuple[tuple[str, ...], ExecutionPlan]]
 
-def send_ahead(settings: Settings, home: Home, process: Process) -> Ahead | None:
+
+def send_ahead(settings: Settings, home: Home, process: Process, routes: Routes) -> Ahead | None:
     """Send a process ahead into a container in the making; None where it has to come later.
 
     :param process: what it is to be like; its ``args`` matter not.
+    :param routes: takes the plan for whoever is sent into another container of the same config.
     """
-    ahead = Ahead(settings, home, process)
+    ahead = Ahead(settings, home, process, routes)
     try:
         with Relay() as ahead.relay:
             ahead.set_out()
@@ -58,8 +64,9 @@ def send_ahead(settings: Settings, home: Home, process: Process) -> Ahead | None
 class Ahead(Entering):
     """Such a process. It has to be closed, whatever becomes of it."""
 
-    def __init__(self, settings: Settings, home: Home, process: Process) -> None:
+    def __init__(self, settings: Settings, home: Home, process: Process, routes: Routes) -> None:
         super().__init__(settings, home, ExecOptions(process=process), process, Passed(0, 0, ""))
+        self._routes = routes
         self._line: socket.socket | None = None
 
     def is_for(self, process: Process) -> bool:
@@ -74,30 +81,11 @@ class Ahead(Entering):
         if self.container < 0:
             raise Error("there are no pidfds here")
         self.inherited.append(self.container)
-        self.find_ways_in(pid)
         if self.cgroup:
             self.entrance = self.open_entrance()
-        facts = process_facts(
-            self.settings, self.spec, self.process, (), self.passed, keyring_of=""
-        )
-        self.plan = plan_execution(
-            self.spec,
-            self.process,
-            facts,
-            self.namespaces,
-            self.ways_in,
-            self.entrance,
-            waits=True,
-        )
-        self.known |= {
-            late.CWD_BY_ROOT.name: True,
-            late.CONTAINER.name: self.container,
-            late.BIRTHPLACE.name: self.entrance.birthplace,
-        }
-        for path, descriptor in self.entrance.tasks:
-            self.known[late.tasks(path).name] = descriptor
-        if facts.label_writes:
-            self.known[late.PROC.name] = self.keep(files.open_host_proc())
+        self._plan(pid)
+        self.known |= {late.CWD_BY_ROOT.name: True, late.CONTAINER.name: self.container}
+        self.know_entrance()
         steps: list[RuntimeStep] = [s.SpawnInit()]
         if self.entrance.birthplace >= 0:
             steps.append(s.FollowIntoCgroup())
@@ -112,6 +100,30 @@ class Ahead(Entering):
     def programs(self) -> tuple[LaunchProgram, ...]:
         """Return the first of its launch programs; the second is not known yet."""
         return self.plan.init[:1]
+
+    def _plan(self, pid: int) -> None:
+        """Plan it, or take the plan of one that has entered a container of the same config."""
+        shape = (len(self.entrance.tasks), self.entrance.birthplace >= 0)
+        same = self._routes.get(shape)
+        if same:
+            self.namespaces, self.plan = same
+            return
+        self.find_ways_in(pid)
+        facts = process_facts(
+            self.settings, self.spec, self.process, (), self.passed, keyring_of=""
+        )
+        if facts.label_writes:
+            raise Error("a label is for one who knows what it is executed for")
+        self.plan = plan_execution(
+            self.spec,
+            self.process,
+            facts,
+            self.namespaces,
+            self.ways_in,
+            self.entrance,
+            waits=True,
+        )
+        self._routes[shape] = (self.namespaces, self.plan)
 
     def way_down(self) -> tuple[int, int]:
         """Return both ends of a socket: descriptors go through it."""
@@ -157,6 +169,7 @@ class Ahead(Entering):
         """Find what is still to be known; tell whether the standard streams are the user's."""
         process = self.process
         uid = (process.get("user") or {}).get("uid", 0)
+        uid_map = id_mapping(self.record["pid"], "uid_map")
         environment = with_home(self.root, list(process.get("env") or ()), uid)
         program = find_program(self.root, args[0], environment, process["cwd"])
         self.known |= {
@@ -164,7 +177,7 @@ class Ahead(Entering):
             late.ARGUMENTS.name: list(args),
             late.ENVIRONMENT.name: without_repetitions(environment),
         }
-        return not give_stdio(outside(self.uid_map, uid))
+        return not give_stdio(outside(uid_map, uid))
 
     def end(self) -> None:
         """End it, which is not needed any more."""

@@ -175,14 +175,19 @@ class Entering(Birth):
             late.CWD_BY_USER.name: not by_root,
             late.CONTAINER.name: self.container,
             late.ROOT.name: self.root,
-            late.BIRTHPLACE.name: self.entrance.birthplace,
             late.STAMPS.name: self.settings.trace.stamps,
         }
-        for path, descriptor in self.entrance.tasks:
-            self.known[late.tasks(path).name] = descriptor
+        self.know_entrance()
         if facts.label_writes:
             self.known[late.PROC.name] = self.keep(files.open_host_proc())
         return facts
+
+    def know_entrance(self) -> None:
+        """Put what leads into the cgroups into the places that the plan has for it."""
+        self.known[late.BIRTHPLACE.name] = self.entrance.birthplace
+        for number, (path, descriptor) in enumerate(self.entrance.tasks):
+            self.known[late.tasks(number).name] = descriptor
+            self.known[late.cgroup(number).name] = path
 
     def programs(self) -> tuple[LaunchProgram, ...]:
         """Return the launch programs that init begins with."""

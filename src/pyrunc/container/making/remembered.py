@@ -27,12 +27,14 @@ _MOST = 64
 class Planned:
     """A plan, the facts that it was made from, and its launch programs as last filled in."""
 
-    __slots__ = ("facts", "filled", "plan")
+    __slots__ = ("facts", "filled", "plan", "routes")
 
     def __init__(self, plan: Plan, facts: Facts) -> None:
         self.plan = plan
         self.facts = facts
         self.filled: FilledIn | None = None
+        #: Who enters such a container keeps here what that takes (entering/ahead.py).
+        self.routes: dict[Any, Any] = {}
 
 
 class Remembered:
