@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_room import Room, need, root_archive, runtime_path, started, wait_until
+from engine_room import PROJECT, Room, need, root_archive, runtime_path, started, wait_until
 from same_commands import Engine, SameCommands, capabilities
 
 if TYPE_CHECKING:
@@ -266,6 +268,38 @@ def test_health_check(docker: Docker):
     docker("exec", "health", "touch", "/tmp/well", check=True)
     wait_until(lambda: docker.inspect("health", ".State.Health.Status") == "healthy")
     docker("rm", "-f", "health", check=True)
+
+
+LIBRARY = """
+import pyrunc
+words = ["sh", "-c", "cat; id -u; ls /proc | grep -c '^[0-9]'"]
+print(pyrunc.run(words, input=b"in ", timeout=60, best_effort=True).stdout)
+with pyrunc.Sandbox(best_effort=True) as box:
+    box.write_file("/work/file", b"content")
+    print(box.run(["cat", "/work/file"], timeout=60).stdout)
+"""
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_the_library_inside_a_container(docker: Docker, user: int):
+    """Docker's own filter allows no user namespaces, its masks no procfs of one's own."""
+    python = Path(sys.executable).resolve()
+    sources = PROJECT / "src"
+    if not python.is_relative_to("/usr"):
+        pytest.skip("needs a Python in /usr")
+    if not (sources / "pyrunc/init/pyrunc-init").exists():
+        pytest.skip("needs pyrunc's native parts in the sources (make dev)")
+    # Not all of what is above the sources may be everybody's to go through.
+    library = docker.directory / "library"
+    shutil.copytree(sources / "pyrunc", library / "pyrunc", dirs_exist_ok=True)
+    options = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
+    for source, place in (("/usr", "/usr"), (library, "/library"), ("/usr/lib64", "/lib64")):
+        options += ["-v", f"{source}:{place}:ro"]
+    options += ["-v", "/usr/lib:/lib:ro", "-e", "PYTHONPATH=/library", "--tmpfs", "/tmp:mode=1777"]
+    done = docker(
+        "run", "--rm", "-u", f"{user}:{user}", *options, "box", str(python), "-c", LIBRARY
+    )
+    assert done.stdout.splitlines() == [r"b'in 0\n4\n'", "b'content'"], done.stderr
 
 
 def test_many_in_a_row_and_at_once_leave_nothing(docker: Docker):

@@ -69,6 +69,25 @@ def test_cancelled_twice_it_is_gone_all_the_same():
     assert asyncio.run(main()) == []
 
 
+def test_a_cancelled_start_leaves_no_process():
+    async def main():
+        async with aio.Sandbox() as box:
+            for turns in range(8):
+                task = asyncio.create_task(box.start(["sleep", "1000"]))
+                await asyncio.sleep(0.001 * turns)
+                task.cancel()
+                try:
+                    # It was there before it could be cancelled.
+                    (await task).close()
+                except asyncio.CancelledError:
+                    continue
+            async with asyncio.timeout(20):
+                while await box.pids():
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
 def test_asyncio_s_own_timeout():
     async def main():
         async with asyncio.timeout(0.5):

@@ -118,6 +118,57 @@ def test_with_asyncio(tmp_path, spec):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_cancelled_create_leaves_nothing(tmp_path, spec, times):
+    """Also cancelled while the engine is at it: a hook of the container's takes its time."""
+    config = spec.to_dict()
+    script = f"touch {tmp_path}/begun; sleep 0.5"
+    config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+
+    async def main():
+        runtime = pyrunc.aio.Runtime(tmp_path / "state")
+        task = asyncio.create_task(runtime.create(Spec(config), stdin=PIPE))
+        while not (tmp_path / "begun").exists():
+            await asyncio.sleep(0.01)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await runtime.containers() == []
+        (tmp_path / "begun").unlink()
+        # Or before the engine has heard of it.
+        task = asyncio.create_task(runtime.create(Spec(config)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await runtime.containers() == []
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_exec_leaves_nothing(tmp_path, spec):
+    async def main():
+        runtime = pyrunc.aio.Runtime(tmp_path / "state")
+        async with await runtime.create(spec, stdin=PIPE) as container:
+            await container.start()
+            for turns in range(8):
+                task = asyncio.create_task(container.exec(["/bin/sleep", "1000"]))
+                await asyncio.sleep(0.001 * turns)
+                task.cancel()
+                try:
+                    # It was there before it could be cancelled.
+                    (await task).close()
+                except asyncio.CancelledError:
+                    continue
+            async with asyncio.timeout(20):
+                while len(await container.pids()) > 1:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
 def test_specs_are_values(rootfs):
     spec = Spec.default(rootfs, ["true"])
     changed = spec.with_env(A="1", B="2").with_env(A="3").with_cwd("/tmp").as_user(5, 6, [7])

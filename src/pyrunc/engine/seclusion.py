@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from errno import EPERM
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, refusals
 from pyrunc.linux import mounts as m
 from pyrunc.linux import processes as p
 from pyrunc.linux.libc import syscall
@@ -75,6 +76,26 @@ def _become_root() -> None:
             " see sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces and"
             " kernel.apparmor_restrict_unprivileged_userns"
         ) from None
+
+
+@cache
+def may_set_hostname() -> bool:
+    """Tell whether containers may have a hostname of their own.
+
+    Podman's seccomp filter refuses sethostname(2) to who has not CAP_SYS_ADMIN outside.
+    """
+    if not refusals.are_likely():
+        return True
+    pid, pidfd = p.clone(p.CLONE_NEWUTS)
+    if pid == 0:
+        try:
+            # There is no name of that length, where one may be set.
+            os._exit(refusals.refuses("sethostname", 0, refusals.EVERY_FLAG))
+        finally:
+            os._exit(1)
+    if pidfd >= 0:
+        os.close(pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def confine(spec: Spec) -> None:

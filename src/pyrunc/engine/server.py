@@ -27,7 +27,7 @@ from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.runtimes import Runtimes
 from pyrunc.engine.saving import save
-from pyrunc.engine.seclusion import NOBODY, ROOT, confine, seclude
+from pyrunc.engine.seclusion import NOBODY, ROOT, confine, may_set_hostname, seclude
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.engine.watch import Watch
 from pyrunc.errors import WrongStatus
@@ -191,6 +191,8 @@ class Server:
         spec = checked_spec(request["spec"])
         if self._is_confined:
             confine(spec)
+        if "hostname" not in request["asked"] and not may_set_hostname():
+            spec.pop("hostname", None)
         not_enforced = self._enforce(spec, request)
         layer = None
         self._count += 1

@@ -23,7 +23,7 @@ from pyrunc.sandbox.places import Places
 from pyrunc.sandbox.process import ProcessLogic, Streams
 from pyrunc.sandbox.requests import ask_any
 from pyrunc.sandbox.sizes import count
-from pyrunc.sandbox.waiting import InThread
+from pyrunc.sandbox.waiting import Insisted, InThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -122,7 +122,7 @@ class ContainerLogic:
     async def begin(
         self, name: str, args: tuple[str, ...], request: Mapping[str, Any], streams: Streams
     ) -> ProcessLogic:
-        """Have an engine make a process."""
+        """Have an engine make a process; when this is interrupted, none is left."""
         try:
             whole = {**self.runtime.request(self.id), **request}
             line = await ask_any(name, whole, streams.passed)
@@ -133,11 +133,21 @@ class ContainerLogic:
             streams.close_theirs()
         client.engines().give_back(line.engine)
         process = ProcessLogic(args, line)
+        insisted = Insisted()
         try:
-            await process.begun()
+            await process.begun(insisted)
         except BaseException:
             line.close()
             streams.close()
+            raise
+        try:
+            insisted.give_way()
+        except BaseException:
+            process.close(kill=name == "execute")
+            streams.close()
+            if name != "execute":
+                # Whoever has asked for it will not know of it.
+                await self.delete(force=True)
             raise
         return process
 

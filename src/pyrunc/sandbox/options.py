@@ -66,7 +66,7 @@ class SandboxOptions:
     user: tuple[int, int] | None
     hostname: str
     best_effort: bool
-    #: The names of the limits that the caller gave: not to be enforced is an error for these.
+    #: What the caller gave of limits and hostname: not to be had is an error for these.
     asked: tuple[str, ...]
 
 
@@ -99,7 +99,9 @@ def sandbox_options(arguments: SandboxArguments) -> SandboxOptions:
         user=(user, user) if isinstance(user, int) else user,
         hostname=arguments.get("hostname", "sandbox"),
         best_effort=bool(arguments.get("best_effort", False)),
-        asked=tuple(name for name in ("memory", "swap", "pids", "cpu") if name in given),
+        asked=tuple(
+            name for name in ("memory", "swap", "pids", "cpu", "hostname") if name in given
+        ),
     )
 
 

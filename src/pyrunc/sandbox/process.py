@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyrunc.sandbox.errors import EngineLost, InvalidArgument, ProcessGone, TimeoutExpired
 from pyrunc.sandbox.requests import Line, Pipe, ask
 from pyrunc.sandbox.result import Result, lost_result, result_of
-from pyrunc.sandbox.waiting import READABLE, Wait
+from pyrunc.sandbox.waiting import READABLE, Insisted, Wait
 
 if TYPE_CHECKING:
     from pyrunc.engine.client import Engine
@@ -78,12 +78,13 @@ class ProcessLogic:
         self._lock = threading.Lock()
         self._result: Result[bytes] | None = None
 
-    async def begun(self) -> None:
+    async def begun(self, insisted: Insisted) -> None:
         """Wait until it runs.
 
+        :param insisted: of an interruption; the caller then undoes what has begun, and gives way.
         :raises ProgramNotFound: or another error when it could not be executed.
         """
-        value, descriptors = await self._line.answer("start")
+        value, descriptors = await self._line.answer("start", insisted=insisted)
         self.pid = value["pid"]
         self.pidfd, *rest = descriptors
         self.terminal = rest[0] if rest else -1
@@ -167,10 +168,17 @@ async def start(
     finally:
         streams.close_theirs()
     process = ProcessLogic(args, line)
+    insisted = Insisted()
     try:
-        await process.begun()
+        await process.begun(insisted)
     except BaseException:
         line.close()
+        streams.close()
+        raise
+    try:
+        insisted.give_way()
+    except BaseException:
+        process.close(kill=True)
         streams.close()
         raise
     return process

@@ -40,17 +40,21 @@ class Line:
             raise lost(self.engine)
         return received
 
-    async def answer(self, operation: str, *, insist: bool = False) -> tuple[Any, list[int]]:
+    async def answer(
+        self, operation: str, *, insist: bool = False, insisted: Insisted | None = None
+    ) -> tuple[Any, list[int]]:
         """Wait for the next message; return its value and descriptors.
 
         :param insist: go on waiting when interrupted, and give way to that only afterwards.
+        :param insisted: go on waiting; it is the caller who gives way.
         :raises Error: when the engine says that it could not do what it was asked for.
         """
-        insisted = Insisted()
+        waiting = insisted or Insisted()
         while (received := self.take()) is None:
             wait = Wait({self.fileno(): READABLE})
-            await (insisted.wait(wait) if insist else wait)
-        insisted.give_way()
+            await (waiting.wait(wait) if insist or insisted else wait)
+        if insisted is None:
+            waiting.give_way()
         (kind, value), descriptors = received
         if kind == "error":
             raise from_engine(value, operation)
