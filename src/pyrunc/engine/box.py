@@ -167,7 +167,7 @@ class Box:
     def start_first(self, process: Process, line: socket.socket, limits: dict[str, Any]) -> Running:
         """Execute a process as the first one of a container made anew, which ends with it.
 
-        Nothing but this process and its descendants is left out of a checkpoint. That it ends when
+        A checkpoint holds nothing but this process and its descendants. That it ends when
         the engine is killed, the keeper sees to.
 
         :raises WrongStatus: when something runs in it.
