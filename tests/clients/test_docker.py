@@ -272,7 +272,7 @@ def test_health_check(docker: Docker):
 
 LIBRARY = """
 import pyrunc
-words = ["sh", "-c", "cat; id -u; ls /proc | grep -c '^[0-9]'"]
+words = ["sh", "-c", "cat; id -u; set -- /proc/[0-9]*; echo $#"]
 print(pyrunc.run(words, input=b"in ", timeout=60, best_effort=True).stdout)
 with pyrunc.Sandbox(best_effort=True) as box:
     box.write_file("/work/file", b"content")
@@ -299,7 +299,7 @@ def test_the_library_inside_a_container(docker: Docker, user: int):
     done = docker(
         "run", "--rm", "-u", f"{user}:{user}", *options, "box", str(python), "-c", LIBRARY
     )
-    assert done.stdout.splitlines() == [r"b'in 0\n4\n'", "b'content'"], done.stderr
+    assert done.stdout.splitlines() == [r"b'in 0\n2\n'", "b'content'"], done.stderr
 
 
 def test_many_in_a_row_and_at_once_leave_nothing(docker: Docker):
