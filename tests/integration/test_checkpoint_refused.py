@@ -193,7 +193,10 @@ def seconds_of(pyrunc, *words):
 def test_a_checkpoint_that_is_killed_leaves_the_container_running_or_saved(
     make_bundle, pyrunc, images, restore, number, tmp_path
 ):
-    """Whatever the moment: the container counts on, or its images are whole."""
+    """Whatever the moment: the container counts on, or its images are whole.
+
+    Seen failing: interrupted in CRIU's last moments it removed the images of what was gone by then.
+    """
     bundle, container = counter(make_bundle, pyrunc)
     words = ["checkpoint", "--image-path", images]
     whole = seconds_of(pyrunc, *words, "--leave-running", container.id)

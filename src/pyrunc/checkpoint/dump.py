@@ -19,6 +19,7 @@ from pyrunc.checkpoint import (
     unsavable,
 )
 from pyrunc.checkpoint.criu import Criu
+from pyrunc.checkpoint.log import is_saved
 from pyrunc.checkpoint.request import Places, common, refuse_rootless, told_by
 from pyrunc.container.making.interrupts import Interrupted, Interrupts
 from pyrunc.container.record import state as states
@@ -91,6 +92,8 @@ class _Dump:
         self.stdio = outside.Stdio()
         self.mounts: dict[str, Source] = {}
         self.statistics: dict[str, int] = {}
+        #: Whether all is in the images although the dump failed here.
+        self.is_saved = False
 
     def carry_out(self) -> None:
         """Look, refuse what cannot be saved, have CRIU save the rest."""
@@ -101,18 +104,22 @@ class _Dump:
             places = Places(self.options, log, make=True)
             try:
                 before = set(posix.listdir(places.images))
+                # That of an earlier dump could be taken for this one's.
+                _forget(places.work, log)
                 try:
                     self._have_saved(places, {**asked, "images_dir_fd": places.images}, log)
                 except BaseException:
-                    _remove_images(places.images, before)
+                    # An interrupt that comes too late finds all saved, and nothing else left of it.
+                    self.is_saved = is_saved(places.work, log)
+                    if not self.is_saved:
+                        _remove_images(places.images, before)
                     raise
             finally:
                 places.close()
         except Interrupted as error:
             # CRIU has found the socket closed and undone all; if that came too late, it is saved.
-            if p.is_running(self.pid, self.record["startTime"]):
-                raise Error(f"checkpoint of {self.record['id']} was {error}; it goes on") from None
-            raise Error(f"checkpoint of {self.record['id']} was {error}; it has ended") from None
+            what = "was saved before that" if self.is_saved else "goes on"
+            raise Error(f"checkpoint of {self.record['id']} was {error}; it {what}") from None
         except OSError as error:
             if p.is_running(self.pid, self.record["startTime"]):
                 raise Error(f"cannot look at {self.record['id']}: {reason(error)}") from None
@@ -289,6 +296,13 @@ def _page_server(text: str) -> dict[str, Any]:
     if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
         raise Error(f"invalid value for --page-server: {text!r} is not ADDRESS:PORT")
     return {"address": address.strip("[]"), "port": int(port)}
+
+
+def _forget(directory: int, log: str) -> None:
+    try:
+        posix.unlink(log, dir_fd=directory)
+    except FileNotFoundError:
+        pass
 
 
 def _remove_images(directory: int, before: set[str]) -> None:

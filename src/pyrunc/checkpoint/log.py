@@ -1,4 +1,4 @@
-"""What CRIU's log says went wrong: the first error, for all others come of it."""
+"""What CRIU's log says: what went wrong first, for all else comes of it; or that all is saved."""
 
 from __future__ import annotations
 
@@ -16,23 +16,15 @@ _NOT_THE_CAUSE = (
     "Pre-dumping FAILED",
     "rlimit: Can't setup RLIMIT_NOFILE for self",
 )
+#: Also the end of "Pre-dumping finished successfully".
+_SAVED = "umping finished successfully"
 #: A log of level 4 of a big container has some megabytes.
 _LARGEST = 64 << 20
 
 
 def first_error(directory: int, name: str) -> str:
     """Return the text of the first error in the log ``name`` of a directory, or nothing."""
-    try:
-        log = posix.open(
-            name, posix.O_RDONLY | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=directory
-        )
-    except OSError:
-        return ""
-    try:
-        text = files.read_all(log, _LARGEST).decode("utf-8", "replace")
-    finally:
-        posix.close(log)
-    for line in text.splitlines():
+    for line in _read(directory, name).splitlines():
         before, mark, after = line.partition(_MARK)
         # The time, and perhaps a number, stand before: else it is a line of something else.
         if not mark or not before.startswith("("):
@@ -41,3 +33,21 @@ def first_error(directory: int, name: str) -> str:
         if cause and not cause.startswith(_NOT_THE_CAUSE):
             return cause
     return ""
+
+
+def is_saved(directory: int, name: str) -> bool:
+    """Tell whether a dump came to its good end; the processes are on their way out by then."""
+    return _SAVED in _read(directory, name)
+
+
+def _read(directory: int, name: str) -> str:
+    try:
+        log = posix.open(
+            name, posix.O_RDONLY | files.O_NOFOLLOW | files.O_CLOEXEC, dir_fd=directory
+        )
+    except OSError:
+        return ""
+    try:
+        return files.read_all(log, _LARGEST).decode("utf-8", "replace")
+    finally:
+        posix.close(log)
