@@ -296,8 +296,9 @@ class Sandbox:
             what the program had.
         :param timeout: seconds from now on, as for :meth:`start`; as ``cpu_time`` there.
 
-        All others are those of :class:`Sandbox`, by default as they were; ``env`` and ``cwd`` are
-        for programs that are started later. ``network``, ``user`` and ``hostname`` stay.
+        All others are those of :class:`Sandbox`, by default what the saved one was made with, also
+        when its limits were changed since. ``env`` and ``cwd`` are for programs that are started
+        later. ``network``, ``user`` and ``hostname`` stay.
 
         :raises InvalidArgument: when an argument makes no sense.
         :raises Error: when it cannot be restored; nothing is left then.
