@@ -201,10 +201,11 @@ static int has_capabilities(void)
 /*
  * A set-user-ID bit or file capabilities would give the rights of this file to
  * whoever executes it, with an environment and a command line of theirs: a
- * container runtime that works as root for anybody. The kernel tells of both
- * with AT_SECURE (getauxval(3)), but also of a change of domain that a security
- * module has made, which gives nothing: then there are no other ids, and a user
- * other than root has no capabilities.
+ * container runtime that works as root for anybody. So would a security module's
+ * change of domain into one that may do more: what hooks are run is the
+ * caller's to say, and LD_LIBRARY_PATH goes on to the interpreter. The kernel
+ * tells of each with AT_SECURE (getauxval(3)). Who writes a policy can say that
+ * its callers are trusted: a transition that does not scrub does not set it.
  */
 static void refuse_lent_rights(const u64 *auxiliary)
 {
@@ -215,10 +216,13 @@ static void refuse_lent_rights(const u64 *auxiliary)
 			values[auxiliary[0]] = auxiliary[1];
 	if (!values[AUX_SECURE])
 		return;
-	if (values[AUX_UID] != values[AUX_EUID] || values[AUX_GID] != values[AUX_EGID] ||
-	    (values[AUX_UID] && has_capabilities()))
-		die("cannot run with rights that its caller does not have:",
-		    "remove the set-user-ID bit or the file capabilities", -EACCES);
+	const char *cure = "remove the set-user-ID bit or the file capabilities";
+	/* A security module's doing, if there are no other ids, and none of a user's capabilities. */
+	if (values[AUX_UID] == values[AUX_EUID] && values[AUX_GID] == values[AUX_EGID] &&
+	    (!values[AUX_UID] || !has_capabilities()))
+		cure = "let the security policy start it without scrubbing the environment "
+		       "(AppArmor: px, SELinux: noatsecure), or in its caller's domain";
+	die("cannot run with rights that its caller does not have:", cure, -EACCES);
 }
 
 /* Fill in what the command line and the environment say about starting from a snapshot. */

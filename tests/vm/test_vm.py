@@ -13,6 +13,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
+CGROUPS = ("guest_cgroups.py", "guest_pods.py", "guest_systemd.py", "guest_values.py")
+CHECKPOINT = ("guest_checkpoint.py", "guest_launcher.py")
 CACHE = Path(os.environ.get("VM_CACHE") or Path.home() / ".cache/oci-vm")
 
 
@@ -35,7 +37,7 @@ def native_parts():
     package = TOP / "src/pyrunc"
     parts = {"init": package / "init/pyrunc-init", "syscall": package / "linux/_syscall.abi3.so"}
     kept = [part for part in parts.values() if part.exists()]
-    for native in parts:
+    for native in (*parts, "launcher"):
         subprocess.run(["make", "-s", "-C", TOP / native], check=True)
     yield
     for part in parts.values():
@@ -44,9 +46,13 @@ def native_parts():
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("user", ["root", "tester"])
-def test_guest(user, request):
-    """All of guest/ in one machine: root has both managers, tester its own systemd."""
+@pytest.mark.parametrize(
+    ("user", "files"),
+    [("root", CGROUPS), ("tester", CGROUPS), ("root", CHECKPOINT)],
+    ids=["root", "tester", "checkpoint and launcher"],
+)
+def test_guest(user, files, request):
+    """Files of guest/, each row in one machine: root has both managers, tester its own systemd."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -55,8 +61,7 @@ def test_guest(user, request):
         [
             HERE / "machine/run", "--timeout", "600", "--share", TOP, "--user", user, "--",
             "python3", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
-            "tests/vm/guest/guest_cgroups.py", "tests/vm/guest/guest_pods.py",
-            "tests/vm/guest/guest_systemd.py", "tests/vm/guest/guest_values.py",
+            *(f"tests/vm/guest/{file}" for file in files),
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from pyrunc.checkpoint import (
     outside,
     replaced,
     unsavable,
+    yard,
 )
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.log import is_saved
@@ -85,6 +86,7 @@ class _Dump:
         self, settings: Settings, entry: Entry, record: Record, options: CheckpointOptions
     ) -> None:
         self.settings = settings
+        self.entry = entry
         self.record = record
         self.options = options
         self.pid = record["pid"]
@@ -206,6 +208,8 @@ class _Dump:
                 self.settings.log.warn(str(error))
 
     def _try(self, places: Places, asked: dict[str, Any], log: str) -> None:
+        from pyrunc.cgroups import host
+
         options = self.options
         passed = []
         if options.status_fd >= 0:
@@ -219,6 +223,7 @@ class _Dump:
                 posix.close(namespace)
         try:
             self._check_features(criu)
+            layout = host.detect(required=False)
             if not options.pre_dump:
                 # Before CRIU ends the container: should we be killed, the images are whole.
                 self._write_manifest(places.images, criu.version)
@@ -230,15 +235,16 @@ class _Dump:
                 if script == "post-dump" and options.when_saved is not None:
                     options.when_saved(places.images)
 
-            criu.carry_out(
-                kind,
-                asked,
-                notice,
-                work=places.work,
-                log=log,
-                log_path=places.log,
-                tick=told_by(options, places.images),
-            )
+            with yard.Link(self.entry, layout, criu.version) as given:
+                criu.carry_out(
+                    kind,
+                    {**asked, **given},
+                    notice,
+                    work=places.work,
+                    log=log,
+                    log_path=places.log,
+                    tick=told_by(options, places.images),
+                )
         finally:
             criu.close()
             if options.progress:

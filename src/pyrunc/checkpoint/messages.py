@@ -62,6 +62,7 @@ OPTIONS: Table = {
     "orphan_pts_master": (50, int),
     "config_file": (51, str),
     "lsm_profile": (53, str),
+    "cgroup_yard": (60, str),
     "lsm_mount_context": (63, str),
 }
 REQUEST: Table = {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     #: ``("bind", DESTINATION, REST)``: what is at REST below the source of the config's mount on
     #: DESTINATION; ``("device", PATH, "")``: the host's device of that path; ``("cgroup",
-    #: CONTROLLER, "")``: the container's directory in that v1 hierarchy.
+    #: CONTROLLER, "")``: the container's directory in that v1 hierarchy, or with "" in that of v2.
     Source = tuple[str, str, str]
 
 _NULL = "/dev/null"
@@ -121,8 +121,9 @@ def _with_all_below(top: int, there: Mapping[int, MountPoint]) -> Iterator[Mount
 def _source(root: int, mount: MountPoint) -> Source | None:
     """Return where a mount comes from that no entry of the config's names, if from outside."""
     if mount.kind in ("cgroup", "cgroup2") and mount.root != "/":
-        # Without a cgroup namespace: the container's own directory of the host.
-        names = mount.options.split(",")
+        # The container's own directory of the host, as we see it: it may have a cgroup namespace.
+        # The one hierarchy of v2 has options, as "nsdelegate", but no controller's name.
+        names = mount.options.split(",") if mount.kind == "cgroup" else []
         return "cgroup", _controller(names), ""
     if mount.root == "/" or mount.kind in ("devpts", "proc", "sysfs", "mqueue"):
         return None

@@ -9,7 +9,16 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroups.cgroupfs import CgroupTaken
-from pyrunc.checkpoint import attributes, fingerprint, manifest, messages, mounts, outside, root
+from pyrunc.checkpoint import (
+    attributes,
+    fingerprint,
+    manifest,
+    messages,
+    mounts,
+    outside,
+    root,
+    yard,
+)
 from pyrunc.checkpoint.criu import Criu
 from pyrunc.checkpoint.request import Places, common, refuse_rootless, told_by
 from pyrunc.container.making.create_options import CreateOptions, check_terminal
@@ -42,6 +51,8 @@ if TYPE_CHECKING:
 
 _LOG = "restore.log"
 _CLONE_NEWNS = 0x20000
+#: Of the container's directory, for as long as it is being restored.
+_DIRECTORIES = (root.ROOT, root.IMAGES, root.YARD)
 
 
 def restore(settings: Settings, container_id: str, options: RestoreOptions) -> int:
@@ -169,10 +180,10 @@ class Restoration:
         root.make_places(self._root, self.options.bundle, self.spec)
         asked = self._asked(told)
         self._give_stdio()
-        for name in (root.ROOT, root.IMAGES):
+        for name in _DIRECTORIES:
             posix.mkdir(name, 0o700, dir_fd=self.entry.directory)
         private = root.PrivateMounts(
-            self._root, self.options.image_path, self.entry.path, self.spec
+            self._root, self.options.image_path, self.entry.path, self.spec, self._layout
         )
         criu = Criu(
             self.options.criu,
@@ -185,11 +196,13 @@ class Restoration:
             for line in told.check(self.spec, criu.version):
                 self.settings.log.debug(line)
             self.settings.trace.mark("prepare for CRIU")
+            if yard.is_wanted(self._layout, criu.version):
+                asked["cgroup_yard"] = private.yard
             self._restore_with(criu, {**asked, "root": private.root}, private.images)
         finally:
             criu.close()
         self.settings.trace.mark("have CRIU restore the processes")
-        for name in (root.ROOT, root.IMAGES):
+        for name in _DIRECTORIES:
             posix.rmdir(name, dir_fd=self.entry.directory)
 
     def _restore_with(self, criu: Criu, asked: dict[str, Any], images: str) -> None:

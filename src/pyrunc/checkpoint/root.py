@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posix
 
+from pyrunc.checkpoint import yard
 from pyrunc.checkpoint.manifest import namespaces_of
 from pyrunc.checkpoint.mounts import binds
 from pyrunc.errors import Error, reason
@@ -15,10 +16,11 @@ from pyrunc.linux.files import clean_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.cgroups.host import Layout
     from pyrunc.spec.types import Spec
 
 #: Directories of the container's own directory.
-ROOT, IMAGES = "criu-root", "criu-images"
+ROOT, IMAGES, YARD = "criu-root", "criu-images", "criu-yard"
 
 
 def make_places(root: str, bundle: str, spec: Spec) -> None:
@@ -57,16 +59,18 @@ def make_places(root: str, bundle: str, spec: Spec) -> None:
 
 
 class PrivateMounts:
-    """What only CRIU sees: the root on one directory; for a user namespace, the images on another.
+    """What only CRIU sees: the root on one directory, and in another the cgroup v2 hierarchy where
+    it is the only one; for a user namespace, the images on a third.
 
     Processes of a user namespace read the images themselves, and have no rights to a directory that
     is for root alone, as it should be: all that was in the container's memory is in there.
     """
 
-    __slots__ = ("_directory", "_images", "_root", "_shows_images")
+    __slots__ = ("_directory", "_images", "_root", "_shows_images", "_unified")
 
-    def __init__(self, root: str, images: str, directory: str, spec: Spec) -> None:
+    def __init__(self, root: str, images: str, directory: str, spec: Spec, layout: Layout) -> None:
         """The directory is the path of the container's own."""
+        self._unified = layout.unified if layout.version == 2 else ""
         self._root = root
         self._images = images
         self._directory = directory
@@ -82,6 +86,11 @@ class PrivateMounts:
         """Where the images are."""
         return f"{self._directory}/{IMAGES}" if self._shows_images else self._images
 
+    @property
+    def yard(self) -> str:
+        """Where the cgroup v2 hierarchy is, for CRIU."""
+        return f"{self._directory}/{YARD}"
+
     def make(self) -> None:
         """Make them, in a mount namespace that was just made.
 
@@ -92,6 +101,8 @@ class PrivateMounts:
         _bind(self._root, self.root, recursive=True)
         if self._shows_images:
             _show(self._images, self.images)
+        if self._unified:
+            yard.show(self._unified, self.yard)
 
 
 def _show(images: str, place: str) -> None:

@@ -31,11 +31,13 @@ _OWN_NAMES = frozenset(
         "config.json.new",
         "criu-images",
         "criu-root",
+        "criu-yard",
         "exec.fifo",
         "notify",
         "result.fifo",
         "state.json",
         "state.json.new",
+        "unified",
     )
 )
 #: How long to wait for a record that another operation is about to write, or to take away.
