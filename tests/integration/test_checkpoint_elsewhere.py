@@ -38,10 +38,12 @@ def test_restored_under_a_new_id_it_is_in_the_new_ones_cgroup(make_bundle, pyrun
 
 
 def test_several_copies_of_one_image_in_fresh_root_file_systems(
-    make_bundle, pyrunc, images, restore, rootfs_template
+    make_bundle, pyrunc, images, restore, tmp_path
 ):
     bundle = make_bundle()
-    bundle.bind(bundle.path, "/not/there/yet")
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    bundle.bind(volume, "/not/there/yet")
     bundle.shell(MAKES_DIRECTORIES)
     container = pyrunc.start(bundle)
     wait_for(lambda: highest(bundle) > 3)

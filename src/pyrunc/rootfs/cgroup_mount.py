@@ -14,6 +14,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.step import Build
 
+#: These are the v2 hierarchy's, not a mount's (cgroup-v2.rst, "Mounting"): whoever mounts it
+#: without them, and is in no cgroup namespace, takes them from the whole host.
+_OF_THE_HIERARCHY = frozenset(
+    (
+        "favordynmods",
+        "memory_hugetlb_accounting",
+        "memory_localevents",
+        "memory_recursiveprot",
+        "nsdelegate",
+        "pids_localevents",
+    )
+)
 _SAFE = mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NODEV | mounts.MOUNT_ATTR_NOEXEC
 
 
@@ -87,6 +99,18 @@ class MountCgroupV1(Step):
         build.mounted(self.index, tmpfs)
 
 
+def _present(proc: int) -> tuple[str, ...]:
+    """Return the options that the v2 hierarchy has now.
+
+    :param proc: a descriptor of the host's /proc.
+    """
+    for line in files.read_file("self/mountinfo", proc).splitlines():
+        kind, *_, options = line.partition(b" - ")[2].decode("utf-8", "replace").split(" ")
+        if kind == "cgroup2":
+            return tuple(name for name in options.split(",") if name in _OF_THE_HIERARCHY)
+    return ()
+
+
 class MountCgroupV2(Step):
     """The unified hierarchy, or the container's own part of it where it may not be mounted anew."""
 
@@ -104,7 +128,7 @@ class MountCgroupV2(Step):
         enable = self.options.enable | self.options.recursive_enable
         target = _open_target(build, self.target)
         try:
-            mount = self._mount(enable)
+            mount = self._mount(enable, () if self.namespaced else _present(build.proc))
             mounts.attach(mount, target)
         finally:
             posix.close(target)
@@ -112,8 +136,8 @@ class MountCgroupV2(Step):
         apply_propagation(mount, self.options)
         build.mounted(self.index, mount)
 
-    def _mount(self, enable: int) -> int:
-        data = self.options.data
+    def _mount(self, enable: int, present: tuple[str, ...]) -> int:
+        data = (*self.options.data, *present)
         try:
             return mounts.new_filesystem("cgroup2", "cgroup", data, enable)
         except OSError as error:

@@ -38,7 +38,7 @@ def perf_event():
 
     CRIU sets hardware breakpoints. With the first perf event of a machine the kernel rewrites code
     of its scheduler, and with the last one again; the other processor, when it is emulated (seen
-    with QEMU 7.2), may trip over the instruction that stands there meanwhile: "Oops: int3" in
+    with QEMU 7.2), may trip over the instruction that stands there meanwhile, in
     __schedule. While there is an event of ours, none is the first or the last.
     """
     attributes = bytearray(128)
@@ -152,12 +152,18 @@ def options_of_the_hierarchy():
     raise AssertionError("no cgroups")
 
 
-def test_the_hierarchy_keeps_its_options(bundle, pyrunc, counting):
+@pytest.mark.parametrize("namespaced", [True, False])
+def test_the_hierarchy_keeps_its_options(bundle, pyrunc, counting, namespaced):
     """Seen: the whole machine lost `nsdelegate` and `memory_recursiveprot` with any checkpoint,
-    and with any restore, as CRIU mounts the hierarchy anew."""
+    and with any restore, as CRIU mounts the hierarchy anew; and as a container without a cgroup
+    namespace was made."""
+    if not namespaced:
+        spaces = bundle[1]["linux"]["namespaces"]
+        spaces[:] = [space for space in spaces if space["type"] != "cgroup"]
     wanted = {"rw", "nsdelegate", "memory_recursiveprot"}
     run("mount", "-o", f"remount,{','.join(sorted(wanted))}", "/sys/fs/cgroup")
     counting("kept")
+    assert options_of_the_hierarchy() == wanted
     counting.save("kept", "--pre-dump")
     assert options_of_the_hierarchy() == wanted
     shutil.rmtree(bundle[0] / "images")
