@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posix
 from _struct import pack
-from errno import EINVAL
+from errno import EINVAL, ESRCH
 
 from pyrunc.errors import Error, reason
 from pyrunc.linux import bpf, mounts
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyrunc.step import Build
 
 _FSCONFIG_SET_FD = 5
+_INTERFERED = "a process there interfered"
 _NOBODY = 65534
 _SIGSTOP = 19
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -153,12 +154,14 @@ def _take(opener: int) -> int:
         status = posix.waitpid(opener, posix.WUNTRACED)[1]
         if not posix.WIFSTOPPED(status):
             code = posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 0
-            why = posix.strerror(code).lower() if code else "a process there interfered"
+            why = posix.strerror(code).lower() if code else _INTERFERED
             raise Error(f"cannot open a procfs in the pid namespace: {why}")
         try:
             return p.pidfd_getfd(pidfd, 0)
         except OSError as error:
-            raise Error(f"cannot take the procfs of the pid namespace: {reason(error)}") from None
+            # It has gone on from its stop, as a tracer there can make it do.
+            why = _INTERFERED if error.errno == ESRCH else reason(error)
+            raise Error(f"cannot take the procfs of the pid namespace: {why}") from None
         finally:
             p.pidfd_send_signal(pidfd, p.SIGKILL)
             posix.waitpid(opener, 0)
