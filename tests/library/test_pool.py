@@ -64,3 +64,19 @@ def test_a_ready_container_serves_another_program_of_the_same_kind_only():
         env = options.get("env", {})
         assert lines == [str(uid), options.get("cwd", "/tmp"), env.get("A", "")]
         time.sleep(0.2)
+
+
+def test_what_a_program_leaves_behind_is_gone_when_its_result_is_there():
+    """Where nothing is left, the end of the sandbox's init is not waited for: here it is."""
+    name = f"left-{os.getpid()}"
+    script = f"cp /usr/bin/sleep /tmp/{name}; setsid /tmp/{name} 1000 >/dev/null 2>&1 &"
+    for pool in (0, 0, 1, 1):
+        assert pyrunc.run(["sh", "-c", f"{script} sleep 0.1"], pool=pool).ok
+        found = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        assert not [entry for entry in found if name.encode() in command_of(entry.name)]
+
+
+def test_a_sandbox_that_is_paused_after_its_program_has_ended_can_be_closed():
+    with pyrunc.Sandbox() as box:
+        assert box.run(["true"]).ok
+        box.pause()

@@ -64,6 +64,8 @@ class Box:
         self._for_one = for_one
         self._ahead: Ahead | None = None
         self._killed = False
+        #: Whether its init is collected; after :meth:`kill` it may yet be ending.
+        self._collected = False
         self.processes: list[Running] = []
         #: What else is to be done while its builder works; it fails not.
         self.meanwhile: Callable[[], object] = bool
@@ -251,10 +253,14 @@ class Box:
             return
         self._killed = True
         self._call_back()
+        is_empty = self._is_empty(creation)
         p.pidfd_send_signal(creation.pidfd, p.SIGKILL)
         if creation.driver.frozen():
             # Frozen by cgroup v1, a process takes no signal.
             creation.driver.thaw()
+        if is_empty:
+            # There is nobody in it who could make others: its end is for when there is time.
+            return
         # Ours by birth: init does not end before they are collected (zap_pid_ns_processes() of
         # kernel/pid_namespace.c waits for them).
         for running in self.processes:
@@ -262,7 +268,21 @@ class Box:
                 running.reap()
         if first := self.first:
             first.reap()
-        else:
+            self._collected = True
+        self._collect(creation)
+
+    def _is_empty(self, creation: Creation | Restoration) -> bool:
+        """Tell whether there is nothing in it but our init; what has ended is collected then."""
+        if self.first or not all(running.has_ended() for running in self.processes):
+            return False
+        for running in self.processes:
+            running.reap()
+        return creation.driver.processes() == [creation.pid]
+
+    def _collect(self, creation: Creation | Restoration) -> None:
+        """Wait for the end of its first process, unless that was done."""
+        if not self._collected:
+            self._collected = True
             posix.waitpid(creation.pid, 0)
 
     def end(self) -> None:
@@ -272,12 +292,13 @@ class Box:
             return
         try:
             self.kill()
+            self._collect(creation)
             if not creation.entry.locked:
                 creation.entry.lock()
             remove(self.settings, creation.entry, creation.record)
         finally:
             self._creation = None
-            self._killed = False
+            self._killed = self._collected = False
             creation.close()
 
     def close(self) -> None:
