@@ -55,6 +55,16 @@ def test_what_waits_in_a_ready_container_is_not_seen_there_and_ends_with_it():
     assert not any(map(command_of, waiting))
 
 
+def test_when_somebody_kills_what_waits_another_comes():
+    assert pyrunc.run(["true"], pool=1).ok
+    time.sleep(0.5)
+    _, engine = keeper_and_engine()
+    init, ahead = sorted(waiting_below(engine))
+    assert Path(f"/proc/{init}/ns/pid").stat().st_ino != Path(f"/proc/{ahead}/ns/pid").stat().st_ino
+    os.kill(ahead, signal.SIGKILL)
+    assert pyrunc.run(["echo", "well"], pool=1).stdout == b"well\n"
+
+
 def test_a_ready_container_serves_another_program_of_the_same_kind_only():
     """One of another kind is not like what was sent ahead: user, limits and directory are its."""
     for options in ({}, {"user": (5, 6)}, {"cwd": "/usr"}, {"env": {"A": "b"}}, {}):

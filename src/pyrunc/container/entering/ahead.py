@@ -148,14 +148,14 @@ class Ahead(Entering):
     def execute(self, args: Sequence[str]) -> tuple[int, int] | None:
         """Have it execute its program; return its pid and a pidfd, which is the caller's.
 
-        Its standard streams are this process's own. Where these cannot be given to its user from
-        here, None: it is gone then.
+        Its standard streams are this process's own. None where these cannot be given to its user
+        from here, or where somebody has killed it meanwhile: it is gone then.
 
         :raises pyrunc.errors.ExecFailed: when there is no such program; it is gone then as well.
         """
         try:
             with Relay() as self.relay:
-                if not self._find_out_last(args):
+                if p.has_ended(self.pid) or not self._find_out_last(args):
                     self.end_processes()
                     return None
                 self.apply((HandOver(), s.FollowIntoPidNamespace(False)))
