@@ -37,9 +37,9 @@ def perf_event():
     """Count context switches, for as long as CRIU is at work.
 
     CRIU sets hardware breakpoints. With the first perf event of a machine the kernel rewrites code
-    of its scheduler, and with the last one again; the other processor, when it is emulated (seen
-    with QEMU 7.2), may trip over the instruction that stands there meanwhile, in
-    __schedule. While there is an event of ours, none is the first or the last.
+    of its scheduler, and with the last one again. A dump once ended with an oops at the second byte
+    of what is rewritten there; perhaps the emulated processors (QEMU 7.2) trip over that. While
+    there is an event of ours, none is the first or the last.
     """
     attributes = bytearray(128)
     software, context_switches = 1, 3
