@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import signal
@@ -18,7 +19,8 @@ import pyrunc
 from pyrunc.engine import client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
+    from typing import Any
 
 
 def _package_parent() -> Path:
@@ -83,6 +85,19 @@ def keeper_and_engine() -> tuple[int, int]:
                 return top, children[top].pop()
         time.sleep(0.01)
     raise AssertionError(f"no engine: {engine_processes()}")
+
+
+async def cancel_early(start: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Start processes, and cancel each start a little later than the one before."""
+    for turns in range(8):
+        task = asyncio.create_task(start())
+        await asyncio.sleep(0.001 * turns)
+        task.cancel()
+        try:
+            # It was there before it could be cancelled.
+            (await task).close()
+        except asyncio.CancelledError:
+            continue
 
 
 def children_of(pid: int) -> list[int]:

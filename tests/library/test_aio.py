@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import children_of, keeper_and_engine
+from conftest import cancel_early, children_of, keeper_and_engine
 
 import pyrunc
 from pyrunc import PIPE, aio
@@ -72,15 +72,7 @@ def test_cancelled_twice_it_is_gone_all_the_same():
 def test_a_cancelled_start_leaves_no_process():
     async def main():
         async with aio.Sandbox() as box:
-            for turns in range(8):
-                task = asyncio.create_task(box.start(["sleep", "1000"]))
-                await asyncio.sleep(0.001 * turns)
-                task.cancel()
-                try:
-                    # It was there before it could be cancelled.
-                    (await task).close()
-                except asyncio.CancelledError:
-                    continue
+            await cancel_early(lambda: box.start(["sleep", "1000"]))
             async with asyncio.timeout(20):
                 while await box.pids():
                     await asyncio.sleep(0.01)

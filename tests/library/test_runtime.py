@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PREAMBLE, wait_until_gone
+from conftest import PREAMBLE, cancel_early, wait_until_gone
 
 import pyrunc
 from pyrunc import PIPE, Spec
@@ -153,15 +153,7 @@ def test_a_cancelled_exec_leaves_nothing(tmp_path, spec):
         runtime = pyrunc.aio.Runtime(tmp_path / "state")
         async with await runtime.create(spec, stdin=PIPE) as container:
             await container.start()
-            for turns in range(8):
-                task = asyncio.create_task(container.exec(["/bin/sleep", "1000"]))
-                await asyncio.sleep(0.001 * turns)
-                task.cancel()
-                try:
-                    # It was there before it could be cancelled.
-                    (await task).close()
-                except asyncio.CancelledError:
-                    continue
+            await cancel_early(lambda: container.exec(["/bin/sleep", "1000"]))
             async with asyncio.timeout(20):
                 while len(await container.pids()) > 1:
                     await asyncio.sleep(0.01)

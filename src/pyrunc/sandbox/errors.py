@@ -17,9 +17,10 @@ class InvalidArgument(Error, ValueError, TypeError):
     code = "invalid-argument"
 
 
-class HostFileMissing(InvalidArgument, FileNotFoundError):
+class HostFileMissing(FileNotFoundError, InvalidArgument):
     """A file or directory of the host that an argument names is not there."""
 
+    # The order of the bases: what an OSError keeps, ValueError's __new__ knows nothing of.
     code = "host-file-missing"
 
 
