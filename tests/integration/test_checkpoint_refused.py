@@ -266,6 +266,25 @@ def test_delete_by_force_while_it_is_saved_or_restored(make_bundle, pyrunc, imag
         assert leftovers(pyrunc, tmp_path) == []
 
 
+def test_an_init_that_is_killed_while_it_is_saved(make_bundle, pyrunc, tmp_path):
+    """Seen failing: CRIU waited for init, and init for a process that CRIU traced, for ever."""
+    generator = random.Random(3)
+    for attempt in range(12):
+        _, container = counter(make_bundle, pyrunc)
+        init = pyrunc.state(container)["pid"]
+        images = tmp_path / f"images{attempt}"
+        dump = Background(pyrunc, "checkpoint", "--image-path", images, container.id)
+        time.sleep(generator.uniform(0, 0.2))
+        try:
+            os.kill(init, signal.SIGKILL)
+        except ProcessLookupError:
+            # It is saved.
+            pass
+        dump.process.wait(timeout=60)
+        assert pyrunc("delete", "--force", container.id).code == 0
+        assert leftovers(pyrunc, tmp_path) == []
+
+
 def processes_of_criu():
     found = []
     for directory in Path("/proc").glob("[0-9]*"):

@@ -11,7 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import posix
 
 from pyrunc.checkpoint import messages
-from pyrunc.checkpoint.log import first_error
+from pyrunc.checkpoint.log import first_error, is_saved
 from pyrunc.errors import Error, reason
 from pyrunc.linux import processes as p
 from pyrunc.linux import sockets
@@ -146,10 +146,10 @@ class Criu:
         p.wait(self.pid)
 
     def watch(self, pid: int, pidfd: int) -> None:
-        """Give up as soon as that process, the init that is being restored, is dead or about to be.
+        """Give up once that process, the init that is saved or restored, is dead or about to be.
 
-        It is our child: CRIU would not hear of its death, and wait for ever. Where CRIU has killed
-        it, and traces others of its namespace, each waits for the other.
+        CRIU would wait for ever: for one that it restores, as that is our child, and for one that
+        it saves where it traces others of the namespace, whom init waits for in turn.
         """
         self._watched = pid, pidfd
 
@@ -201,6 +201,9 @@ class Criu:
             try:
                 answer, descriptor = self._receive()
             except _InitDied as error:
+                if is_saved(work, log):
+                    # That was the end of it, and there is much to take down.
+                    return {}
                 if why := first_error(work, log):
                     raise Error(f"CRIU: {why} (its log: {log_path})") from None
                 raise error from None
@@ -261,7 +264,7 @@ class Criu:
         # It may have been CRIU that killed it, after a failure that it is about to tell of.
         if not p.poll((self._socket,), _LONGEST_SILENCE):
             posix.kill(self.pid, p.SIGKILL)
-            raise _InitDied("the container's init was killed while it was restored")
+            raise _InitDied("the container's init was killed meanwhile")
 
     def _died(self) -> Error:
         return Error(f"{self._path} died, or does not know the command `swrk`")

@@ -221,6 +221,8 @@ class _Dump:
         finally:
             for namespace in entered:
                 posix.close(namespace)
+        pidfd = p.pidfd_open(self.pid)
+        criu.watch(self.pid, pidfd)
         try:
             self._check_features(criu)
             layout = host.detect(required=False)
@@ -247,6 +249,7 @@ class _Dump:
                 )
         finally:
             criu.close()
+            posix.close(pidfd)
             if options.progress:
                 options.progress(None)
 

@@ -9,6 +9,7 @@ from pyrunc.container.record.entry import UNTIL_CREATED
 from pyrunc.container.record.store import Store
 from pyrunc.container.teardown import remove_cgroup, run_poststop
 from pyrunc.errors import Error, NotFound, WrongStatus, reason
+from pyrunc.linux import files
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 #: How long `delete` waits for a killed init to be gone (its last memory may take a while).
 _LONGEST_DEATH = 10.0
-#: How long the CRIU that restores a container gets to notice that it has been killed.
+#: How long a CRIU that restores or saves a container gets to notice that it has been killed.
 _LONGEST_END = 2.0
 
 
@@ -200,17 +201,38 @@ def _kill_init(record: Record) -> None:
             from pyrunc.container.kill import thaw
 
             thaw(record)
-            if not init.wait(_LONGEST_END) and record.get("criu"):
-                _kill_criu(record["criu"])
+            if not init.wait(_LONGEST_END):
+                _kill_criu(record)
             if not init.wait(_LONGEST_DEATH):
                 raise Error(f"the container's init ({record['pid']}) does not die")
     finally:
         init.close()
 
 
-def _kill_criu(criu: dict[str, int]) -> None:
-    """It traces the processes that it restores, and may wait for init, which waits for these."""
-    process = p.open_process(criu["pid"], criu["startTime"])
+def _kill_criu(record: Record) -> None:
+    """It traces processes that it restores or saves, and may wait for init, which waits for these.
+
+    The command that had it do so may be dead; of a dump no record tells, but init's tracer.
+    """
+    init = record["pid"]
+    if criu := record.get("criu"):
+        process = p.open_process(criu["pid"], criu["startTime"])
+    else:
+        tracer = _tracer_of(init)
+        process = p.open_process(tracer, p.start_time(tracer))
+        if process is not None and (_tracer_of(init) != tracer or p.name_of(tracer) != b"criu"):
+            process.close()
+            return
     if process is not None:
         process.signal(p.SIGKILL)
         process.close()
+
+
+def _tracer_of(pid: int) -> int:
+    """Return the pid of the process that traces this one, or 0 (proc_pid_status(5))."""
+    try:
+        status = files.read_file(f"/proc/{pid}/status")
+    except OSError:
+        return 0
+    # At the beginning of a line: a name is the process's own to choose.
+    return int(status.partition(b"\nTracerPid:\t")[2].partition(b"\n")[0] or 0)
