@@ -266,3 +266,10 @@ def test_a_later_rule_for_all_forgets_the_earlier_ones():
         {"allow": False, "access": "rwm"},
     ]
     assert verdict(entries, "b", 8, 0, "r") == 0
+
+
+@pytest.mark.parametrize("cpus", ["a", "-1", "0-99999999999", "1,b"])
+def test_cpus_that_systemd_cannot_be_told(cpus):
+    """Found by `make fuzz`: an internal error, and for a large number no memory."""
+    with pytest.raises(Error, match="is no list of CPUs"):
+        systemd_properties.from_resources({"cpu": {"cpus": cpus}}, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyrunc.cgroups.v2_limits import io_weight_of, weight_of_shares
 from pyrunc.errors import Error
-from pyrunc.linux.number_lists import numbers_of
+from pyrunc.linux.number_lists import mask_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ _AMOUNTS = {
     "pids.max": "TasksMax",
     "cpu.weight": "CPUWeight",
 }
+#: Kernels are built for 8,192 CPUs at most (CONFIG_NR_CPUS), and for fewer memory nodes.
+_LARGEST_NUMBER = 8191
 _SETS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
 
 
@@ -125,9 +127,17 @@ def _quota(cpu: Mapping[str, Any]) -> list[Property]:
 
 
 def _bit_mask(ranges: str) -> list[int]:
-    mask = 0
-    for number in numbers_of(ranges):
-        mask |= 1 << number
+    """:raises Error: when it is no list of numbers, which without systemd the kernel would say."""
+    ends = [end for end in ranges.replace("-", ",").replace(" ", "").split(",") if end]
+    try:
+        if max(map(int, ends), default=0) > _LARGEST_NUMBER:
+            raise ValueError
+        mask = mask_of(ranges)
+    except ValueError:
+        raise Error(
+            f"{ranges!r} is no list of CPUs or memory nodes such as 0-3,7, "
+            "or has numbers that no kernel knows"
+        ) from None
     return list(mask.to_bytes((mask.bit_length() + 7) // 8, "little"))
 
 
