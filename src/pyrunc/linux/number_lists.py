@@ -6,7 +6,9 @@ from __future__ import annotations
 def numbers_of(ranges: str) -> list[int]:
     """Return the numbers in a list of CPUs or memory nodes such as ``0-3,7``.
 
-    That is "List format" in cpuset(7); one of config.json has been checked by the spec room.
+    That is "List format" in cpuset(7).
+
+    :raises ValueError: when it holds something else than numbers.
     """
     numbers: list[int] = []
     for part in ranges.replace(" ", "").split(","):
