@@ -33,10 +33,10 @@ VERDICTS = {
 def judge(source: str) -> str:
     """Return the verdict on a submission: "accepted", or what was wrong first."""
     with pyrunc.Sandbox(memory="128M", pids=8, best_effort=True) as box:
-        box.write_file("/work/main.py", source)
+        box.write_file("/tmp/main.py", source)
         for number, test in enumerate(TESTS, 1):
             result = box.run(
-                ["python3", "/work/main.py"], input=test.given, text=True, timeout=2, output="1M"
+                ["python3", "/tmp/main.py"], input=test.given, text=True, timeout=2, output="1M"
             )
             if result.status != "exited":
                 return f"{VERDICTS.get(result.status, result.status)} in test {number}"

@@ -82,9 +82,9 @@ class Change(NamedTuple):
     """Something that differs from a sandbox's root, in its throw-away layer.
 
     >>> with pyrunc.Sandbox() as box:
-    ...     box.write_file("/work/new", b"")
+    ...     box.write_file("/tmp/new", b"")
     ...     print(box.changes())
-    [Change(path='/work/new', kind='added')]
+    [Change(path='/tmp/new', kind='added')]
     """
 
     #: The absolute path in the sandbox.

@@ -75,8 +75,8 @@ class Sandbox:
     """A container that programs are run in, with a layer for files that is thrown away at its end.
 
     >>> with pyrunc.Sandbox(memory="128M") as box:
-    ...     box.write_file("/work/hello.py", "print('hello')")
-    ...     print(box.run(["python3", "/work/hello.py"]).stdout)
+    ...     box.write_file("/tmp/hello.py", "print('hello')")
+    ...     print(box.run(["python3", "/tmp/hello.py"]).stdout)
     b'hello\\n'
 
     Use it in a ``with`` block, or call :meth:`open` and :meth:`close`. Several threads may use one.
