@@ -157,6 +157,12 @@ def test_images_go_from_runc_to_pyrunc(make_bundle, pyrunc, runc, images):
     wait_for(lambda: number_in(bundle.rootfs / "tmp/count") > 3)
     assert runc("checkpoint", "--image-path", images, saved).code == 0
     words = ["restore", "-d", "--bundle", bundle.path, "--image-path", images, restored]
+    pages = images / "pages-1.img"
+    whole = pages.read_bytes()
+    pages.write_bytes(whole[:-1])
+    refused = pyrunc(*words)
+    assert f"{pages} has {len(whole) - 1} bytes of {len(whole)}" in refused.stderr
+    pages.write_bytes(whole)
     second = started(pyrunc.command, *words)
     assert second.wait(30) == 0, second.stdout.read()
     assert goes_on(bundle, 3)

@@ -101,6 +101,29 @@ def test_images_that_do_not_fit_are_refused(
     assert leftovers(pyrunc, tmp_path) == []
 
 
+@pytest.mark.parametrize("cut", ["last byte", "all", "file"])
+def test_memory_that_is_cut_off(make_bundle, pyrunc, images, restore, cut, tmp_path):
+    """Seen: CRIU 4.2 filled its log for ever."""
+    bundle, container = counter(make_bundle, pyrunc)
+    save(pyrunc, container, images)
+    pages = images / "pages-1.img"
+    whole = pages.read_bytes()
+    if cut == "file":
+        pages.unlink()
+        words = f"{pages}: no such file or directory"
+    else:
+        there = len(whole) - 1 if cut == "last byte" else 0
+        os.truncate(pages, there)
+        words = f"{pages} has {there} bytes of {len(whole)}"
+    refused = restore(bundle, images, fails=True)
+    assert len(refused.stderr.splitlines()) == 1
+    assert f"the images are not whole: {words}" in refused.stderr
+    assert leftovers(pyrunc, tmp_path) == []
+    pages.write_bytes(whole)
+    restore(bundle, images)
+    assert goes_on(bundle, 3)
+
+
 def test_a_config_that_does_not_fit_is_refused(make_bundle, pyrunc, images, restore):
     bundle, container = counter(make_bundle, pyrunc)
     save(pyrunc, container, images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tarfile
 
@@ -111,6 +112,15 @@ def test_arguments_that_make_no_sense(runtime, spec, tmp_path, arguments, words)
     container = begun(runtime, spec)
     with pytest.raises(pyrunc.InvalidArgument, match=words):
         container.checkpoint(tmp_path / "images", **arguments)
+
+
+def test_memory_that_is_cut_off(runtime, spec, tmp_path):
+    """Seen: CRIU 4.2 filled its log for ever."""
+    begun(runtime, spec).checkpoint(tmp_path / "images")
+    os.truncate(tmp_path / "images/pages-1.img", 4096)
+    with pytest.raises(pyrunc.Error, match=r"images/pages-1\.img has 4096 bytes of \d+"):
+        runtime.restore(tmp_path / "images")
+    assert runtime.containers() == []
 
 
 def test_without_criu_it_says_so(runtime, spec, tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ to import (25 ms) than a container takes to make.
 
 from __future__ import annotations
 
+from _struct import unpack_from
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,6 +85,9 @@ RESPONSE: Table = {
     "version": (10, {"major_number": (1, int), "minor_number": (2, int), "sublevel": (4, int)}),
 }
 
+#: Two magic numbers, which an image begins with.
+IMAGE_HEADER = 8
+
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
@@ -154,6 +159,23 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
         tag, at = _read_varint(data, at)
         value, at = _read_value(tag & 7, data, at)
         yield tag >> 3, value, data[begin:at]
+
+
+def entries(image: bytes) -> Iterator[bytes]:
+    """Yield the messages of an image, each of which has its length before it.
+
+    :raises ValueError: when it is cut off.
+    """
+    at = IMAGE_HEADER
+    while at < len(image):
+        if at + 4 > len(image):
+            raise ValueError("cut off")
+        (length,) = unpack_from("=I", image, at)
+        at += 4
+        if at + length > len(image):
+            raise ValueError("cut off")
+        yield image[at : at + length]
+        at += length
 
 
 def _read_value(wire: int, data: bytes, at: int) -> tuple[int | bytes, int]:

@@ -9,9 +9,9 @@ images/regfile.proto).
 from __future__ import annotations
 
 import posix
-from _struct import pack, unpack_from
+from _struct import pack
 
-from pyrunc.checkpoint.messages import decode, encode, fields, within
+from pyrunc.checkpoint.messages import IMAGE_HEADER, decode, encode, entries, fields, within
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pyrunc.checkpoint.messages import Table
 
 _NAME = "files.img"
-#: Two magic numbers come first; then, for each entry, its length as 4 bytes and a message.
-_HEADER = 8
 _LARGEST = 256 << 20
 #: ``file_entry.reg``, and ``size`` and ``mode`` in there.
 _REG, _CHECKED = 3, (8, 10)
@@ -56,17 +54,10 @@ def replaceable(content: bytes) -> bytes:
 
     :raises ValueError: when it is none.
     """
-    parts = [content[:_HEADER]]
-    at = _HEADER
-    while at < len(content):
-        if at + 4 > len(content):
-            raise ValueError("cut off")
-        (length,) = unpack_from("=I", content, at)
-        if at + 4 + length > len(content):
-            raise ValueError("cut off")
-        entry = _entry(content[at + 4 : at + 4 + length])
+    parts = [content[:IMAGE_HEADER]]
+    for message in entries(content):
+        entry = _entry(message)
         parts += [pack("=I", len(entry)), entry]
-        at += 4 + length
     return b"".join(parts)
 
 

@@ -16,6 +16,7 @@ from pyrunc.checkpoint import (
     messages,
     mounts,
     outside,
+    pages,
     root,
     yard,
 )
@@ -172,6 +173,7 @@ class Restoration:
             if told.config is not None:
                 given = ("profile",) if self.options.lsm_profile else ()
                 fingerprint.check(told.config, self.spec, given)
+            pages.check(places.images, self.options.image_path)
             known = told.mounts is not None
             self._restrictions = told.restrictions if known else attributes.expected(self.spec)
         finally:

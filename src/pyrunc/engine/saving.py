@@ -73,11 +73,6 @@ class _Saving:
         try:
             if self._box.layer is not None:
                 layer_archive.save(self._box.layer.upper, f"{directory}/{layer_archive.NAME}")
-            self._description["pages"] = {
-                entry.name: entry.stat().st_size
-                for entry in os.scandir(images)
-                if entry.name.startswith("pages-")
-            }
             with open(f"{directory}/{DESCRIPTION}", "w", opener=_for_root) as file:
                 file.write(json_text.encode(self._description))
         except BaseException as error:

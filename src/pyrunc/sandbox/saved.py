@@ -70,7 +70,6 @@ class Saved:
             options = sandbox_options({**saved, **arguments})
             asked = tuple(sorted({*asked, *told["asked"]}))
             self._flags = {name: bool(value) for name, value in told["flags"].items()}
-            _check_pages(self.path, told["pages"])
         except (KeyError, TypeError, AttributeError) as error:
             raise Error(f"{DESCRIPTION} in {self.path} is damaged: {error}") from None
         self.options = replace(options, asked=asked)
@@ -90,21 +89,6 @@ class Saved:
         """Return what the engine is to tell CRIU."""
         # The engine has no $PATH.
         return {**self._flags, "image_path": self.path, "criu": find()}
-
-
-def _check_pages(path: str, pages: dict[str, int]) -> None:
-    """See that all memory is there: CRIU 4.2 looks for ever for what is missing.
-
-    :raises Error: naming the file that is not what it was.
-    """
-    for name, size in pages.items():
-        whole = f"{path}/{os.path.basename(name)}"
-        try:
-            there = os.stat(whole).st_size
-        except OSError as error:
-            raise Error(f"cannot restore a sandbox: {whole}: {reason(error)}") from None
-        if there != size:
-            raise Error(f"cannot restore a sandbox: {whole} is damaged: {there} bytes of {size}")
 
 
 def _read(path: str) -> Any:

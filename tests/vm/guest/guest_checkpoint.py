@@ -234,6 +234,12 @@ def test_three_pre_dumps_and_a_dump(bundle, pyrunc, counting, manager):
         for step in ("one", "two", "three", "last")
     ]
     assert max(sizes[1:]) < sizes[0] / 2, sizes
+    shutil.copytree(path / "images", path / "cut", symlinks=True)
+    os.truncate(path / "cut/one/pages-1.img", 4096)
+    words = ["restore", "-d", "--bundle", str(path), "--image-path", str(path / "cut/last")]
+    refused = run(pyrunc, *flags, *words, "cut", check=False)
+    assert refused.returncode == 1
+    assert "parent/parent/parent/pages-1.img has 4096 bytes of " in refused.stderr
     before = number_in(path / "rootfs/tmp/count")
     counting.restore("chain", globals=flags, images="images/last")
     assert goes_on(path, before)
