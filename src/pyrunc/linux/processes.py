@@ -233,7 +233,8 @@ def is_running(pid: int, started: int) -> bool:
     """Tell whether the process is still the one that started then, and not a zombie."""
     if pid <= 0:
         return False
-    fields = stat_fields(pid)
+    # No further than the 22nd field, of 52: all commands ask.
+    fields = stat_fields(pid, 20)
     return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
 
 
@@ -302,11 +303,14 @@ def _stat_line(pid: int) -> bytes:
         return b""
 
 
-def stat_fields(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat from the state on (the third), or nothing."""
+def stat_fields(pid: int, splits: int = -1) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the state on (the third), or nothing.
+
+    :param splits: how many of them are wanted by themselves; the rest is the last one.
+    """
     line = _stat_line(pid)
     # The second field, the name, may hold spaces and parentheses.
-    return line[line.rfind(b")") + 2 :].split() if line else []
+    return line[line.rfind(b")") + 2 :].split(None, splits) if line else []
 
 
 def spawn(path: str, arguments: list[str], stdio: tuple[int, ...] = ()) -> int:

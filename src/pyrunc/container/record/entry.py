@@ -49,6 +49,8 @@ _LONGEST_OPERATION = 30.0
 _LARGEST = 64 << 20
 _REMEDY = "delete --force removes it"
 DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
+#: Fifos do not keep us waiting, links lead nowhere.
+_CAREFULLY = posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
 
 #: What to do with a container whose hooks run, or whose mounts are made.
 UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
@@ -221,13 +223,17 @@ class Entry:
 
         :raises OSError: EINVAL when it is anything else, or far larger than it can be.
         """
-        flags = posix.O_RDONLY | posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
-        descriptor = posix.open(name, flags, dir_fd=self.directory)
+        descriptor = posix.open(name, _CAREFULLY, dir_fd=self.directory)  # O_RDONLY is 0.
         try:
-            status = posix.stat(descriptor)
-            if status.st_mode & files.S_IFMT != files.S_IFREG or status.st_size > _LARGEST:
+            status = posix.fstat(descriptor)
+            size = status.st_size
+            if status.st_mode & files.S_IFMT != files.S_IFREG or size > _LARGEST:
                 raise OSError(EINVAL, "not a file that pyrunc has written")
-            return files.read_all(descriptor, _LARGEST)
+            content = posix.read(descriptor, size + 1)
+            if len(content) == size:
+                return content
+            # Not one that was renamed into place, as ours are.
+            return content + files.read_all(descriptor, _LARGEST - len(content))
         finally:
             posix.close(descriptor)
 
@@ -369,9 +375,8 @@ class Entry:
         :raises OSError: EINVAL when something else is in its place; ENXIO when it is to be
             written to and nobody has it open; ENOENT when it is not there.
         """
-        flags |= posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
-        descriptor = posix.open(name, flags, dir_fd=self.directory)
-        if posix.stat(descriptor).st_mode & files.S_IFMT != files.S_IFIFO:
+        descriptor = posix.open(name, flags | _CAREFULLY, dir_fd=self.directory)
+        if posix.fstat(descriptor).st_mode & files.S_IFMT != files.S_IFIFO:
             posix.close(descriptor)
             raise OSError(EINVAL, "not the fifo that pyrunc has made")
         return descriptor

@@ -42,20 +42,33 @@ _UNKNOWN = {
 }
 
 
-def status_of(entry: Entry, record: Record) -> str:
+def status_of(entry: Entry, record: Record, parents: dict[str, int] | None = None) -> str:
     """Judge the status: by the init process, the start fifo and the freezer (runtime.md, "State").
 
     The process is known by number and start time: a reused number is not taken for it.
+
+    :param parents: as :func:`pyrunc.cgroups.frozen.is_frozen` takes it.
     """
-    alive = processes.is_running(record.get("pid", 0), record.get("startTime", 0))
     if record.get("phase") == CREATING:
         # Whoever makes it holds the lock; without that it was given up half-way.
-        return CREATING if alive or entry.held_by_another() else STOPPED
-    if not alive:
+        return CREATING if _is_alive(record) or entry.held_by_another() else STOPPED
+    damage = None
+    try:
+        waits = entry.awaits_start()
+    except Error as error:
+        waits, damage = False, error
+    # Who waits for the start lives: that spares a look at /proc, the dearest of all here.
+    if not waits and not _is_alive(record):
         return STOPPED
-    if is_paused(record):
+    if is_paused(record, parents):
         return PAUSED
-    return CREATED if entry.awaits_start() else RUNNING
+    if damage is not None:
+        raise damage
+    return CREATED if waits else RUNNING
+
+
+def _is_alive(record: Record) -> bool:
+    return processes.is_running(record.get("pid", 0), record.get("startTime", 0))
 
 
 def take(entry: Entry) -> tuple[Record, str]:
@@ -79,13 +92,13 @@ def but_created(status: str) -> str:
     return f": it is still being created; {UNTIL_CREATED}" if status == CREATING else ""
 
 
-def is_paused(record: Record) -> bool:
+def is_paused(record: Record, parents: dict[str, int] | None = None) -> bool:
     """Tell whether the container's cgroup is frozen."""
     saved = record.get("cgroup")
     if not saved:
         return False
     try:
-        return frozen.is_frozen(saved.get("version", 1), saved.get("paths") or {})
+        return frozen.is_frozen(saved.get("version", 1), saved.get("paths") or {}, parents)
     except OSError as error:
         raise Error(
             f"cannot tell whether container {record['id']} is paused: {reason(error)}"
@@ -98,9 +111,9 @@ def may_be_frozen_below(record: Record) -> bool:
     return frozen.may_be_frozen_below(saved.get("version", 1), saved.get("paths") or {})
 
 
-def describe(entry: Entry, record: Record) -> dict[str, Any]:
+def describe(entry: Entry, record: Record, parents: dict[str, int] | None = None) -> dict[str, Any]:
     """Return the state as `state` and `list` print it."""
-    status = status_of(entry, record)
+    status = status_of(entry, record, parents)
     state: dict[str, Any] = {
         "ociVersion": record["ociVersion"],
         "id": record["id"],
@@ -134,9 +147,12 @@ def query(settings: Settings, container_id: str) -> dict[str, Any]:
 
     :raises NotFound: when there is no such container.
     """
-    entry = Store(settings.root).open(container_id)
+    return _described(Store(settings.root).open(container_id), None)
+
+
+def _described(entry: Entry, parents: dict[str, int] | None) -> dict[str, Any]:
     try:
-        return describe(entry, entry.load())
+        return describe(entry, entry.load(), parents)
     finally:
         entry.close()
 
@@ -147,15 +163,23 @@ def query_all(settings: Settings) -> list[dict[str, Any]]:
     One that cannot be read is warned about, and shown as ``damaged``.
     """
     store = Store(settings.root)
+    root = store.hold()
+    if root is None:
+        return []
     states = []
-    for container_id in store.ids():
-        try:
-            states.append(query(settings, container_id))
-        except NotFound:
-            continue
-        except (OSError, Error) as error:
-            settings.log.warn(reason(error))
-            states.append({**_UNKNOWN, "id": container_id})
+    parents: dict[str, int] = {}
+    try:
+        for container_id in store.ids(root):
+            try:
+                states.append(_described(store.open(container_id, root), parents))
+            except NotFound:
+                continue
+            except (OSError, Error) as error:
+                settings.log.warn(reason(error))
+                states.append({**_UNKNOWN, "id": container_id})
+    finally:
+        for descriptor in (root, *parents.values()):
+            posix.close(descriptor)
     return states
 
 

@@ -75,30 +75,51 @@ class Store:
             raise
         return entry
 
-    def open(self, container_id: str) -> Entry:
+    def hold(self) -> int | None:
+        """Check and open the root, to look at many containers; None when it is not there yet.
+
+        Close the descriptor when done.
+        """
+        if not self._check_root():
+            return None
+        try:
+            return posix.open(self.root, posix.O_RDONLY | files.O_DIRECTORY | files.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == ENOENT:
+                return None
+            raise _cannot("list state root", self.root, error) from None
+
+    def open(self, container_id: str, held: int | None = None) -> Entry:
         """Open an existing container's directory.
 
+        :param held: the root from :meth:`hold`, with an id from :meth:`ids`: neither is checked
+            again then.
         :raises NotFound: when there is none.
         """
-        check_id(container_id)
         path = f"{self.root}/{container_id}"
-        self._check_root()
+        if held is None:
+            check_id(container_id)
+            self._check_root()
         try:
-            directory = posix.open(path, DIRECTORY)
+            directory = posix.open(path if held is None else container_id, DIRECTORY, dir_fd=held)
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
                 raise NotFound(f"container does not exist: {container_id}") from None
             raise _cannot("open state directory", path, error) from None
-        if _is_open_to_others(posix.stat(directory)):
+        if _is_open_to_others(posix.fstat(directory)):
             posix.close(directory)
             raise Error(f"state directory {path} can be written to by others: it is not used")
         return Entry(container_id, path, directory)
 
-    def ids(self) -> list[str]:
-        """Return the ids of all containers, sorted; none when the root is not there yet."""
-        self._check_root()
+    def ids(self, held: int | None = None) -> list[str]:
+        """Return the ids of all containers, sorted; none when the root is not there yet.
+
+        :param held: the root from :meth:`hold`.
+        """
+        if held is None:
+            self._check_root()
         try:
-            names = posix.listdir(self.root)
+            names = posix.listdir(self.root if held is None else held)
         except OSError as error:
             if error.errno == ENOENT:
                 return []
@@ -150,7 +171,8 @@ def _cannot(do: str, path: str, error: OSError) -> Error:
 
 
 def _is_open_to_others(status: posix.stat_result) -> bool:
-    return bool(status.st_mode & 0o022) or status.st_uid not in (0, posix.geteuid())
+    owner = status.st_uid
+    return bool(status.st_mode & 0o022) or (owner != 0 and owner != posix.geteuid())
 
 
 def _check_above(root: str) -> None:
