@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -94,9 +95,10 @@ while True: time.sleep(1)  # {word.decode()}
     while len(processes_with(word)) < 4:
         assert time.monotonic() < end
         time.sleep(0.05)
-    # With the keeper gone, nobody is left but the kernel.
+    # With the keeper gone, nobody is left but the kernel: the engine may be gone as soon.
     for pid in keeper_and_engine():
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     while processes_with(word):
         assert time.monotonic() < end + 10
         time.sleep(0.05)
