@@ -38,6 +38,8 @@
 
 #define SWITCH "/etc/pyrunc/no-snapshot"
 #define TABLES_SIZE 65536
+/* As much as there is in most; each page more that is read costs a page fault. */
+#define USUAL_SIZE 8192
 
 struct status {
 	u64 device, inode, links;
@@ -187,7 +189,12 @@ static int read_tables(s64 descriptor, const struct key *key)
 	    status.uid != (u32)call(NR_geteuid) || (status.mode & 077) ||
 	    status.size < sizeof(*head))
 		return 0;
-	s64 got = call(NR_read, descriptor, &file, sizeof(file));
+	s64 got = call(NR_read, descriptor, &file, USUAL_SIZE);
+	if (got == USUAL_SIZE && head->tables_size > USUAL_SIZE) {
+		s64 more = call(NR_read, descriptor, (char *)&file + USUAL_SIZE,
+				sizeof(file) - USUAL_SIZE);
+		got += failed(more) ? 0 : more;
+	}
 	return got >= (s64)sizeof(*head) && head->magic == SNAPSHOT_MAGIC &&
 	       head->file_size == status.size && head->tables_size <= (u64)got &&
 	       head->files <= TABLES_SIZE / sizeof(struct keyed_file) &&

@@ -128,8 +128,8 @@ def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None
 
     :raises Error: when it cannot be made.
     """
-    # Python may have set that one itself.
-    if posix.environ.keys() - {b"LC_CTYPE"}:
+    # Python may have set the first one itself, and we have set the other.
+    if posix.environ.keys() - {b"LC_CTYPE", b"LD_BIND_NOW"}:
         raise Error("a snapshot is made without environment: call `pyrunc warm-up` as it is")
     begun = _start_of_this_process()
     _signal.signal(_signal.SIGALRM, _give_up)
@@ -305,7 +305,9 @@ def _execute(started: Started, wish: str, words: Sequence[str], output: int = -1
         # With ADDR_NO_RANDOMIZE the next start would have its stack where this one has it.
         syscall(SYS["personality"], 0)
         posix.chdir("/")
-        posix.execve(started.launcher, [started.launcher, *words], {"PYRUNC_SNAPSHOT": wish})
+        # What is looked up in libraries is looked up once, and not by each command anew.
+        environment = {"PYRUNC_SNAPSHOT": wish, "LD_BIND_NOW": "1"}
+        posix.execve(started.launcher, [started.launcher, *words], environment)
     finally:
         posix._exit(127)
 
