@@ -11,6 +11,7 @@ import pytest
 from conftest import children_of, keeper_and_engine
 
 import pyrunc
+from waiting import soon
 
 pytestmark = pytest.mark.usefixtures("no_remains")
 
@@ -46,8 +47,9 @@ def test_what_waits_in_a_ready_container_is_not_seen_there_and_ends_with_it():
         assert own == "2"
         time.sleep(0.3)
     _, engine = keeper_and_engine()
+    # Two containers, each with its init and who was sent ahead.
+    assert soon(lambda: len(waiting_below(engine)) == 4)
     waiting = waiting_below(engine)
-    assert len(waiting) == 4
     os.kill(engine, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while any(map(command_of, waiting)) and time.monotonic() < deadline:
@@ -57,8 +59,8 @@ def test_what_waits_in_a_ready_container_is_not_seen_there_and_ends_with_it():
 
 def test_when_somebody_kills_what_waits_another_comes():
     assert pyrunc.run(["true"], pool=1).ok
-    time.sleep(0.5)
     _, engine = keeper_and_engine()
+    assert soon(lambda: len(waiting_below(engine)) == 2)
     init, ahead = sorted(waiting_below(engine))
     assert Path(f"/proc/{init}/ns/pid").stat().st_ino != Path(f"/proc/{ahead}/ns/pid").stat().st_ino
     os.kill(ahead, signal.SIGKILL)

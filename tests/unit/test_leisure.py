@@ -22,7 +22,7 @@ class Pool:
     def wants_more(self) -> bool:
         return self.made < self.wanted
 
-    def add_one(self) -> None:
+    def prepare(self) -> None:
         self.made += 1
 
 
@@ -32,6 +32,10 @@ class Box:
     def __init__(self, closed: list[Any], error: Error | None = None) -> None:
         self._closed = closed
         self._error = error
+        self.is_dying = False
+
+    def let_die(self) -> None:
+        self.is_dying = True
 
     def close(self) -> None:
         if self._error:
@@ -87,7 +91,10 @@ def test_whatever_happens_begins_the_wait_anew(leisure: Leisure, pool: Pool) -> 
 def test_taking_away_comes_before_making(leisure: Leisure, pool: Pool) -> None:
     closed: list[Any] = []
     pool.wanted = 1
-    leisure.put_off(Box(closed))  # type: ignore[arg-type]
+    box = Box(closed)
+    leisure.put_off(box)  # type: ignore[arg-type]
+    # Its init dies while nobody waits for it.
+    assert box.is_dying
     for _ in range(2):
         leisure.spend(has_waited=True)
     assert (len(closed), pool.made) == (1, 0)

@@ -32,6 +32,11 @@ class Layout:
         #: Controller ("" for v2) -> the caller's cgroup, as /proc/self/cgroup has it.
         self.own = own
 
+    def only(self, controllers: frozenset[str]) -> Layout:
+        """Return the same without v1's other controllers: their hierarchies are left alone."""
+        mounts = {name: where for name, where in self.mounts.items() if name in controllers}
+        return Layout(self.version, mounts, self.unified, self.own)
+
 
 def detect(*, required: bool = True) -> Layout:
     """Find out.

@@ -49,6 +49,11 @@ def cpu_time_of(paths: Mapping[str, str], version: int) -> float | None:
     return None if nanoseconds is None else nanoseconds / 1e9
 
 
+def tasks_in(paths: Mapping[str, str], version: int) -> int | None:
+    """Return how many threads there are, those included that have ended and are not collected."""
+    return _number(paths.get("" if version == 2 else "pids", ""), "pids.current")
+
+
 def forget_peak(paths: Mapping[str, str], version: int) -> None:
     """Begin to measure the peak of memory anew, where the kernel lets us (v1)."""
     if version == 1 and "memory" in paths:

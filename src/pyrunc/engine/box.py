@@ -11,7 +11,7 @@ import copy
 import posix
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, usage_of
+from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, tasks_in, usage_of
 from pyrunc.container.delete import remove
 from pyrunc.container.entering.ahead import Ahead, send_ahead
 from pyrunc.container.entering.entering import Home
@@ -63,7 +63,11 @@ class Box:
         #: Whether it is for one process, which is like the config's: that can be sent ahead.
         self._for_one = for_one
         self._ahead: Ahead | None = None
+        #: What it had used before anything was asked of it, if that was looked up (:meth:`settle`).
+        self._before: Usage | None = None
         self._killed = False
+        #: Whether its init was sent SIGKILL, which :meth:`kill` need not have done.
+        self._is_dying = False
         #: Whether its init is collected; after :meth:`kill` it may yet be ending.
         self._collected = False
         self.processes: list[Running] = []
@@ -92,6 +96,15 @@ class Box:
         creation = self._create(copy.copy(self._spec), held=True)
         forget_peak(*self._cgroup())
         return creation
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether :meth:`settle` was called since it was made."""
+        return self._before is not None
+
+    def settle(self) -> None:
+        """Find out what a process's start would have to find out, for when there is time."""
+        self._before = self.usage()
 
     def _create(self, spec: Spec, *, held: bool) -> Creation:
         options = CreateOptions(
@@ -148,7 +161,7 @@ class Box:
         :raises Error: when it cannot be executed.
         """
         creation = self.ensure()
-        before = self.usage()
+        before, self._before = self._before or self.usage(), None
         masters: list[int] = []
         started = self._start_ahead(process)
         home = Home(creation.entry, creation.record, creation.spec)
@@ -253,14 +266,10 @@ class Box:
             return
         self._killed = True
         self._call_back()
-        is_empty = self._is_empty(creation)
-        p.pidfd_send_signal(creation.pidfd, p.SIGKILL)
-        if creation.driver.frozen():
-            # Frozen by cgroup v1, a process takes no signal.
-            creation.driver.thaw()
-        if is_empty:
+        if self._is_empty(creation):
             # There is nobody in it who could make others: its end is for when there is time.
             return
+        self._kill_init(creation)
         # Ours by birth: init does not end before they are collected (zap_pid_ns_processes() of
         # kernel/pid_namespace.c waits for them).
         for running in self.processes:
@@ -277,7 +286,22 @@ class Box:
             return False
         for running in self.processes:
             running.reap()
-        return creation.driver.processes() == [creation.pid]
+        tasks = tasks_in(*self._cgroup())
+        return creation.driver.processes() == [creation.pid] if tasks is None else tasks == 1
+
+    def let_die(self) -> None:
+        """After :meth:`kill`, have its init end as well, so that :meth:`end` need not wait."""
+        if self._creation and not self._collected:
+            self._kill_init(self._creation)
+
+    def _kill_init(self, creation: Creation | Restoration) -> None:
+        if self._is_dying:
+            return
+        self._is_dying = True
+        p.pidfd_send_signal(creation.pidfd, p.SIGKILL)
+        if creation.driver.frozen():
+            # Frozen by cgroup v1, a process takes no signal.
+            creation.driver.thaw()
 
     def _collect(self, creation: Creation | Restoration) -> None:
         """Wait for the end of its first process, unless that was done."""
@@ -292,13 +316,16 @@ class Box:
             return
         try:
             self.kill()
-            self._collect(creation)
+            if not self._collected:
+                self._kill_init(creation)
+                self._collect(creation)
             if not creation.entry.locked:
                 creation.entry.lock()
             remove(self.settings, creation.entry, creation.record)
         finally:
             self._creation = None
-            self._killed = self._collected = False
+            self._killed = self._is_dying = self._collected = False
+            self._before = None
             creation.close()
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ class Leisure:
 
     def put_off(self, box: Box) -> None:
         """Take a container away later, in which nothing runs any more."""
+        box.let_die()
         self._ended.append(box)
         if len(self._ended) > _MOST:
             self._take_away(self._ended.pop(0))
@@ -64,5 +65,5 @@ class Leisure:
             if self._ended:
                 self._take_away(self._ended.pop())
             else:
-                self._pool.add_one()
+                self._pool.prepare()
         self._is_quiet = has_waited

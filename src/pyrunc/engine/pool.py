@@ -35,8 +35,11 @@ class Pool:
 
     @property
     def wants_more(self) -> bool:
-        """Whether :meth:`add_one` has something to do."""
-        return any(len(kind.ready) < kind.most for kind in self._kinds.values())
+        """Whether :meth:`prepare` has something to do."""
+        return any(
+            len(kind.ready) < kind.most or (kind.ready and not kind.ready[-1].is_settled)
+            for kind in self._kinds.values()
+        )
 
     def take(self, request: dict[str, Any], most: int) -> Box | None:
         """Return a container that is ready, if there is one; keep ``most`` ready from now on."""
@@ -53,9 +56,12 @@ class Pool:
             box.close()
         return None
 
-    def add_one(self) -> None:
-        """Make one container, of a kind of which there are not enough."""
+    def prepare(self) -> None:
+        """Do one thing: settle the container made last, or make one of which there are too few."""
         for kind in self._kinds.values():
+            if kind.ready and not kind.ready[-1].is_settled:
+                kind.ready[-1].settle()
+                return
             if len(kind.ready) < kind.most:
                 try:
                     box = self._make(kind.request)

@@ -20,6 +20,7 @@ from pyrunc.trace import OFF
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from pyrunc.process.late import Known
     from pyrunc.process.launch import LaunchProgram
@@ -141,6 +142,11 @@ class FilledIn:
         return [launch_fd(content) for content in self._contents]
 
 
+def filled_in(before: FilledIn | None, programs: Sequence[LaunchProgram], known: Known) -> FilledIn:
+    """Return launch programs filled in, the same as ``before`` if nothing has changed."""
+    return before if before and before.holds(known) else FilledIn(programs, known)
+
+
 def launch_fds(programs: Sequence[LaunchProgram], known: Known, trace: NoTrace = OFF) -> list[int]:
     """Fill in launch programs that belong together, and return memory files with them.
 
@@ -163,14 +169,21 @@ def execute_init(init: int, *programs: int) -> None:
 
     :raises OSError: when the kernel will not execute it; otherwise this does not return.
     """
+    call = execution_of_init(init, *programs)
+    if _proc >= 0:
+        posix.fchdir(_proc)
+        syscall(SYS["execve"], cstring(f"self/fd/{init}"), *call[3:5])
+    syscall(*call[:7])
+    raise OSError(ENOENT, "execveat returned")
+
+
+def execution_of_init(init: int, *programs: int) -> tuple[Any, ...]:
+    """Return the system call by which init is executed: its number, six arguments, their memory."""
     words = [bytearray(cstring(word)) for word in ("pyrunc-init", *map(str, programs))]
     vector = pack(f"={len(words) + 1}Q", *map(address_of, words), 0)
     no_environment = pack("=Q", 0)
-    if _proc >= 0:
-        posix.fchdir(_proc)
-        syscall(SYS["execve"], cstring(f"self/fd/{init}"), vector, no_environment)
-    syscall(SYS["execveat"], init, b"\0", vector, no_environment, _AT_EMPTY_PATH)
-    raise OSError(ENOENT, "execveat returned")
+    arguments = (init, b"\0", vector, no_environment, _AT_EMPTY_PATH, 0)
+    return (SYS["execveat"], *arguments, words)
 
 
 def execute_by_path_where_refused(proc: int) -> None:

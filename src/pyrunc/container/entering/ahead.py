@@ -19,15 +19,14 @@ from pyrunc.container.process_facts import process_facts
 from pyrunc.container.shared_steps import SetOomScore
 from pyrunc.container.undertaking import RuntimeStep
 from pyrunc.errors import Error
-from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.plan.executed_process import plan_execution
 from pyrunc.process import late
 from pyrunc.process.attributes import without_repetitions
 from pyrunc.process.descriptors import Passed
-from pyrunc.process.foreground import Relay
 from pyrunc.process.mapped_ids import id_mapping, outside
 from pyrunc.process.program import can_enter, find_program, give_stdio, with_home
+from pyrunc.process.seal import FilledIn, filled_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,12 +34,24 @@ if TYPE_CHECKING:
 
     from pyrunc.container.settings import Settings
     from pyrunc.plan.executed_process import ExecutionPlan
-    from pyrunc.process.launch import LaunchProgram
     from pyrunc.spec.types import Process
 
-    #: By the number of v1 cgroups to join, and whether there is a v2 cgroup to be born in: the
-    #: namespaces of the container, and the plan.
-    Routes = dict[tuple[int, bool], tuple[tuple[str, ...], ExecutionPlan]]
+    #: By the number of v1 cgroups to join, and whether there is a v2 cgroup to be born in.
+    Routes = dict[tuple[int, bool], "Route"]
+
+
+class Route:
+    """What those have in common who are sent into containers of one config."""
+
+    __slots__ = ("first", "last", "namespaces", "plan")
+
+    def __init__(self, namespaces: tuple[str, ...], plan: ExecutionPlan) -> None:
+        #: The namespaces that such a container has of its own.
+        self.namespaces = namespaces
+        self.plan = plan
+        #: The two launch programs, as they were last filled in.
+        self.first: FilledIn | None = None
+        self.last: FilledIn | None = None
 
 
 def send_ahead(settings: Settings, home: Home, process: Process, routes: Routes) -> Ahead | None:
@@ -51,8 +62,7 @@ def send_ahead(settings: Settings, home: Home, process: Process, routes: Routes)
     """
     ahead = Ahead(settings, home, process, routes)
     try:
-        with Relay() as ahead.relay:
-            ahead.set_out()
+        ahead.set_out()
     except (OSError, Error) as error:
         # Who comes later meets the same, and is told.
         ahead.undo(error)
@@ -68,6 +78,8 @@ class Ahead(Entering):
         super().__init__(settings, home, ExecOptions(process=process), process, Passed(0, 0, ""))
         self._routes = routes
         self._line: socket.socket | None = None
+        #: Its user, as the host calls it, once it enters.
+        self._user = -1
 
     def is_for(self, process: Process) -> bool:
         """Tell whether it is like ``process`` but for what is to be executed."""
@@ -97,16 +109,24 @@ class Ahead(Entering):
         # It stays open for long, and is for this one alone.
         posix.set_inheritable(self.page, False)
 
-    def programs(self) -> tuple[LaunchProgram, ...]:
-        """Return the first of its launch programs; the second is not known yet."""
-        return self.plan.init[:1]
+    def open_programs(self) -> list[int]:
+        """Return the first of its launch programs, filled in; the second is not known yet."""
+        route = self._route
+        route.first = filled_in(route.first, self.plan.init[:1], self.known)
+        return route.first.open()
+
+    def open_last_program(self) -> int:
+        """Return the second of its launch programs, filled in."""
+        route = self._route
+        route.last = filled_in(route.last, self.plan.init[-1:], self.known)
+        return route.last.open()[0]
 
     def _plan(self, pid: int) -> None:
         """Plan it, or take the plan of one that has entered a container of the same config."""
         shape = (len(self.entrance.tasks), self.entrance.birthplace >= 0)
-        same = self._routes.get(shape)
-        if same:
-            self.namespaces, self.plan = same
+        if same := self._routes.get(shape):
+            self._route = same
+            self.namespaces, self.plan = same.namespaces, same.plan
             return
         self.find_ways_in(pid)
         facts = process_facts(
@@ -123,7 +143,7 @@ class Ahead(Entering):
             self.entrance,
             waits=True,
         )
-        self._routes[shape] = (self.namespaces, self.plan)
+        self._route = self._routes[shape] = Route(self.namespaces, self.plan)
 
     def way_down(self) -> tuple[int, int]:
         """Return both ends of a socket: descriptors go through it."""
@@ -136,6 +156,8 @@ class Ahead(Entering):
         pid = self.record["pid"]
         try:
             self.open_root(pid)
+            uid = (self.process.get("user") or {}).get("uid", 0)
+            self._user = outside(id_mapping(pid, "uid_map"), uid)
             if differing_namespaces(pid) != self.namespaces:
                 return False
             if not can_enter(self.root, self.process["cwd"]):
@@ -154,11 +176,10 @@ class Ahead(Entering):
         :raises pyrunc.errors.ExecFailed: when there is no such program; it is gone then as well.
         """
         try:
-            with Relay() as self.relay:
-                if p.has_ended(self.pid) or not self._find_out_last(args):
-                    self.end_processes()
-                    return None
-                self.apply((HandOver(), s.FollowIntoPidNamespace(False)))
+            if p.has_ended(self.pid) or not self._find_out_last(args):
+                self.end_processes()
+                return None
+            self.apply((HandOver(), s.FollowIntoPidNamespace(False)))
         except BaseException as error:
             self.undo(error)
             raise
@@ -169,7 +190,6 @@ class Ahead(Entering):
         """Find what is still to be known; tell whether the standard streams are the user's."""
         process = self.process
         uid = (process.get("user") or {}).get("uid", 0)
-        uid_map = id_mapping(self.record["pid"], "uid_map")
         environment = with_home(self.root, list(process.get("env") or ()), uid)
         program = find_program(self.root, args[0], environment, process["cwd"])
         self.known |= {
@@ -177,7 +197,11 @@ class Ahead(Entering):
             late.ARGUMENTS.name: list(args),
             late.ENVIRONMENT.name: without_repetitions(environment),
         }
-        return not give_stdio(outside(uid_map, uid))
+        return not give_stdio(self._user)
+
+    def wait(self, watched: dict[int, int]) -> None:
+        """Wait for what is ``watched``: who sends processes ahead relays no signals."""
+        p.poll_for(watched)
 
     def end(self) -> None:
         """End it, which is not needed any more."""
@@ -200,8 +224,7 @@ class HandOver(RuntimeStep):
 
     def apply(self, doing: Ahead) -> None:
         assert doing._line is not None
-        content = doing.plan.init[-1].filled(doing.known).encode()
-        program = files.memory_file("launch", content)
+        program = doing.open_last_program()
         try:
             socket.send_fds(doing._line, [b"p"], [0, 1, 2, program])
         except BrokenPipeError:
