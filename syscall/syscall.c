@@ -32,34 +32,143 @@ extern PyObject *PyErr_Occurred(void);
 extern int PyObject_CheckBuffer(PyObject *);
 extern int PyObject_GetBuffer(PyObject *, Py_buffer *, int flags);
 extern void PyBuffer_Release(Py_buffer *);
+extern PyObject *PyObject_CallFunctionObjArgs(PyObject *, ...);
+extern Py_ssize_t PyTuple_Size(PyObject *);
+extern PyObject *PyTuple_GetItem(PyObject *, Py_ssize_t);
+extern void PyErr_Clear(void);
+extern void Py_DecRef(PyObject *);
 
 /* The number of the call and six arguments. */
 #define MOST 7
 
-/* Integers are passed as they are, bytes and bytearrays by address. */
+/* A call with its arguments, and the buffers that some of them lie in. */
+struct prepared {
+	u64 v[MOST];
+	Py_buffer held[MOST];
+	int buffers;
+};
+
+/* Integers are passed as they are, bytes and bytearrays by address. 0, or -1 and an exception. */
+static int prepare(struct prepared *call, PyObject *const *arguments, Py_ssize_t count)
+{
+	call->buffers = 0;
+	for (Py_ssize_t i = 0; i < MOST; i++) {
+		call->v[i] = 0;
+		if (i >= count)
+			continue;
+		if (PyObject_CheckBuffer(arguments[i])) {
+			Py_buffer *held = &call->held[call->buffers];
+			if (PyObject_GetBuffer(arguments[i], held, 0))
+				return -1;
+			call->buffers++;
+			call->v[i] = (u64)held->buf;
+			continue;
+		}
+		call->v[i] = PyLong_AsUnsignedLongMask(arguments[i]);
+		if (call->v[i] == (u64)-1 && PyErr_Occurred())
+			return -1;
+	}
+	return 0;
+}
+
+static s64 make(const struct prepared *call)
+{
+	const u64 *v = call->v;
+
+	return call6(v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
+}
+
+static void release(struct prepared *call)
+{
+	while (call->buffers)
+		PyBuffer_Release(&call->held[--call->buffers]);
+}
+
 static PyObject *make_call(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-	u64 v[MOST] = { 0 };
-	Py_buffer held[MOST];
-	int buffers = 0;
+	struct prepared call;
 	PyObject *result = 0;
 
 	(void)self;
-	for (Py_ssize_t i = 0; i < count && i < MOST; i++) {
-		if (PyObject_CheckBuffer(arguments[i])) {
-			if (PyObject_GetBuffer(arguments[i], &held[buffers], 0))
-				goto end;
-			v[i] = (u64)held[buffers++].buf;
-			continue;
+	if (!prepare(&call, arguments, count))
+		result = PyLong_FromLong(make(&call));
+	release(&call);
+	return result;
+}
+
+/*
+ * A child that has this process's memory until it executes a program (CLONE_VM | CLONE_VFORK of
+ * clone(2)); this process stands still for so long. It is Python that runs in it all the same: on
+ * the same stack, below everything that this process comes back to, in the same interpreter, of
+ * which only one of the two makes use at a time. For the interpreter it is a function that was
+ * called and has returned; so the program is executed from here, when that is true.
+ */
+struct shared {
+	PyObject *work, *last;
+	struct prepared execution;
+	/* Whether the child has begun, and whether the function has returned. */
+	volatile int begun, returned;
+};
+
+static void in_child(struct shared *shared)
+{
+	PyObject *words[MOST], *refused;
+
+	shared->begun = 1;
+	shared->last = PyObject_CallFunctionObjArgs(shared->work, (PyObject *)0);
+	if (shared->last && PyTuple_Size(shared->last) >= MOST) {
+		for (int i = 0; i < MOST; i++)
+			words[i] = PyTuple_GetItem(shared->last, i);
+		if (!prepare(&shared->execution, words, MOST)) {
+			shared->returned = 1;
+			s64 result = make(&shared->execution);
+			shared->returned = 0;
+			refused = PyLong_FromLong(-result);
+			if (refused) {
+				PyObject *told = PyObject_CallFunctionObjArgs(shared->work, refused, (PyObject *)0);
+				Py_DecRef(told);
+				Py_DecRef(refused);
+			}
 		}
-		v[i] = PyLong_AsUnsignedLongMask(arguments[i]);
-		if (v[i] == (u64)-1 && PyErr_Occurred())
-			goto end;
 	}
-	result = PyLong_FromLong(call6(v[0], v[1], v[2], v[3], v[4], v[5], v[6]));
-end:
-	while (buffers)
-		PyBuffer_Release(&held[--buffers]);
+	PyErr_Clear();
+	shared->returned = 1;
+}
+
+/* Of its own, so that nothing that the caller keeps on the stack lies where the child works. */
+static __attribute__((noinline)) s64 clone_sharing(u64 arguments, u64 size, struct shared *shared)
+{
+	void (*volatile work)(struct shared *) = in_child;
+	s64 pid = call(NR_clone3, arguments, size);
+
+	if (pid)
+		return pid;
+	work(shared);
+	for (;;)
+		call(NR_exit_group, 1);
+}
+
+static PyObject *vfork(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+	struct prepared clone;
+	struct shared shared = { 0 };
+	PyObject *result = 0;
+
+	(void)self;
+	/* Both of these are bytes. */
+	if (!prepare(&clone, arguments, count - 1) && clone.buffers == 2) {
+		shared.work = arguments[count - 1];
+		s64 pid = clone_sharing(clone.v[0], clone.held[0].len, &shared);
+		/* Where fork(2) stands in for it, as under qemu-user, nothing of the child is seen. */
+		if (shared.begun && !shared.returned) {
+			call(NR_write, 2, clone.v[1], clone.held[1].len);
+			call(NR_exit_group, 1);
+		}
+		release(&shared.execution);
+		Py_DecRef(shared.last);
+		result = PyLong_FromLong(pid);
+	}
+	release(&clone);
 	return result;
 }
 
@@ -78,6 +187,8 @@ static struct method methods[] = {
 	{ "call", make_call, METH_FASTCALL,
 	  "Make the system call with this number; return its result or a negative errno." },
 	{ "address_of", address_of, METH_O, "Return where a buffer's bytes lie." },
+	{ "vfork", vfork, METH_FASTCALL,
+	  "Make a child with the arguments of clone3(2) that calls a function in this memory." },
 	{ 0 },
 };
 

@@ -13,6 +13,7 @@ from errno import EINTR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import TypeAlias
 
@@ -39,6 +40,29 @@ def address_of(buffer: bytearray) -> int:
     """Return where ``buffer`` lies in this process's memory, for as long as its size stays."""
     address: int = (_native or _load()).address_of(buffer)
     return address
+
+
+def vfork(clone3: bytes, last_words: bytes, work: Callable[..., tuple[object, ...] | None]) -> int:
+    """Have a child call ``work()`` in this process's memory, while this process stands still.
+
+    What it returns is the call (a number and six arguments, and whatever these need to live) by
+    which the child executes a program; None ends it. Should the call fail, ``work(errno)`` is
+    called. It must come back in every case: this process goes on with the interpreter as the child
+    has left it, and ends where the child was killed on the way.
+
+    :param clone3: arguments of clone3(2) with CLONE_VM and CLONE_VFORK.
+    :param last_words: what this process writes to stderr then.
+    :raises OSError: when there is no child.
+    """
+    result: int = (_native or _load()).vfork(clone3, last_words, work)
+    if result < 0:
+        raise OSError(-result, posix.strerror(-result))
+    return result
+
+
+def can_vfork() -> bool:
+    """Tell whether there is :func:`vfork`: what is native may be missing."""
+    return hasattr(_native or _load(), "vfork")
 
 
 def syscall(

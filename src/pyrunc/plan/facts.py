@@ -53,7 +53,8 @@ class Facts:
     ``cgroup_paths`` the container's directory in each ("" as the only key on v2);
     ``cgroup_needs_process`` whether they can be made only for a process that is there (systemd);
     ``own_namespaces`` the types whose paths in the config lead to what the runtime is in;
-    ``process`` what the host has for the process; ``held`` whether that is never to be started.
+    ``process`` what the host has for the process; ``held`` whether that is never to be started;
+    ``stands_still`` whether the runtime does nothing while the builder is at work.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Facts:
         "pivot",
         "process",
         "rootless",
+        "stands_still",
     )
 
     def __init__(
@@ -82,6 +84,7 @@ class Facts:
         own_namespaces: frozenset[str] = frozenset(),
         process: ProcessFacts | None = None,
         held: bool = False,
+        stands_still: bool = False,
     ) -> None:
         self.cgroup_version = cgroup_version
         self.cgroup_mounts = cgroup_mounts or {}
@@ -93,3 +96,4 @@ class Facts:
         self.own_namespaces = own_namespaces
         self.process = process or ProcessFacts()
         self.held = held
+        self.stands_still = stands_still

@@ -120,9 +120,11 @@ def _after_cgroup(
     """Let the builder wait for its cgroup as late as it can: the runtime makes it meanwhile."""
     if not needs_cgroup_early(spec, spaces):
         return mount_steps
-    waiting: list[Step] = [channel.AwaitRuntime("the container's cgroup")]
-    if facts.cgroup_version == 1:
-        waiting.append(JoinLaterCgroups())
+    waiting: list[Step] = []
+    if not facts.stands_still:
+        waiting.append(channel.AwaitRuntime("the container's cgroup"))
+        if facts.cgroup_version == 1:
+            waiting.append(JoinLaterCgroups())
     if "cgroup" in spaces.new:
         waiting.append(namespaces.UnshareCgroupNamespace())
     kinds = (cgroup_mount.MountCgroupV1, cgroup_mount.MountCgroupV2)

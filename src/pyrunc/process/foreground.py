@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pyrunc.process.foreground_terminal import ShownTerminal
     from pyrunc.process.notify import Proxy
 
-_SIG_BLOCK = 0
-_SIG_SETMASK = 2
 #: All but 32 and 33, which libc keeps for itself: Python warns of a mask that has them (nptl(7)).
 _ALL = ((1 << 64) - 1) & ~(1 << 31 | 1 << 32)
 _SFD_FLAGS = posix.O_CLOEXEC | posix.O_NONBLOCK
@@ -46,7 +44,7 @@ class Relay:
     def __init__(self, *, adopt: bool = False) -> None:
         mask = pack("=Q", _ALL)
         before = bytearray(8)
-        syscall(SYS["rt_sigprocmask"], _SIG_BLOCK, mask, before, 8)
+        syscall(SYS["rt_sigprocmask"], p.SIG_BLOCK, mask, before, 8)
         self._mask = bytes(before)
         self.signals = syscall(SYS["signalfd4"], -1, mask, 8, _SFD_FLAGS)
         self._adopt = adopt
@@ -68,7 +66,7 @@ class Relay:
         while self._next_signal():
             pass
         posix.close(self.signals)
-        syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, self._mask, 0, 8)
+        syscall(SYS["rt_sigprocmask"], p.SIG_SETMASK, self._mask, 0, 8)
 
     def show(self, master: int) -> None:
         """Show the container's terminal ``master`` on the caller's.

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         def interrupted(self) -> int: ...
 
 
-_SIG_SETMASK = 2
 _ALL_SIGNALS = pack("=Q", (1 << 64) - 1)
 _NO_SIGNALS = pack("=Q", 0)
 #: The kernel's struct sigaction: handler, flags, restorer, mask; all zero is SIG_DFL.
@@ -139,7 +138,7 @@ def _answer(report: int, signals: Signals | None) -> bytes:
 def _guard(programs: Sequence[Program], leash: int, report: int, container: int) -> NoReturn:
     index = 0
     try:
-        syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, _ALL_SIGNALS, 0, 8)
+        syscall(SYS["rt_sigprocmask"], p.SIG_SETMASK, _ALL_SIGNALS, 0, 8)
         close_all_but((leash, report, container))
         for index, program in enumerate(programs):
             if failure := _run(index, program, leash, report, container):
@@ -200,7 +199,7 @@ def _become(
         for signal in range(1, 65):
             if signal not in (9, 19):
                 syscall(SYS["rt_sigaction"], signal, _DEFAULT_ACTION, 0, 8)
-        syscall(SYS["rt_sigprocmask"], _SIG_SETMASK, _NO_SIGNALS, 0, 8)
+        syscall(SYS["rt_sigprocmask"], p.SIG_SETMASK, _NO_SIGNALS, 0, 8)
         _execute(program)
     except BaseException as error:
         text = _encoded(f"{program.path}: {reason(error)}")

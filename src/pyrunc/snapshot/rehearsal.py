@@ -28,6 +28,7 @@ _MODULES = (
     *("cgroups.device_filter", "cgroups.devices", "cgroups.driver", "cgroups.host"),
     *("cgroups.paths", "cgroups.v1", "cgroups.v1_limits", "cgroups.v2", "cgroups.v2_limits"),
     *("container.making.cgroup_owner", "container.making.create", "container.delete"),
+    "container.making.same_memory",
     *("container.entering.execute", "container.kill", "container.run", "container.start"),
     *("container.record.state", "linux.number_lists", "plan.planner", "process.foreground"),
     *("process.hooks", "security.seccomp", "security.seccomp_cache", "spec.default", "spec.linux"),

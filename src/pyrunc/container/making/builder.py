@@ -1,4 +1,4 @@
-"""The builder: a fork of the runtime that makes the container from inside and becomes its init.
+"""The builder: a child of the runtime that makes the container from inside and becomes its init.
 
 From its first instruction it imports nothing and looks nothing up by name in
 Python's search path, so that nothing of the container's root file system can
@@ -25,13 +25,13 @@ from pyrunc.process.late import (
     STAMPS,
     UP,
 )
-from pyrunc.process.seal import FilledIn, execute_init, launch_fds, way_back
+from pyrunc.process.seal import FilledIn, execute_init, filled_in, launch_fds, way_back
 from pyrunc.step import Build, Opened
 from pyrunc.trace import BUILDER, OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from pyrunc.plan.plan import Plan
@@ -55,6 +55,7 @@ class Handover:
         "plan",
         "preserved",
         "proc",
+        "shares_memory",
         "socket",
         "trace",
         "up",
@@ -79,6 +80,8 @@ class Handover:
         self.opened = Opened()
         #: Whether children of the builder are born in it already.
         self.entered_pid_namespace = False
+        #: Whether the builder is to work in the runtime's memory (same_memory.py).
+        self.shares_memory = False
         self.trace: NoTrace = OFF
         #: The launch programs, filled in with what is known before the birth, if they were.
         self.filled: FilledIn | None = None
@@ -108,10 +111,15 @@ class Handover:
             CWD_BY_ROOT.name: True,
             CWD_BY_USER.name: False,
         }
-        if before is None or not before.holds(expected):
-            before = FilledIn(self.plan.init, expected)
-        self.filled = before
-        return before
+        self.filled = filled_in(before, self.plan.init, expected)
+        return self.filled
+
+    def twin(self) -> Handover:
+        """Return another with the same in it."""
+        twin = Handover(self.plan)
+        for name in self.__slots__:
+            setattr(twin, name, getattr(self, name))
+        return twin
 
     def let_go(self) -> None:
         """Close what is the runtime's, in a child of it: its lock, its ends of the pipes."""
@@ -132,61 +140,76 @@ def close_imports() -> None:
 def build_container(handover: Handover) -> NoReturn:
     """Carry out the plan and execute init. Never returns, whatever happens."""
     close_imports()
-    trace = handover.trace
-    trace.begin(BUILDER)
-    doing = "start building"
+    doing = Doing()
     try:
-        # Should the runtime be killed, nothing half-made may live on.
-        handover.let_go()
-        die_with_runtime(handover.down)
-        build = Build(handover.up, handover.down)
-        build.later_cgroups = handover.entrance.later
-        handover.entrance.join()
-        build.proc = handover.proc
-        build.socket = handover.socket
-        if handover.enter_old_ways:
-            handover.enter_old_ways(handover.proc)
-        build.init = handover.init
-        build.entered_pid_namespace = handover.entered_pid_namespace
-        build.namespaces = handover.namespaces
-        build.opened = handover.opened
-        steps = handover.plan.builder
-        build.kept_mounts = frozenset(index for step in steps for index in step.comes_back_to())
-        posix.umask(0)
-        for step in steps:
-            doing = ""
-            try:
-                step.apply(build)
-            except ExecFailed:
-                # Its words are engines': they make exit codes of them.
-                raise
-            except (OSError, Error, ValueError) as error:
-                doing = step.describe()
-                raise Error(f"cannot {doing}: {reason(error)}") from error
-            if trace.on:
-                trace.mark(step.describe())
-        doing = "launch init"
-        _become_init(handover, build)
-    except (OSError, Error, ValueError) as error:
-        text = reason(error) if isinstance(error, Error) else f"cannot {doing}: {reason(error)}"
-        _fail(handover.up, text)
+        launch = carry_out(handover, doing)
+        execute_init(handover.init, *launch)
     except BaseException as error:
-        why = failure_of_the_machine(error)
-        bug = f"internal error: {type(error).__name__}: {error}: please report"
-        _fail(handover.up, f"cannot {doing or 'build'}: {why}" if why else bug)
+        tell_failure(handover.up, doing, error)
     posix._exit(1)
 
 
-def _fail(up: int, text: str) -> None:
+class Doing:
+    """What the builder is doing, for the error."""
+
+    what = "start building"
+
+
+def carry_out(handover: Handover, doing: Doing) -> Sequence[int]:
+    """Carry out the plan; return descriptors of the launch programs to execute init with."""
+    trace = handover.trace
+    trace.begin(BUILDER)
+    # Should the runtime be killed, nothing half-made may live on.
+    handover.let_go()
+    die_with_runtime(handover.down)
+    build = Build(handover.up, handover.down)
+    build.later_cgroups = handover.entrance.later
+    handover.entrance.join()
+    build.proc = handover.proc
+    build.socket = handover.socket
+    if handover.enter_old_ways:
+        handover.enter_old_ways(handover.proc)
+    build.init = handover.init
+    build.entered_pid_namespace = handover.entered_pid_namespace
+    build.namespaces = handover.namespaces
+    build.opened = handover.opened
+    steps = handover.plan.builder
+    build.kept_mounts = frozenset(index for step in steps for index in step.comes_back_to())
+    posix.umask(0)
+    for step in steps:
+        doing.what = ""
+        try:
+            step.apply(build)
+        except ExecFailed:
+            # Its words are engines': they make exit codes of them.
+            raise
+        except (OSError, Error, ValueError) as error:
+            doing.what = step.describe()
+            raise Error(f"cannot {doing.what}: {reason(error)}") from error
+        if trace.on:
+            trace.mark(step.describe())
+    doing.what = "launch init"
+    return _prepare_init(handover, build)
+
+
+def tell_failure(up: int, doing: Doing, error: BaseException) -> None:
+    """Tell the runtime why the builder has failed."""
+    if isinstance(error, Error):
+        text = reason(error)
+    elif isinstance(error, (OSError, ValueError)):
+        text = f"cannot {doing.what}: {reason(error)}"
+    elif why := failure_of_the_machine(error):
+        text = f"cannot {doing.what or 'build'}: {why}"
+    else:
+        text = f"internal error: {type(error).__name__}: {error}: please report"
     try:
         files.write_all(up, FAILED + text.encode("utf-8", "replace"))
     except OSError:
         pass
-    posix._exit(1)
 
 
-def _become_init(handover: Handover, build: Build) -> None:
-    """Fill in the launch programs, now that all is known, and execute init with them."""
+def _prepare_init(handover: Handover, build: Build) -> Sequence[int]:
+    """Fill in the launch programs, now that all is known, and give up what init must not have."""
     trace = handover.trace
     known = {
         **build.known,
@@ -205,7 +228,7 @@ def _become_init(handover: Handover, build: Build) -> None:
         launch = launch_fds(handover.plan.init, known, trace)
     trace.mark("fill in the launch program")
     _give_up_effective_gid()
-    execute_init(handover.init, *launch)
+    return launch
 
 
 def _give_up_effective_gid() -> None:

@@ -139,6 +139,7 @@ class Creation(Making):
             new_keyring=not self.options.no_new_keyring,
             process=self._process_facts(),
             held=self.options.held,
+            stands_still=self._can_stand_still(),
         )
         try:
             namespaces = spec.get("linux", {}).get("namespaces") or ()
@@ -151,6 +152,14 @@ class Creation(Making):
         except BaseException:
             self.close_joined()
             raise
+
+    def _can_stand_still(self) -> bool:
+        """Tell whether the builder may have this process's memory."""
+        if self.driver.needs_process or self.settings.trace.on:
+            return False
+        from pyrunc.container.making.same_memory import fits
+
+        return fits(self.spec)
 
     def _open_driver(self) -> Layout:
         """Choose who makes the cgroups; return how the host's are mounted."""

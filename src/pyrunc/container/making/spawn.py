@@ -35,6 +35,11 @@ def spawn_builder(
     :raises Error: when a namespace cannot be made or joined.
     """
     spaces = handover.plan.namespaces
+    if handover.shares_memory:
+        from pyrunc.container.making.same_memory import spawn
+
+        if born := spawn(handover, spaces.clone_flags()):
+            return *born, True
     if not spaces.is_born_inside:
         return _spawn_outside(handover, spec, run, write_mappings)
     try:

@@ -153,6 +153,7 @@ class SpawnBuilder(RuntimeStep):
         if making.facts.held and (planned := making.planned) and not handover.trace.on:
             # All of its launch program is known: a copy of this process need not write it out.
             planned.filled = handover.fill_in(planned.filled)
+        handover.shares_memory = making.facts.stands_still
 
         def write_mappings(pid: int) -> None:
             from pyrunc.container.making.idmap import write_mappings
