@@ -151,13 +151,17 @@ static __attribute__((noinline)) s64 clone_sharing(u64 arguments, u64 size, stru
 static PyObject *vfork(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
 	struct prepared clone;
-	struct shared shared = { 0 };
+	struct shared shared;
 	PyObject *result = 0;
 
 	(void)self;
 	/* Both of these are bytes. */
 	if (!prepare(&clone, arguments, count - 1) && clone.buffers == 2) {
+		/* One by one: for all of it some compilers call a memset() that there is none of. */
 		shared.work = arguments[count - 1];
+		shared.last = 0;
+		shared.execution.buffers = 0;
+		shared.begun = shared.returned = 0;
 		s64 pid = clone_sharing(clone.v[0], clone.held[0].len, &shared);
 		/* Where fork(2) stands in for it, as under qemu-user, nothing of the child is seen. */
 		if (shared.begun && !shared.returned) {
