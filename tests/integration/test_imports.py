@@ -120,6 +120,7 @@ CREATE = {
     "pyrunc.container.record.timestamps": "when it was created",
     "pyrunc.linux.mounts": "the mount system calls",
     "pyrunc.linux.own_directory": "where devices may be made",
+    "pyrunc.linux.vfork": "a child with this process's memory",
     "pyrunc.linux.sockets": "the loopback interface",
     "pyrunc.plan.first_process": "what init does",
     "pyrunc.plan.mounts": "which step each mount becomes",

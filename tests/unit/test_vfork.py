@@ -15,6 +15,7 @@ _PRELUDE = """
     import os, sys
     from pyrunc.linux import libc, processes as p
     from pyrunc.linux.numbers import SYS
+    from pyrunc.linux.vfork import vfork
 
     def execution(*words):
         strings = [bytearray(word.encode() + b"\\0") for word in words]
@@ -43,7 +44,7 @@ def _vfork() -> None:
             sys.exit("pyrunc.linux._syscall was not built here")
         seen = []
         try:
-            status(p.vfork(0, -1, "", lambda: seen.append(1)))
+            status(vfork(0, -1, "", lambda: seen.append(1)))
         except OSError as error:
             sys.exit(f"clone3(2) is refused here: {error}")
         if not seen:
@@ -61,7 +62,7 @@ def test_what_the_child_does_in_memory_stays_and_what_it_opens_does_not() -> Non
             os.chdir("/proc")
             return execution("/bin/sh", "-c", "exit 7")
         before = os.listdir("/proc/self/fd")
-        born = p.vfork(0, -1, "", work)
+        born = vfork(0, -1, "", work)
         [(pid, descriptor)] = seen
         assert pid == born[0] != os.getpid()
         assert status(born) == 7
@@ -79,15 +80,15 @@ def test_a_program_that_cannot_be_executed_and_exceptions() -> None:
                 return None
             return execution("/no/such/program")
         errors = []
-        assert status(p.vfork(0, -1, "", work)) == 1
+        assert status(vfork(0, -1, "", work)) == 1
         assert errors == [2], errors
 
         def deep(n):
             if n:
                 return deep(n - 1)
             raise ValueError("in the child")
-        assert status(p.vfork(0, -1, "", lambda: deep(100))) == 1
-        assert status(p.vfork(0, -1, "", lambda: None)) == 1
+        assert status(vfork(0, -1, "", lambda: deep(100))) == 1
+        assert status(vfork(0, -1, "", lambda: None)) == 1
         # The interpreter is as it was.
         try:
             deep(100)
@@ -104,7 +105,7 @@ def test_many_in_a_row_leave_no_references() -> None:
             mine = [kept] * 100
             return execution("/bin/true")
         for _ in range(50):
-            assert status(p.vfork(0, -1, "", work)) == 0
+            assert status(vfork(0, -1, "", work)) == 0
         assert sys.getrefcount(kept) < 10, sys.getrefcount(kept)
     """)
     assert outcome.returncode == 0, outcome.stderr
@@ -114,7 +115,7 @@ def test_who_is_killed_on_the_way_takes_this_process_along() -> None:
     outcome = _run("""
         def work():
             os.kill(os.getpid(), 9)
-        p.vfork(0, -1, "the last words\\n", work)
+        vfork(0, -1, "the last words\\n", work)
         print("went on")
     """)
     assert outcome.returncode == 1
@@ -125,7 +126,7 @@ def test_who_is_killed_on_the_way_takes_this_process_along() -> None:
 def test_a_birth_that_is_refused_is_an_error() -> None:
     outcome = _run("""
         try:
-            p.vfork(0, os.open("/", os.O_RDONLY), "", lambda: None)
+            vfork(0, os.open("/", os.O_RDONLY), "", lambda: None)
         except OSError as error:
             print(error.errno)
     """)
@@ -138,15 +139,15 @@ def test_this_process_stays_as_dumpable_and_as_deaf_to_signals_as_it_was() -> No
         def work():
             seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
             os.setresgid(-1, 65534, -1)
-            seen.append(p.prctl(p.PR_GET_DUMPABLE))
+            seen.append(p.prctl(3))
             return execution("/bin/true")
         seen = []
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
         now = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        assert status(p.vfork(0, -1, "", work)) == 0
+        assert status(vfork(0, -1, "", work)) == 0
         assert signal.SIGTSTP in seen[0] and signal.SIGINT in seen[0]
         assert seen[1] == 0 or os.geteuid()
-        assert p.prctl(p.PR_GET_DUMPABLE) == 1
+        assert p.prctl(3) == 1
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == now == before | {signal.SIGUSR1}
     """)
     assert outcome.returncode == 0, outcome.stderr

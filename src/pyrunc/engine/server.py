@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
     Request: TypeAlias = dict[str, Any]
 
-#: The v1 controllers that sandboxes have cgroups of: what limits, counts, confines or stops them.
-#: Each takes its time to make and to remove, that of cpuset three times as long as another.
+#: The v1 controllers that sandboxes have cgroups of, which take their time, cpuset's most of all.
 _CONTROLLERS = frozenset(("cpu", "cpuacct", "devices", "freezer", "memory", "pids"))
 
 
@@ -142,12 +141,8 @@ class Server:
             raise
         box.line = line
         self._watch.add(line.fileno(), lambda: self._close(box))
-        told: dict[str, Any] = {
-            "id": box.id,
-            "not_enforced": box.not_enforced,
-            "warnings": self._log.take(),
-        }
-        told["user"] = ROOT if self._is_confined else NOBODY
+        told: dict[str, Any] = {"id": box.id, "not_enforced": box.not_enforced}
+        told |= {"warnings": self._log.take(), "user": ROOT if self._is_confined else NOBODY}
         messages.tell(line, "opened", told)
 
     def _start(self, request: Request, line: socket.socket, streams: list[int]) -> None:

@@ -9,17 +9,10 @@ from _struct import pack, unpack_from
 from errno import ECHILD, ENOSYS, EPERM, ESRCH
 
 from pyrunc.linux.libc import address_of, syscall
-from pyrunc.linux.libc import vfork as vfork_with
 from pyrunc.linux.numbers import SYS
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 CLONE_NEWTIME = 0x00000080
-CLONE_VM = 0x00000100
 CLONE_PIDFD = 0x00001000
-CLONE_VFORK = 0x00004000
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -39,7 +32,6 @@ SIGTERM = 15
 SIGCHLD = 17
 
 PR_SET_PDEATHSIG = 1
-PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
@@ -49,7 +41,6 @@ PR_SET_NO_NEW_PRIVS = 38
 POLLIN = 0x1
 SIG_BLOCK = 0
 SIG_SETMASK = 2
-_EVERY_SIGNAL = pack("=Q", (1 << 64) - 1)
 _SIGNALS = tuple(s for s in range(1, 32) if s not in (9, 19))
 #: How often to look, in seconds, whether a process without a pidfd has ended.
 LOOK_AGAIN = 0.01
@@ -68,10 +59,9 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     :param cgroup: descriptor of a cgroup v2 directory to be born in, or -1.
     """
     pidfd = bytearray(4)
-    exit_signal = SIGCHLD
-    if flags & CLONE_PARENT:
-        exit_signal = 0  # The sibling inherits ours; clone3 refuses any other.
-    arguments = _clone3(flags, pidfd, exit_signal, cgroup)
+    # The sibling inherits our own signal; clone3 refuses any other.
+    exit_signal = 0 if flags & CLONE_PARENT else SIGCHLD
+    arguments = clone3_arguments(flags, pidfd, exit_signal, cgroup)
     try:
         pid = syscall(SYS["clone3"], arguments, len(arguments))
     except OSError as error:
@@ -84,40 +74,10 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     return (pid, unpack_from("=i", pidfd)[0]) if pid else (0, -1)
 
 
-def vfork(
-    flags: int, cgroup: int, last_words: str, work: Callable[..., tuple[object, ...] | None]
-) -> tuple[int, int]:
-    """Have a child in namespaces and a cgroup call ``work`` in this process's memory.
-
-    All signals are blocked in the child: one that was stopped would hold up this process, which
-    nothing but SIGKILL reaches.
-
-    :param last_words: as for :func:`pyrunc.linux.libc.vfork`.
-    :return: ``(pid, pidfd)``, once it has executed a program or ended.
-    """
-    pidfd = bytearray(4)
-    arguments = _clone3(flags | CLONE_VM | CLONE_VFORK, pidfd, SIGCHLD, cgroup)
-    mask = bytearray(8)
-    syscall(SYS["rt_sigprocmask"], SIG_BLOCK, _EVERY_SIGNAL, mask, 8)
-    dumpable = prctl(PR_GET_DUMPABLE)
-    try:
-        pid = vfork_with(arguments, last_words.encode(), work)
-    finally:
-        if dumpable == 1:
-            # A change of ids in the child has made the memory undumpable (prctl(2)), ours as well.
-            prctl(PR_SET_DUMPABLE, 1)
-        syscall(SYS["rt_sigprocmask"], SIG_SETMASK, bytes(mask), 0, 8)
-    return pid, unpack_from("=i", pidfd)[0]
-
-
-def _clone3(flags: int, pidfd: bytearray, exit_signal: int, cgroup: int) -> bytes:
+def clone3_arguments(flags: int, pidfd: bytearray, exit_signal: int, cgroup: int) -> bytes:
     """Return clone3(2)'s arguments, with the place where the pidfd goes."""
-    if cgroup >= 0:
-        flags |= CLONE_INTO_CGROUP
-    return pack(
-        "=11Q", flags | CLONE_PIDFD, address_of(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0,
-        cgroup if cgroup >= 0 else 0,
-    )  # fmt: skip
+    flags |= CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup >= 0 else 0)
+    return pack("=11Q", flags, address_of(pidfd), 0, 0, exit_signal, *(0,) * 5, max(cgroup, 0))
 
 
 def unshare(flags: int) -> None:

@@ -16,9 +16,9 @@ from errno import ENOSYS, EPERM
 
 from pyrunc.cgroups.entrance import Entrance
 from pyrunc.container.making.builder import Doing, Handover, carry_out, close_imports, tell_failure
-from pyrunc.linux import processes as p
 from pyrunc.linux import refusals
 from pyrunc.linux.libc import can_vfork
+from pyrunc.linux.vfork import vfork
 from pyrunc.process.seal import execution_of_init
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ def spawn(handover: Handover, flags: int) -> tuple[int, int] | None:
     """
     work = _Work(handover)
     try:
-        return p.vfork(flags, handover.entrance.birthplace, _LAST_WORDS, work)
+        return vfork(flags, handover.entrance.birthplace, _LAST_WORDS, work)
     except OSError as error:
         # The cgroup may take nobody: who moves a process there hears why.
         if error.errno in (ENOSYS, EPERM) or handover.entrance.birthplace >= 0:
