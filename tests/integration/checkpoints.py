@@ -52,8 +52,9 @@ def _fetch(into: Path) -> bool:
     return True
 
 
-#: Counts in /tmp/count.
-COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.02; done"
+#: Counts in /tmp/count, which keeps its size: one that is open when it is saved must still have
+#: that when it is restored, and who is left running goes on counting.
+COUNTER = "i=0; while :; do i=$((i+1)); printf '%09d' $i 1<> /tmp/count; sleep 0.02; done"
 #: Counts in names: a file that is open at the moment of a checkpoint must be the same on restore.
 MAKES_DIRECTORIES = "i=0; while :; do i=$((i+1)); mkdir /tmp/$i; sleep 0.02; done 2>/dev/null"
 
