@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,6 +153,16 @@ def criu(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("needs a CRIU that works on this kernel (`criu check`)")
     monkeypatch.setenv("PATH", f"{found.parent}:{os.environ['PATH']}")
     return found
+
+
+@pytest.fixture(scope="module")
+def sources() -> Iterator[Path]:
+    """The library where every user may read it."""
+    directory = Path(tempfile.mkdtemp(prefix="pyrunc-test-", dir="/var/tmp"))
+    shutil.copytree(SOURCES / "pyrunc", directory / "src/pyrunc")
+    subprocess.run(["chmod", "-R", "a+rX", directory], check=True)
+    yield directory / "src"
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

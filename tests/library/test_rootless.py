@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
-from conftest import SOURCES, engine_processes, wait_until_gone
+from conftest import engine_processes, wait_until_gone
 
 USER = 54321
 #: The interpreter itself: that of an environment below a closed directory is out of a user's reach.
 PYTHON = os.path.realpath(sys.executable)
-
-
-@pytest.fixture(scope="module")
-def sources():
-    """The library where every user may read it."""
-    directory = Path(tempfile.mkdtemp(prefix="pyrunc-test-", dir="/var/tmp"))
-    shutil.copytree(SOURCES / "pyrunc", directory / "src/pyrunc")
-    subprocess.run(["chmod", "-R", "a+rX", directory], check=True)
-    yield directory / "src"
-    shutil.rmtree(directory)
 
 
 @pytest.fixture

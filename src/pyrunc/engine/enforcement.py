@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 
+from pyrunc.cgroups import host
 from pyrunc.cgroups.cgroupfs import read_optional
+from pyrunc.cgroups.paths import paths_for
+from pyrunc.engine.failures import CannotEnforce
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from pyrunc.cgroups.host import Layout
+    from pyrunc.container.making.remembered import Remembered
 
 #: Limit -> controller of cgroup v1 and of v2, and a file that must be there.
 _NEEDED = {
@@ -24,6 +29,51 @@ _DELEGATE = (
     "run as root, or in a cgroup that is delegated to this user, such as"
     " `systemd-run --user --scope -p Delegate=yes` gives"
 )
+#: The v1 controllers that sandboxes have cgroups of: what limits, counts, confines or stops them.
+#: Each takes its time to make and to remove, that of cpuset three times as long as another.
+_CONTROLLERS = frozenset(("cpu", "cpuacct", "devices", "freezer", "memory", "pids"))
+
+
+class Enforcement:
+    """What the containers below one cgroup can be limited in."""
+
+    def __init__(self, cgroup: str, remembered: Remembered) -> None:
+        self._cgroup = cgroup
+        self._remembered = remembered
+        self._found: dict[str, tuple[str, str]] | None = None
+
+    @property
+    def _unenforceable(self) -> dict[str, tuple[str, str]]:
+        if self._found is None:
+            layout = host.detect()
+            self._found = unenforceable(layout, paths_for(layout, self._cgroup, ""))
+            self._remembered.layout = layout.only(_CONTROLLERS)
+        return self._found
+
+    def see_to(self, spec: Any, request: dict[str, Any]) -> list[tuple[str, str]]:
+        """Take the limits out of a config that cannot be set here; return them, and why.
+
+        :raises CannotEnforce: when one of them was asked for, and not just at best.
+        """
+        resources = spec["linux"].get("resources") or {}
+        not_enforced = []
+        for limit, (why, help_) in self._unenforceable.items():
+            if limit not in request["limits"]:
+                continue
+            if limit in request["asked"] and not request["best_effort"]:
+                raise CannotEnforce(limit, why, help_)
+            without(resources, limit)
+            not_enforced.append((limit, why))
+        return not_enforced
+
+    def check(self, limits: Sequence[str]) -> None:
+        """See that limits can be set.
+
+        :raises CannotEnforce: when one cannot.
+        """
+        for limit in limits:
+            if limit in self._unenforceable:
+                raise CannotEnforce(limit, *self._unenforceable[limit])
 
 
 def unenforceable(layout: Layout, paths: dict[str, str]) -> dict[str, tuple[str, str]]:

@@ -12,6 +12,8 @@ from pyrunc.errors import Error, ExecFailed, reason
 #: How init and the builder speak of the working directory (process/program.py).
 _CWD = re.compile(r"(?:cannot )?chdir to cwd \((.+)\) set in config\.json: (.+)", re.DOTALL)
 _PREFIXES = ("exec failed: ", "unable to start container process: ")
+#: Codes of errors whose texts name files, of an image or a sandbox.
+_OF_FILES = ("file-failed", "archive-invalid")
 
 
 class CannotEnforce(Error):
@@ -32,6 +34,18 @@ class Closed(Error):
     code = "sandbox-closed"
 
 
+class FileFailure(Error):
+    """A file of a sandbox cannot be read or written; ``errno`` tells which kind of failure."""
+
+    code = "file-failed"
+
+    def __init__(self, text: str, path: str, number: int, operation: str) -> None:
+        super().__init__(text)
+        self.path = path
+        self.errno = number
+        self.operation = operation
+
+
 def described(error: BaseException) -> dict[str, Any]:
     """Return what there is to be said about an error, of what marshal knows."""
     text = str(error) if isinstance(error, Error) else _of_ours(error)
@@ -39,6 +53,9 @@ def described(error: BaseException) -> dict[str, Any]:
     for name in ("operation", "step", "path", "errno", "hint", "limit", "why"):
         if value := getattr(error, name, None):
             told[name] = value
+    if told["code"] in _OF_FILES:
+        # Whatever is in its text may be a name.
+        return told
     for prefix in _PREFIXES:
         text = text.removeprefix(prefix)
     if cwd := _CWD.fullmatch(text):

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from pyrunc.engine import keeper, messages, places
 from pyrunc.engine.apart import stand_apart
+from pyrunc.engine.ids import give
 from pyrunc.engine.log import Collected
+from pyrunc.engine.seclusion import seclude
 from pyrunc.engine.server import Server
 from pyrunc.errors import Error
 from pyrunc.linux import processes as p
@@ -41,24 +43,46 @@ def main(control: int, program: int, program_pid: int) -> None:
         keeper.note_cgroups(f"{base}/{name}", name)
     except BaseException as error:
         _end(requests, error)
-    keeper_pid = os.getpid()
-    engine = os.fork()
-    if engine == 0:
-        os.close(lock)
-        os.close(program)
-        _serve(keeper_pid, requests, f"{base}/{name}", name)
+    engine = _fork_engine(requests, program, lock, f"{base}/{name}", name)
     requests.close()
     keeper.keep(engine, program, base, name, lock)
     os._exit(0)
 
 
-def _serve(keeper_pid: int, requests: socket.socket, directory: str, name: str) -> NoReturn:
+def _fork_engine(
+    requests: socket.socket, program: int, lock: int, directory: str, name: str
+) -> int:
+    """Return the pid of the engine proper, which has its ids."""
+    keeper_pid = os.getpid()
+    refused = ""
+    while True:
+        asked, theirs = messages.pair()
+        engine = os.fork()
+        if engine == 0:
+            os.close(lock)
+            os.close(program)
+            asked.close()
+            _serve(keeper_pid, requests, theirs, directory, name)
+        theirs.close()
+        try:
+            give(engine, asked, refused)
+            return engine
+        except Error as error:
+            # A user namespace takes a mapping once: the next engine goes without.
+            refused = str(error)
+        finally:
+            asked.close()
+
+
+def _serve(
+    keeper_pid: int, requests: socket.socket, outside: socket.socket, directory: str, name: str
+) -> NoReturn:
     """Be the engine proper, until the program has closed its end."""
     p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
     if os.getppid() != keeper_pid:
         os._exit(1)
     try:
-        Server(requests, directory, name, Collected()).serve()
+        Server(requests, directory, name, Collected()).serve(seclude(outside))
     except BaseException as error:
         _end(requests, error)
     os._exit(0)

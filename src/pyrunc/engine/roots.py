@@ -25,6 +25,8 @@ _FILES = {
     "hosts": "127.0.0.1 localhost\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
+#: What stat(2) says for an owner that is not mapped (user_namespaces(7)).
+_OVERFLOW = 65534
 
 
 def host_root(directory: str) -> tuple[str, list[Mount]]:
@@ -107,7 +109,7 @@ class Layer:
             for name in ("upper", "work", "root"):
                 os.mkdir(f"{self._directory}/{name}", 0o755)
             status = os.stat(self.lower)
-            os.chown(self.upper, status.st_uid, status.st_gid)
+            os.chown(self.upper, *_owner(status))
             os.chmod(self.upper, status.st_mode & 0o7777)
             if saved:
                 # Before the overlay is there, which must not see it change.
@@ -155,6 +157,18 @@ def _mount_on(path: str, mount: int) -> None:
     finally:
         os.close(target)
         os.close(mount)
+
+
+def _owner(status: os.stat_result) -> tuple[int, int]:
+    """Return whose a layer's root is to be: the lower one's, or ours if that is nobody's here.
+
+    An owner that the engine's user namespace does not have is shown as nobody (65534), who may be
+    a user of the sandbox.
+    """
+    if _is_real_root():
+        return status.st_uid, status.st_gid
+    uid, gid = (0 if number == _OVERFLOW else number for number in (status.st_uid, status.st_gid))
+    return uid, gid
 
 
 def _extended_attributes() -> tuple[str, ...]:

@@ -1,8 +1,7 @@
 """An engine's own namespaces: where it mounts, and without root where it may.
 
 Root's engine has a mount namespace, in which its overlays are; everybody else's has a user
-namespace beside it, in which it is root, and in which its containers have theirs. Only the user's
-own ids are there then: one uid, one gid, both 0 inside.
+namespace beside it, in which it is root, and in which its containers have theirs.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from errno import EPERM
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pyrunc.engine.ids import EVERYBODY, Ids, ask
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files, refusals
 from pyrunc.linux import mounts as m
@@ -20,27 +20,22 @@ from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 
 if TYPE_CHECKING:
-    from pyrunc.spec.types import IDMapping, Spec
-
-#: What programs run as unless told otherwise: in a container of root's, and in any other.
-NOBODY = {"uid": 65534, "gid": 65534}
-ROOT = {"uid": 0, "gid": 0}
+    import socket
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
-_OWN_IDS: list[IDMapping] = [{"containerID": 0, "hostID": 0, "size": 1}]
 
 
-def seclude() -> bool:
-    """Enter the engine's namespaces; return whether a user namespace is among them.
+def seclude(keeper: socket.socket) -> Ids:
+    """Enter the engine's namespaces; return the ids that there are in them.
 
+    :param keeper: where to ask for ids from outside; closed then.
     :raises Error: when this user, or this host, may have none.
     """
     _leave_keyring()
-    is_confined = not _unshare_mounts()
-    if is_confined:
-        _become_root()
+    with keeper:
+        ids = EVERYBODY if _unshare_mounts() else _become_root(keeper)
     m.set_root_propagation(m.MS_SLAVE | m.MS_REC)
-    return is_confined
+    return ids
 
 
 def _leave_keyring() -> None:
@@ -62,20 +57,23 @@ def _unshare_mounts() -> bool:
     return True
 
 
-def _become_root() -> None:
+def _become_root(keeper: socket.socket) -> Ids:
     uid, gid = os.geteuid(), os.getegid()
     try:
         p.unshare(p.CLONE_NEWUSER | p.CLONE_NEWNS)
-        # user_namespaces(7): without privilege, giving up setgroups comes first.
-        files.write_file("/proc/self/setgroups", b"deny")
-        files.write_file("/proc/self/uid_map", b"0 %d 1" % uid)
-        files.write_file("/proc/self/gid_map", b"0 %d 1" % gid)
+        ids = ask(keeper)
+        if not ids.key:
+            # user_namespaces(7): without privilege, giving up setgroups comes first.
+            files.write_file("/proc/self/setgroups", b"deny")
+            files.write_file("/proc/self/uid_map", b"0 %d 1" % uid)
+            files.write_file("/proc/self/gid_map", b"0 %d 1" % gid)
     except OSError as error:
         raise Error(
             f"cannot make a user namespace, which containers of user {uid} need: {reason(error)};"
             " see sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces and"
             " kernel.apparmor_restrict_unprivileged_userns"
         ) from None
+    return ids
 
 
 @cache
@@ -96,11 +94,3 @@ def may_set_hostname() -> bool:
     if pidfd >= 0:
         os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
-def confine(spec: Spec) -> None:
-    """Give a container of an engine that is root only of its own namespace one as well."""
-    linux = spec["linux"]
-    linux["namespaces"] = [*(linux.get("namespaces") or ()), {"type": "user"}]
-    linux["uidMappings"] = _OWN_IDS
-    linux["gidMappings"] = _OWN_IDS

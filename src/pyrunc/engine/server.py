@@ -13,21 +13,21 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.cgroups import host
-from pyrunc.cgroups.paths import paths_for
 from pyrunc.container.making.remembered import Remembered
 from pyrunc.container.settings import Settings
 from pyrunc.container.statistics import statistics
-from pyrunc.engine import enforcement, failures, messages, roots
+from pyrunc.engine import failures, filing, imaging, messages, roots
 from pyrunc.engine.box import Box
 from pyrunc.engine.changes import changes
+from pyrunc.engine.enforcement import Enforcement
+from pyrunc.engine.ids import EVERYBODY, Ids
 from pyrunc.engine.keeper import cgroup_of
 from pyrunc.engine.leisure import Leisure
 from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.runtimes import Runtimes
 from pyrunc.engine.saving import save
-from pyrunc.engine.seclusion import NOBODY, ROOT, confine, may_set_hostname, seclude
+from pyrunc.engine.seclusion import may_set_hostname
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.engine.watch import Watch
 from pyrunc.errors import WrongStatus
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
     Request: TypeAlias = dict[str, Any]
 
-#: The v1 controllers that sandboxes have cgroups of, which take their time, cpuset's most of all.
-_CONTROLLERS = frozenset(("cpu", "cpuacct", "devices", "freezer", "memory", "pids"))
-
 
 class Server:
     """Serves one program until its end of ``control`` closes."""
@@ -53,22 +50,24 @@ class Server:
         self._log = log
         self._settings = Settings(directory, log)
         self._remembered = Remembered()
-        #: Whether this process is root of a user namespace of its own only.
-        self._is_confined = False
+        self._ids = EVERYBODY
         self._cgroup = cgroup_of(name)
         self._streams = StandardStreams()
         self._boxes: dict[str, Box] = {}
         self._pool = Pool(partial(self._make_box, for_one=True))
         self._leisure = Leisure(self._pool, log)
         self._count = 0
-        self._unenforceable: dict[str, tuple[str, str]] | None = None
+        self._enforcement = Enforcement(self._cgroup, self._remembered)
         self._watch = Watch()
         self._runtimes = Runtimes(self._streams, log, self._watch, Remembered())
 
-    def serve(self) -> None:
-        """Do what is asked for until there is nobody to ask."""
-        self._is_confined = self._runtimes.is_confined = seclude()
-        self._settings.rootless = self._is_confined
+    def serve(self, ids: Ids) -> None:
+        """Do what is asked for until there is nobody to ask.
+
+        :param ids: what ids there are for containers.
+        """
+        self._ids = ids
+        self._settings.rootless = self._runtimes.is_confined = ids.is_confined
         self._control.setblocking(False)
         self._watch.add(self._control.fileno(), self._take_requests)
         while self._watch:
@@ -141,8 +140,14 @@ class Server:
             raise
         box.line = line
         self._watch.add(line.fileno(), lambda: self._close(box))
-        told: dict[str, Any] = {"id": box.id, "not_enforced": box.not_enforced}
-        told |= {"warnings": self._log.take(), "user": ROOT if self._is_confined else NOBODY}
+        told: dict[str, Any] = {
+            "id": box.id,
+            "not_enforced": box.not_enforced,
+            "warnings": self._log.take(),
+            "user": self._ids.default_user,
+            # Whether files are for us to handle: nobody else has their ids.
+            "files": bool(self._ids.key),
+        }
         messages.tell(line, "opened", told)
 
     def _start(self, request: Request, line: socket.socket, streams: list[int]) -> None:
@@ -162,9 +167,8 @@ class Server:
             with self._streams.being(streams):
                 running = box.restore(options, line, request)
         else:
-            given = request["process"]
-            given.setdefault("user", ROOT if self._is_confined else NOBODY)
-            process = checked_process(given)
+            self._ids.see_to_user(request["process"])
+            process = checked_process(request["process"])
             self._see_to_first(box)
             if not request.get("first"):
                 # Before the streams are lent: its init must not have them.
@@ -185,14 +189,13 @@ class Server:
             self._end_all(box)
 
     def _make_box(self, request: Request, *, for_one: bool = False) -> Box:
-        default = ROOT if self._is_confined else NOBODY
-        request["spec"]["process"].setdefault("user", default)
+        self._ids.see_to_user(request["spec"]["process"])
+        self._ids.see_to_image(request.get("ids"))
         spec = checked_spec(request["spec"])
-        if self._is_confined:
-            confine(spec)
+        self._ids.confine(spec)
         if "hostname" not in request["asked"] and not may_set_hostname():
             spec.pop("hostname", None)
-        not_enforced = self._enforce(spec, request)
+        not_enforced = self._enforcement.see_to(spec, request)
         layer = None
         self._count += 1
         box_id = str(self._count)
@@ -209,27 +212,6 @@ class Server:
         box.not_enforced = not_enforced
         box.meanwhile = self._leisure.take_away
         return box
-
-    def _enforce(self, spec: Any, request: Request) -> list[tuple[str, str]]:
-        """Take out the limits that cannot be set here.
-
-        :raises NotEnforced: when one of them was asked for, and not just at best.
-        """
-        if self._unenforceable is None:
-            layout = host.detect()
-            paths = paths_for(layout, self._cgroup, "")
-            self._unenforceable = enforcement.unenforceable(layout, paths)
-            self._remembered.layout = layout.only(_CONTROLLERS)
-        resources = spec["linux"].get("resources") or {}
-        not_enforced = []
-        for limit, (why, help_) in self._unenforceable.items():
-            if limit not in request["limits"]:
-                continue
-            if limit in request["asked"] and not request["best_effort"]:
-                raise failures.CannotEnforce(limit, why, help_)
-            enforcement.without(resources, limit)
-            not_enforced.append((limit, why))
-        return not_enforced
 
     # What happens to a process.
 
@@ -337,11 +319,11 @@ class Server:
     def _save(self, request: Request, line: socket.socket, _: list[int]) -> None:
         save(self._box(request), request, line, self._watch)
 
+    def _files(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        filing.handle(self._box(request), request, line, self._watch)
+
     def _update(self, box: Box, request: Request) -> None:
-        assert self._unenforceable is not None
-        for limit in request["limits"]:
-            if limit in self._unenforceable:
-                raise failures.CannotEnforce(limit, *self._unenforceable[limit])
+        self._enforcement.check(request["limits"])
         box.update(request["resources"])
 
     def _box(self, request: Request) -> Box:
@@ -382,7 +364,11 @@ class Server:
         "open": _open,
         "start": _start,
         "call": _call,
+        "image": lambda self, request, line, _: imaging.unpack(
+            request, self._ids, line, self._watch
+        ),
         "save": _save,
+        "files": _files,
         "create": lambda self, *told: self._runtimes.create(*told),
         "execute": lambda self, *told: self._runtimes.execute(*told),
         "checkpoint": _checkpoint,

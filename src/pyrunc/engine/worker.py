@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.engine import failures, messages
 from pyrunc.linux import processes as p
+from pyrunc.process.descriptors import close_all_but
 
 if TYPE_CHECKING:
     import socket
@@ -18,22 +19,20 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.watch import Watch
 
-#: The most that a process here may have open (main.py raises the limit to the hard one).
-_MOST_DESCRIPTORS = 1 << 20
 
-
-def work(line: socket.socket, function: Callable[[], Any]) -> int:
+def work(line: socket.socket, function: Callable[[], Any], *, kept: int = -1) -> int:
     """Begin to call ``function`` in another process, which answers by itself.
 
     It is asked to end (SIGTERM) when the engine ends before it.
 
+    :param kept: a descriptor that it needs, beside the line.
     :return: its pidfd; it is to be collected.
     """
     engine = posix.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            _carry_out(engine, line, function)
+            _carry_out(engine, line, function, kept)
         finally:
             posix._exit(1)
     return os.pidfd_open(pid)
@@ -46,14 +45,12 @@ def collect(watch: Watch, pidfd: int) -> None:
     posix.close(pidfd)
 
 
-def _carry_out(engine: int, line: socket.socket, function: Callable[[], Any]) -> None:
+def _carry_out(engine: int, line: socket.socket, function: Callable[[], Any], kept: int) -> None:
     p.prctl(p.PR_SET_PDEATHSIG, p.SIGTERM)
     if posix.getppid() != engine:
         return
     # The program is told the ends of others by their lines, of which we have copies.
-    number = line.fileno()
-    posix.closerange(3, number)
-    posix.closerange(number + 1, _MOST_DESCRIPTORS)
+    close_all_but((line.fileno(), kept))
     try:
         answer = ("done", function())
     except BaseException as error:

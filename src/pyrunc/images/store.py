@@ -1,4 +1,9 @@
-"""Unpacked images: each once, under the name of its content, in a directory of the user's own."""
+"""Unpacked images: each once, under the name of its content, in a directory of the user's own.
+
+Where files can be given to other users than the one who unpacks them they are the image's, by the
+ids of that process's user namespace: what was unpacked in one is of no use in another that maps
+other ids, and lies in another directory.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,9 +21,10 @@ from pyrunc.images.errors import ImageInvalid
 from pyrunc.images.manifest import Image, ImageConfig, read_image
 from pyrunc.images.sources import Digested, Directory, TarFile, decompressed
 from pyrunc.images.unpacking import Unpacking
+from pyrunc.images.users import user_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyrunc.images.sources import Source
 
@@ -31,11 +38,15 @@ class Unpacked:
 
     root: str
     config: ImageConfig
+    #: The uid and gid of its own user.
+    user: tuple[int, int]
 
 
-def unpacked(path: str) -> Unpacked:
+def unpacked(path: str, kept: str, *, owns: bool) -> Unpacked:
     """Return the image in the file or layout at ``path``, unpacked when that was not done before.
 
+    :param kept: the directory of unpacked images.
+    :param owns: whether files are to belong to whom they do in the image; else they are ours.
     :raises ImageInvalid: when it is damaged; nothing is left of it then.
     :raises Error: when it cannot be written down.
     """
@@ -45,21 +56,27 @@ def unpacked(path: str) -> Unpacked:
         if os.path.isdir(path):
             raise ImageInvalid(f"{path}: no image in the OCI layout")
         key = _key_of_file(path)
-        return Unpacked(_kept(key, lambda root: _unpack_files(path, root)), _NO_CONFIG)
+        root = _kept(kept, key, lambda root: _unpack_files(path, root, owns=owns))
+        return Unpacked(root, _NO_CONFIG, (0, 0))
     found = image
-    root = _kept(image.digest.removeprefix("sha256:"), lambda root: _unpack(source, found, root))
-    return Unpacked(root, image.config)
+    key = image.digest.removeprefix("sha256:")
+    root = _kept(kept, key, lambda root: _unpack(source, found, root, owns=owns))
+    return Unpacked(root, image.config, user_of(root, image.config.user))
 
 
 def directory() -> str:
-    """Return where images are kept, made if it is missing.
+    """Return where this user's images are kept, which need not be there yet."""
+    if os.geteuid() == 0:
+        return _OF_ROOT
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return f"{cache}/pyrunc/images"
+
+
+def make_directory(path: str) -> None:
+    """Make a directory for unpacked images if it is missing: nobody else's way leads below it.
 
     :raises Error: when it cannot be made, or others may write to it.
     """
-    path = _OF_ROOT
-    if os.geteuid() != 0:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        path = f"{cache}/pyrunc/images"
     try:
         os.makedirs(path, 0o700, exist_ok=True)
         status = os.lstat(path)
@@ -67,7 +84,6 @@ def directory() -> str:
         raise Error(f"cannot make directory {path} for images: {reason(error)}") from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise Error(f"{path} can be written to by others; give it to user {os.geteuid()} alone")
-    return path
 
 
 def _key_of_file(path: str) -> str:
@@ -77,17 +93,15 @@ def _key_of_file(path: str) -> str:
     return hashlib.sha256(f"file {os.path.realpath(path)} {words}".encode()).hexdigest()
 
 
-def _kept(key: str, unpack: Callable[[str], None]) -> str:
-    """Return the root of this name, made by ``unpack`` when it is not there."""
-    base = directory()
+def _kept(base: str, key: str, unpack: Callable[[str], None]) -> str:
+    """Return the root of this name in ``base``, made by ``unpack`` when it is not there."""
+    make_directory(base)
     root = f"{base}/{key}"
     if os.path.isdir(root):
         return root
-    lock = os.open(f"{base}/.lock-{key[:16]}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        # Whoever else unpacks the same is waited for.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(base, key, wait=True):
         made = f"{base}/.{key}.new"
+        _remove_half_made(base, key)
         shutil.rmtree(made, ignore_errors=True)
         if not os.path.isdir(root):
             try:
@@ -98,13 +112,35 @@ def _kept(key: str, unpack: Callable[[str], None]) -> str:
                 raise Error(f"cannot unpack an image to {made}: {reason(error)}") from None
             finally:
                 shutil.rmtree(made, ignore_errors=True)
-    finally:
-        os.close(lock)
     return root
 
 
-def _unpack(source: Source, image: Image, root: str) -> None:
-    unpacking = Unpacking(root)
+def _remove_half_made(base: str, but: str) -> None:
+    """Remove what others have left who were killed."""
+    for name in os.listdir(base):
+        if name.startswith(".") and name.endswith(".new") and (key := name[1:-4]) != but:
+            with _locked(base, key, wait=False) as is_ours:
+                if is_ours:
+                    shutil.rmtree(f"{base}/{name}", ignore_errors=True)
+
+
+@contextmanager
+def _locked(base: str, key: str, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock of those who unpack this; tell whether it is held."""
+    lock = os.open(f"{base}/.lock-{key[:16]}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            is_held = True
+        except BlockingIOError:
+            is_held = False
+        yield is_held
+    finally:
+        os.close(lock)
+
+
+def _unpack(source: Source, image: Image, root: str, *, owns: bool) -> None:
+    unpacking = Unpacking(root, owns=owns)
     try:
         for layer in image.layers:
             if layer.digest:
@@ -125,8 +161,8 @@ def _check_file(source: Source, name: str, digest: str) -> None:
             raise ImageInvalid(f"{name}: its content is not that of its digest")
 
 
-def _unpack_files(path: str, root: str) -> None:
-    unpacking = Unpacking(root)
+def _unpack_files(path: str, root: str, *, owns: bool) -> None:
+    unpacking = Unpacking(root, owns=owns)
     try:
         with open(path, "rb") as file:
             unpacking.unpack(Digested(decompressed(file)))

@@ -7,13 +7,15 @@ left out, and so are set-id bits: nothing in a sandbox could use them.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import tarfile
 import zlib
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
+from pyrunc.errors import Error, reason
 from pyrunc.images.errors import ImageInvalid
 from pyrunc.linux import files
 
@@ -27,9 +29,13 @@ _AT_ONCE = 1 << 20
 class Unpacking:
     """One root that layers are unpacked into, from the lowest up."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, owns: bool) -> None:
+        """Begin.
+
+        :param owns: whether what is made belongs to whom the layers say.
+        """
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._owns = os.geteuid() == 0
+        self._owns = owns
         #: What the present layer has made, which an opaque mark leaves alone.
         self._made: set[str] = set()
 
@@ -89,8 +95,7 @@ class Unpacking:
         elif member.issym():
             _remove(parent, name)
             os.symlink(member.linkname, name, dir_fd=parent)
-            if self._owns:
-                os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+            self._give(member, name, dir_fd=parent, follow_symlinks=False)
         elif member.islnk():
             self._make_hard_link(member, parent, name)
         elif member.isfifo():
@@ -144,11 +149,31 @@ class Unpacking:
             self._own(self._root, member, 0o1777)
 
     def _own(self, descriptor: int, member: tarfile.TarInfo, kept: int) -> None:
-        if self._owns:
-            os.fchown(descriptor, member.uid, member.gid)
-        # Without root the owner must be able to get in, and to take it away again.
+        self._give(member, descriptor)
+        # Who owns all of it must be able to get in, and to take it away again.
         least = 0 if self._owns else 0o700 if member.isdir() else 0o600
         os.fchmod(descriptor, member.mode & kept | least)
+
+    def _give(self, member: tarfile.TarInfo, what: int | str, **where: Any) -> None:
+        """Give something to whom it belongs in the image.
+
+        :raises Error: when that cannot be here.
+        """
+        if not self._owns:
+            return
+        try:
+            os.chown(what, member.uid, member.gid, **where)
+        except OSError as error:
+            why = reason(error)
+            if error.errno == errno.EINVAL:
+                why = (
+                    "they are not among the ids that this user has; /etc/subuid and /etc/subgid"
+                    " would have to give more"
+                )
+            elif error.errno == errno.EPERM:
+                why += "; the file system of XDG_CACHE_HOME may not know of subordinate ids"
+            owner = f"user {member.uid} and group {member.gid}"
+            raise Error(f"cannot give {member.name} to {owner}: {why}") from None
 
     def _set_times(self, path: str, member: tarfile.TarInfo) -> None:
         try:

@@ -135,7 +135,8 @@ _FILE_KINDS = {
     errno.EPERM: FileDenied,
 }
 _BY_CODE: dict[str, type[Error]] = {
-    error.code: error for error in (AlreadyExists, NotFound, SandboxClosed, WrongStatus)
+    error.code: error
+    for error in (AlreadyExists, ArchiveInvalid, NotFound, SandboxClosed, WrongStatus)
 }
 
 
@@ -150,26 +151,13 @@ def from_engine(told: dict[str, Any], operation: str) -> Error:
         error = ProgramNotFound(text)
     elif code == "exec-failed" and told.get("errno") == errno.EACCES:
         error = ProgramNotExecutable(text)
-    elif code == "cwd-failed":
+    elif code in ("cwd-failed", "file-failed"):
         error = _FILE_KINDS.get(told.get("errno", 0), FileFailed)(text)
     else:
         error = _BY_CODE.get(code, Error)(text)
         error.code = code
-    error.operation = operation
+    error.operation = told["operation"] if code == "file-failed" else operation
     for name in ("step", "path", "errno", "hint"):
         if name in told:
             setattr(error, name, told[name])
     return error
-
-
-def of_file(error: OSError, path: str, doing: str) -> Error:
-    """Return the exception for a file operation that the kernel refused, or we ourselves."""
-    if isinstance(error, Error):
-        return error
-    made = _FILE_KINDS.get(error.errno or 0, FileFailed)(
-        f"cannot {doing} {path}: {(error.strerror or str(error)).lower()}"
-    )
-    made.path = path
-    made.errno = error.errno
-    made.operation = doing
-    return made

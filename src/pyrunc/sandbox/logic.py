@@ -6,10 +6,10 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.engine import client
-from pyrunc.sandbox import files
+from pyrunc.engine import box_files, client
+from pyrunc.engine.failures import FileFailure, described
 from pyrunc.sandbox.communicating import run_in
-from pyrunc.sandbox.errors import EngineLost, InvalidArgument, SandboxClosed
+from pyrunc.sandbox.errors import EngineLost, InvalidArgument, SandboxClosed, from_engine
 from pyrunc.sandbox.options import arguments_of, sandbox_options
 from pyrunc.sandbox.process import ProcessLogic, Streams, start
 from pyrunc.sandbox.profile import box_request, pids_limit, process
@@ -39,6 +39,8 @@ class SandboxLogic:
         self._root: RootFilesystem | None = None
         self._id = ""
         self._default_user = (0, 0)
+        #: Whether its files are for the engine to handle, which alone has the ids they belong to.
+        self._engine_has_files = False
         #: The arguments of the program that was started to be saved.
         self._first: tuple[str, ...] = ()
         self.not_enforced: dict[str, str] = {}
@@ -50,7 +52,7 @@ class SandboxLogic:
         """
         if self._line is not None:
             return
-        self._root = await InThread(root_filesystem, self._options.rootfs)
+        self._root = await root_filesystem(self._options.rootfs)
         await self._make(
             {"box": box_request(self._options, self._root, (), writable=self._writable)}
         )
@@ -66,6 +68,7 @@ class SandboxLogic:
         self._line = line
         self._id = value["id"]
         self._default_user = value["user"]["uid"], value["user"]["gid"]
+        self._engine_has_files = value["files"]
         self.not_enforced = dict(value["not_enforced"])
 
     async def close(self) -> None:
@@ -170,7 +173,7 @@ class SandboxLogic:
         limits = _limits(timeout, cpu_time)
         made = cls({}, writable=True)
         made._options, made._first = saved.options, saved.args
-        made._root = await InThread(root_filesystem, saved.options.rootfs)
+        made._root = await root_filesystem(saved.options.rootfs)
         await made._make({"box": saved.box_request(made._root), "saved": True})
         try:
             line, _ = made._opened()
@@ -218,12 +221,23 @@ class SandboxLogic:
         if resources:
             await self.call("update", resources=resources, limits=limits)
 
-    async def with_root(self, function: Any, *arguments: Any) -> Any:
+    async def _with_root(self, function: Any, *arguments: Any) -> Any:
         """Call ``function`` with a descriptor of the root that programs see."""
         line, _ = self._opened()
         _, (root,) = await call(line.engine, self._id, "root")
         with _closing(root):
-            return await InThread(function, root, *arguments)
+            return await _with_files(function, root, *arguments)
+
+    async def _with_engine(self, doing: str, *arguments: Any) -> list[int]:
+        """Have the engine do this with files; return what it has opened for it."""
+        line, _ = self._opened()
+        request = {"id": self._id, "doing": doing, "arguments": arguments, "umask": _umask()}
+        answer = await ask(line.engine, "files", request)
+        try:
+            _, opened = await answer.answer(doing)
+        finally:
+            answer.close()
+        return opened
 
     @property
     def _owner(self) -> tuple[int, int]:
@@ -232,20 +246,61 @@ class SandboxLogic:
 
     async def read_file(self, path: str, limit: int | str | None) -> bytes:
         """Return a file's content."""
-        return await self.with_root(files.read_file, path, optional_size(limit, "limit"))  # type: ignore[no-any-return]
+        path, most = _inside(path), optional_size(limit, "limit")
+        if not self._engine_has_files:
+            return await self._with_root(box_files.read_file, path, most)  # type: ignore[no-any-return]
+        (opened,) = await self._with_engine("open_to_read", path)
+        with _closing(opened):
+            return await _with_files(box_files.content, opened, path, most)  # type: ignore[no-any-return]
 
     async def write_file(self, path: str, content: bytes | str, mode: int) -> None:
         """Make a file, or replace its content."""
+        path = _inside(path)
         encoded = content.encode() if isinstance(content, str) else bytes(content)
-        await self.with_root(files.write_file, path, encoded, mode, self._owner)
+        if not self._engine_has_files:
+            await self._with_root(box_files.write_file, path, encoded, mode, self._owner)
+            return
+        (opened,) = await self._with_engine("open_to_write", path, mode, self._owner)
+        with _closing(opened):
+            await _with_files(box_files.write, opened, path, encoded)
 
     async def put(self, source: str | os.PathLike[str], path: str) -> None:
         """Copy a file or a tree of the host in."""
-        await self.with_root(files.put, os.fspath(source), path, self._owner)
+        await self._copy("put", self._outside(source), _inside(path), self._owner)
 
     async def get(self, path: str, target: str | os.PathLike[str]) -> None:
         """Copy a file or a tree out."""
-        await self.with_root(files.get, path, os.fspath(target))
+        await self._copy("get", _inside(path), self._outside(target))
+
+    def _outside(self, path: str | os.PathLike[str]) -> str:
+        # The engine is in another directory.
+        return os.path.join(os.getcwd(), path) if self._engine_has_files else os.fspath(path)
+
+    async def _copy(self, doing: str, *arguments: Any) -> None:
+        if self._engine_has_files:
+            await self._with_engine(doing, *arguments)
+        else:
+            await self._with_root(getattr(box_files, doing), *arguments)
+
+
+async def _with_files(function: Any, *arguments: Any) -> Any:
+    """Call a function that works on files of a sandbox."""
+    try:
+        return await InThread(function, *arguments)
+    except FileFailure as error:
+        raise from_engine(described(error), error.operation) from None
+
+
+def _inside(path: str) -> str:
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        raise InvalidArgument(f"paths in a sandbox are absolute, not {path!r}")
+    return path
+
+
+def _umask() -> int:
+    """Return this process's umask; umask(2) would change it, for all threads."""
+    with open("/proc/self/status", "rb") as status:
+        return int(next(line for line in status if line.startswith(b"Umask:")).split()[1], 8)
 
 
 def _limits(timeout: float | None, cpu_time: float | None) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def box_request(
         "asked": [*limits, *options.asked],
         "best_effort": options.best_effort,
         "layer": layer,
+        "ids": root.ids,
     }
 
 

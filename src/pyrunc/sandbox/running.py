@@ -16,7 +16,6 @@ from pyrunc.sandbox.options import (
 from pyrunc.sandbox.profile import LEAST_PIDS, box_request, pids_limit, process
 from pyrunc.sandbox.rootfs import root_filesystem
 from pyrunc.sandbox.sizes import optional_size, seconds
-from pyrunc.sandbox.waiting import InThread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +101,7 @@ async def run(argv: Sequence[str] | None, arguments: RunArguments, *, text: bool
     options = sandbox_options(about_box)  # type: ignore[arg-type]
     if argv is not None:
         arguments_of(argv)
-    root = await InThread(root_filesystem, options.rootfs)
+    root = await root_filesystem(options.rootfs)
     if argv is None and not root.command:
         raise InvalidArgument("there is no image with a program of its own: give argv")
     program = Program(argv or root.command, about_program, text=text)  # type: ignore[arg-type]

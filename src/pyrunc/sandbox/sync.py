@@ -96,8 +96,8 @@ class Sandbox:
         written to when the path in the container ends with ":rw".
     :param env: variables of the environment, beside PATH, HOME and those of the image.
     :param cwd: the working directory; the image's, or /tmp.
-    :param user: a uid, or ``(uid, gid)``; the image's, or nobody's (65534), or without root 0,
-        which is then the caller's own id outside.
+    :param user: a uid, or ``(uid, gid)``; the image's, or nobody's (65534). Without root, 0 is the
+        caller outside, and the others are subordinate ids; 0 is the default where there are none.
     :param hostname: the host's name inside.
     :param best_effort: do without limits that this host or user cannot enforce, and list them in
         ``not_enforced``, instead of raising :class:`NotEnforced`. Limits that were not given, but

@@ -76,6 +76,25 @@ def _is_own_id(mappings: Sequence[IDMapping], own: int) -> bool:
 def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
     helper = _HELPERS[name]
     arguments = [helper, str(pid), *map_lines(mappings).split()]
+    path = _find(helper)
+    if not path:
+        raise Error(f"mapping more than one id without root needs {helper} (package uidmap)")
+    try:
+        run_in_turn([Program(path, arguments, ())])
+    except Failed as error:
+        raise Error(
+            f"{helper} refused the mapping ({error}); "
+            f"see /etc/sub{name[:3]} for the ids that are yours"
+        ) from None
+
+
+def missing_helpers() -> list[str]:
+    """Return which of newuidmap(1) and newgidmap(1) are not there."""
+    return [helper for helper in _HELPERS.values() if not _find(helper)]
+
+
+def _find(helper: str) -> str:
+    """Return the path of a helper; nothing where it is missing."""
     for directory in _HELPER_DIRECTORIES:
         path = f"{directory}/{helper}"
         try:
@@ -84,15 +103,8 @@ def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
             if error.errno != ENOENT:
                 raise
             continue
-        try:
-            run_in_turn([Program(path, arguments, ())])
-        except Failed as error:
-            raise Error(
-                f"{helper} refused the mapping ({error}); "
-                f"see /etc/sub{name[:3]} for the ids that are yours"
-            ) from None
-        return
-    raise Error(f"mapping more than one id without root needs {helper} (package uidmap)")
+        return path
+    return ""
 
 
 class Ids:

@@ -3,16 +3,19 @@
 Nothing in the sandbox is executed for this, and nothing in it can lead elsewhere: links are
 followed as a process inside would, magic links of /proc not at all, and only regular files and
 directories are opened, of file systems that are not the kernel's own.
+
+What is made is given to its owner by who may do that: root, also an engine's of its own namespace.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from errno import EACCES
 from typing import TYPE_CHECKING
 
+from pyrunc.engine.failures import FileFailure
 from pyrunc.linux import files
-from pyrunc.sandbox.errors import FileDenied, InvalidArgument, of_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,25 +33,44 @@ _KERNEL_S_OWN = frozenset(
 _AT_ONCE = 1 << 20
 
 
-def _inside(path: str) -> str:
-    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
-        raise InvalidArgument(f"paths in a sandbox are absolute, not {path!r}")
-    return path
+def _failure(error: OSError, path: str, doing: str) -> FileFailure:
+    """Return what to raise for a file operation that the kernel refused."""
+    why = (error.strerror or str(error)).lower()
+    return FileFailure(f"cannot {doing} {path}: {why}", path, error.errno or 0, doing)
 
 
-def read_file(root: int, path: str, limit: int | None = None) -> bytes:
-    """Return a regular file's content, at most ``limit`` bytes of it.
+def open_to_read(root: int, path: str) -> int:
+    """Open a regular file.
 
-    :raises FileMissing: or another exception of a file, with the reason.
+    :raises FileFailure: with the reason.
     """
     try:
-        descriptor = _open_regular(root, _inside(path))
-        try:
-            return files.read_all(descriptor, 1 << 62 if limit is None else limit)
-        finally:
-            os.close(descriptor)
+        return _open_regular(root, path)
     except OSError as error:
-        raise of_file(error, path, "read") from None
+        raise _failure(error, path, "read") from None
+
+
+def read_file(root: int, path: str, limit: int | None) -> bytes:
+    """Return a regular file's content, at most ``limit`` bytes of it.
+
+    :raises FileFailure: with the reason.
+    """
+    descriptor = open_to_read(root, path)
+    try:
+        return content(descriptor, path, limit)
+    finally:
+        os.close(descriptor)
+
+
+def content(descriptor: int, path: str, limit: int | None) -> bytes:
+    """Return what is in an open file, at most ``limit`` bytes of it.
+
+    :raises FileFailure: with the reason.
+    """
+    try:
+        return files.read_all(descriptor, 1 << 62 if limit is None else limit)
+    except OSError as error:
+        raise _failure(error, path, "read") from None
 
 
 def _open_regular(root: int, path: str) -> int:
@@ -64,13 +86,14 @@ def _open_regular(root: int, path: str) -> int:
 def _refuse_other(descriptor: int, path: str, is_wanted: Callable[[int], bool]) -> None:
     """Refuse what is no regular file (or directory), or of a file system of the kernel's own.
 
-    :raises FileDenied: saying what it is.
+    :raises FileFailure: saying what it is.
     """
     mode = os.stat(descriptor).st_mode
     if not is_wanted(mode):
-        raise FileDenied(f"cannot use {path}: it is {_kind(mode)}")
+        raise FileFailure(f"cannot use {path}: it is {_kind(mode)}", path, EACCES, "use")
     if files.filesystem_magic(descriptor) in _KERNEL_S_OWN:
-        raise FileDenied(f"cannot use {path}: it is in a file system of the kernel's own")
+        text = f"cannot use {path}: it is in a file system of the kernel's own"
+        raise FileFailure(text, path, EACCES, "use")
 
 
 def _kind(mode: int) -> str:
@@ -86,26 +109,26 @@ def _kind(mode: int) -> str:
     return "a device"
 
 
-def write_file(root: int, path: str, content: bytes, mode: int, owner: tuple[int, int]) -> None:
-    """Make a regular file, or replace its content; missing directories are made.
+def open_to_write(root: int, path: str, mode: int, owner: tuple[int, int]) -> int:
+    """Open a regular file for another content, made when missing, with directories above it.
 
     :param owner: uid and gid, as this process's user namespace has them, of what is made.
-    :raises FileDenied: or another exception of a file, with the reason.
+    :raises FileFailure: with the reason.
     """
-    parent_path, _, name = _inside(path).rstrip("/").rpartition("/")
+    parent_path, _, name = path.rstrip("/").rpartition("/")
     try:
         parent = make_directories(root, parent_path or "/", owner)
         try:
-            _write_in(parent, root, path, name, content, mode, owner)
+            return _open_in(parent, root, path, name, mode, owner)
         finally:
             os.close(parent)
     except OSError as error:
-        raise of_file(error, path, "write") from None
+        raise _failure(error, path, "write") from None
 
 
-def _write_in(
-    parent: int, root: int, path: str, name: str, content: bytes, mode: int, owner: tuple[int, int]
-) -> None:
+def _open_in(
+    parent: int, root: int, path: str, name: str, mode: int, owner: tuple[int, int]
+) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, 0o600, dir_fd=parent)
@@ -114,16 +137,39 @@ def _write_in(
         try:
             _refuse_other(found, path, stat.S_ISREG)
             again = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
-            descriptor = os.open(f"/proc/self/fd/{found}", again)
+            return os.open(f"/proc/self/fd/{found}", again)
         finally:
             os.close(found)
-    else:
+    try:
         _give(descriptor, owner)
         os.fchmod(descriptor, mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_file(root: int, path: str, content: bytes, mode: int, owner: tuple[int, int]) -> None:
+    """Make a regular file, or replace its content; missing directories are made.
+
+    :raises FileFailure: with the reason.
+    """
+    descriptor = open_to_write(root, path, mode, owner)
     try:
-        files.write_all(descriptor, content)
+        write(descriptor, path, content)
     finally:
         os.close(descriptor)
+
+
+def write(descriptor: int, path: str, content: bytes) -> None:
+    """Write to an open file.
+
+    :raises FileFailure: with the reason.
+    """
+    try:
+        files.write_all(descriptor, content)
+    except OSError as error:
+        raise _failure(error, path, "write") from None
 
 
 def make_directories(root: int, path: str, owner: tuple[int, int]) -> int:
@@ -158,27 +204,31 @@ def put(root: int, source: str, path: str, owner: tuple[int, int]) -> None:
 
     A link is made as it is, and not followed. What else there is (sockets, devices) is left out.
 
-    :raises FileDenied: or another exception of a file, with the reason.
+    :raises FileFailure: with the reason.
     """
     try:
         status = os.lstat(source)
         if stat.S_ISREG(status.st_mode):
             with open(source, "rb") as file:
-                content = file.read()
-            write_file(root, path, content, status.st_mode & 0o777, owner)
+                made = open_to_write(root, path, status.st_mode & 0o777, owner)
+                try:
+                    for piece in _pieces(file.fileno()):
+                        files.write_all(made, piece)
+                finally:
+                    os.close(made)
         elif stat.S_ISDIR(status.st_mode):
-            directory = make_directories(root, _inside(path), owner)
+            directory = make_directories(root, path, owner)
             os.close(directory)
             for name in sorted(os.listdir(source)):
                 put(root, f"{source}/{name}", f"{path.rstrip('/')}/{name}", owner)
         elif stat.S_ISLNK(status.st_mode):
-            parent = make_directories(root, _inside(path).rpartition("/")[0] or "/", owner)
+            parent = make_directories(root, path.rpartition("/")[0] or "/", owner)
             try:
                 os.symlink(os.readlink(source), path.rpartition("/")[2], dir_fd=parent)
             finally:
                 os.close(parent)
     except OSError as error:
-        raise of_file(error, path, "put") from None
+        raise _failure(error, path, "put") from None
 
 
 def get(root: int, path: str, target: str) -> None:
@@ -187,10 +237,10 @@ def get(root: int, path: str, target: str) -> None:
     What is made belongs to the caller; set-id bits are left out. Links that lead out of the tree
     are copied as they are: whoever follows them on the host is outside.
 
-    :raises FileMissing: or another exception of a file, with the reason.
+    :raises FileFailure: with the reason.
     """
     try:
-        found = files.open_in_root(root, _inside(path))
+        found = files.open_in_root(root, path)
         try:
             mode = os.stat(found).st_mode
             if stat.S_ISDIR(mode):
@@ -208,7 +258,7 @@ def get(root: int, path: str, target: str) -> None:
         finally:
             os.close(found)
     except OSError as error:
-        raise of_file(error, path, "get") from None
+        raise _failure(error, path, "get") from None
 
 
 def _get_tree(directory: int, target: str) -> None:
