@@ -48,4 +48,6 @@ def _unpack(path: str, kept: str, key: str) -> dict[str, Any]:
 
 
 def _give_up(*_: object) -> NoReturn:
+    # The keeper, which is our parent then, ends as well: taking away goes on.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Error("the engine has ended")
