@@ -18,7 +18,7 @@ from pyrunc.container.making import idmap
 from pyrunc.engine import messages
 from pyrunc.errors import Error
 from pyrunc.ids import HIGHEST
-from pyrunc.spec.id_mappings import MOST_LINES, map_lines
+from pyrunc.spec.id_mappings import map_lines
 
 if TYPE_CHECKING:
     import socket
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Mappings = dict[str, list[IDMapping]]
 
+#: More than anybody has, and few enough for the kernel to take them as they are.
+_MOST_RANGES = 64
 _FILES = {"uidMappings": "/etc/subuid", "gidMappings": "/etc/subgid"}
 #: What programs run as unless told otherwise: where there is such a user, and where not.
 _NOBODY: User = {"uid": 65534, "gid": 65534}
@@ -215,7 +217,7 @@ def _ranges(file: str, names: set[str]) -> list[tuple[int, int]]:
 def _mapping(own: int, ranges: list[tuple[int, int]]) -> list[IDMapping]:
     mapping: list[IDMapping] = [{"containerID": 0, "hostID": own, "size": 1}]
     after = 1
-    for first, count in ranges[: MOST_LINES - 1]:
+    for first, count in ranges[:_MOST_RANGES]:
         mapping.append({"containerID": after, "hostID": first, "size": count})
         after += count
     return mapping

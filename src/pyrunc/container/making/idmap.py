@@ -89,8 +89,16 @@ def _run_helper(name: str, pid: int, mappings: Sequence[IDMapping]) -> None:
 
 
 def missing_helpers() -> list[str]:
-    """Return which of newuidmap(1) and newgidmap(1) are not there."""
-    return [helper for helper in _HELPERS.values() if not _find(helper)]
+    """Return which of newuidmap(1) and newgidmap(1) are not there, or out of our reach."""
+    missing = []
+    for helper in _HELPERS.values():
+        try:
+            if _find(helper):
+                continue
+        except OSError:
+            pass
+        missing.append(helper)
+    return missing
 
 
 def _find(helper: str) -> str:
