@@ -28,7 +28,7 @@ from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pyrunc.checkpoint.restore import Restoration
     from pyrunc.container.making.making import Making
@@ -71,8 +71,6 @@ class Box:
         #: Whether its init is collected; after :meth:`kill` it may yet be ending.
         self._collected = False
         self.processes: list[Running] = []
-        #: What else is to be done while its builder works; it fails not.
-        self.meanwhile: Callable[[], object] = bool
         #: Limits that this host cannot set: name, and why.
         self.not_enforced: list[tuple[str, str]] = []
         #: The line of who made it, for as long as it is to live; None for a single run's.
@@ -113,7 +111,7 @@ class Box:
             held=held,
             no_new_keyring=True,
             remembered=self._remembered,
-            meanwhile=self._do_meanwhile,
+            meanwhile=self._send_ahead if self._for_one else None,
         )
         creation = Creation(self.settings, self.id, options)
         creation.load()
@@ -128,13 +126,8 @@ class Box:
             self._call_back()
         return creation
 
-    def _do_meanwhile(self, making: Making) -> None:
-        """Use the time in which the builder works."""
-        if self._for_one:
-            self._send_ahead(making)
-        self.meanwhile()
-
     def _send_ahead(self, making: Making) -> None:
+        """Use the time until the container's init is ready."""
         # The record has of its cgroups what was known before they were made.
         record: Record = {**making.record, "cgroup": making.driver.to_state()}
         home = Home(making.entry, record, making.spec)

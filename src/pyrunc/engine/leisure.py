@@ -34,6 +34,11 @@ class Leisure:
         if len(self._ended) > _MOST:
             self._take_away(self._ended.pop(0))
 
+    def take_one_away(self) -> None:
+        """Take away the container that was put off first, if any."""
+        if self._ended:
+            self._take_away(self._ended.pop(0))
+
     def take_away(self) -> None:
         """Take away all that was put off; for when there is nothing else to do for a while."""
         while self._ended:

@@ -126,6 +126,8 @@ class Server:
         except BaseException:
             self._close(box)
             raise
+        # While the program runs there is nothing else to do.
+        self._leisure.take_one_away()
 
     def _open(self, request: Request, line: socket.socket, _: list[int]) -> None:
         """Make a container that lives until its line is closed."""
@@ -210,7 +212,6 @@ class Server:
         settings, remembered = self._settings, self._remembered
         box = Box(settings, remembered, box_id, spec, layer, self._cgroup, for_one=for_one)
         box.not_enforced = not_enforced
-        box.meanwhile = self._leisure.take_away
         return box
 
     # What happens to a process.
