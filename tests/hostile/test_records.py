@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,27 @@ def test_what_is_salvaged_has_its_type():
 
 
 @pytest.mark.parametrize(
+    ("paths", "good"),
+    [
+        ({}, True), ({"a": "/x", "": "/y", "b": "/"}, True), ({"a": "", "b": "/x"}, True),
+        ({"a": "x"}, False), ({"a": "/x", "b": "x"}, False), ({"a": "/x", "b": 1}, False),
+        ({"a": "/x\0/y"}, False), ({"a": "/x\0y", "b": ""}, False),
+        ({"a": "/x\0/y", "b": "z"}, False),
+        ({"a\0": "/x", "b": "/y"}, False), ({"a": None}, False), ([], False), ("/", False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_paths_of_cgroups_are_paths_each(paths, good):
+    """They are checked all at once; no zero byte in one may stand for the border of two."""
+    cgroup = {"version": 1, "paths": paths}
+    record = {
+        "ociVersion": "1.0.2", "bundle": "/", "rootfs": "/", "created": "", "pid": 1,
+        "startTime": 1, "id": "x", "phase": "created", "cgroup": cgroup,
+    }  # fmt: skip
+    assert first_wrong(record, "x") == ("" if good else "cgroup")
+
+
+@pytest.mark.parametrize(
     ("where", "value"),
     [
         (("cgroup",), 7), (("cgroup", "paths"), 3), (("cgroup", "version"), []), (("pid",), "many"),
@@ -177,6 +200,18 @@ def test_a_file_that_is_something_else(make_bundle, pyrunc, root, name, damage, 
     assert deleted.code == 0, deleted
     assert not is_alive(pid)
     assert not (root / container.id).exists()
+
+
+def test_a_dead_container_has_stopped_whatever_its_fifo_is(make_bundle, pyrunc, root):
+    container = pyrunc.create(make_bundle(args=["sleep", "1000"]))
+    pid = pyrunc.state(container)["pid"]
+    FILES["a file"](root / container.id / "exec.fifo")
+    assert "cannot tell the state" in pyrunc("state", container.id).stderr
+    os.kill(pid, signal.SIGKILL)
+    while is_alive(pid):
+        time.sleep(0.01)
+    assert pyrunc.state(container)["status"] == "stopped"
+    assert pyrunc("delete", container.id).code == 0
 
 
 def test_without_a_record_the_poststop_hooks_run(make_bundle, pyrunc, root, tmp_path):

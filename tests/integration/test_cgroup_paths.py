@@ -5,6 +5,7 @@ What the limits in it are is compared, limit by limit, in tests/differential/tes
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -327,3 +328,20 @@ def test_a_cpuset_that_systemd_has_not_made_is_filled(unused):
     for name in ("cpus", "mems"):
         whole = Path(MOUNTS, f"cpuset/cpuset.{name}").read_text()
         assert Path(f"{path}/cpuset.{name}").read_text() == whole
+
+
+def test_list_tells_who_is_paused_whatever_their_cgroups_lie_in(make_bundle, pyrunc, unused):
+    """It keeps the first few directories above them open, and goes the whole way to others."""
+    expected = {}
+    for number in range(7):
+        path = f"/{unused}/{number % 6}/mine{number}"
+        container = pyrunc.create(make_bundle(args=["sleep", "100"], linux={"cgroupsPath": path}))
+        if started := number % 2 == 0:
+            assert pyrunc("start", container.id).code == 0
+        if paused := number in (0, 1, 5, 6):
+            assert pyrunc("pause", container.id).code == 0
+        expected[container.id] = "paused" if paused else "running" if started else "created"
+    listed = pyrunc("list", "--format", "json")
+    assert {state["id"]: state["status"] for state in json.loads(listed.stdout)} == expected
+    for name in expected:
+        pyrunc("resume", name)
