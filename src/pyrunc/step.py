@@ -87,6 +87,13 @@ class Opened:
         #: A tmpfs with nothing but a device in it, attached nowhere, by path of the device.
         self.devices: dict[str, int] = {}
 
+    def twin(self) -> Opened:
+        """Return another with the same in it."""
+        twin = Opened()
+        twin.sources, twin.holders = dict(self.sources), dict(self.holders)
+        twin.devices = dict(self.devices)
+        return twin
+
     def descriptors(self) -> list[int]:
         """Return all of them."""
         return [*self.sources.values(), *self.holders.values(), *self.devices.values()]

@@ -7,12 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import PREAMBLE, cancel_early, wait_until_gone
+from conftest import PREAMBLE, cancel_early, children_of, keeper_and_engine, wait_until_gone
 
 import pyrunc
 from pyrunc import PIPE, Spec
+from waiting import soon
 
 pytestmark = pytest.mark.usefixtures("no_remains")
 
@@ -36,6 +38,32 @@ def test_a_container_s_life(runtime, spec):
         assert container.status == "stopped"
     with pytest.raises(pyrunc.NotFound):
         container.state()
+
+
+def test_no_descriptor_stays_with_the_engine(runtime, spec, tmp_path):
+    """What it opens for a builder that shares its memory is its own, and is closed here as well.
+
+    Seen failing: the user namespaces with the mappings of mounts stayed open.
+    """
+    ids = [{"containerID": 0, "hostID": 1000, "size": 10}]
+    mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path), "options": ["rbind"]}
+    config = json.loads(spec.with_args("/bin/true").to_json())
+    config["mounts"].append({**mount, "uidMappings": ids, "gidMappings": ids})
+    mapped = Spec.from_json(json.dumps(config))
+    opened = []
+    for number in range(6):
+        with runtime.create(mapped) as container:
+            container.start()
+            assert container.wait(10) == 0
+        if number in (1, 5):
+            opened.append(_descriptors_of_an_idle_engine())
+    assert opened[0] == opened[1]
+
+
+def _descriptors_of_an_idle_engine():
+    _, engine = keeper_and_engine()
+    assert soon(lambda: not children_of(engine))
+    return len(list(Path(f"/proc/{engine}/fd").iterdir()))
 
 
 def test_the_command_sees_it_and_it_outlives_the_program(runtime, spec, tmp_path):

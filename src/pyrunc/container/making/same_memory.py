@@ -97,6 +97,7 @@ def _build(handover: Handover, doing: Doing) -> tuple[Any, ...]:
     # What is open is each one's own, what is written down of it is not.
     own = handover.twin()
     own.entrance = Entrance(handover.entrance.birthplace, handover.entrance.tasks)
+    own.opened = handover.opened.twin()
     ways = (sys.meta_path, sys.path_hooks, sys.path)
     before, cache = [list(way) for way in ways], dict(sys.path_importer_cache)
     close_imports()
