@@ -15,6 +15,12 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 CGROUPS = ("guest_cgroups.py", "guest_pods.py", "guest_systemd.py", "guest_values.py")
 CHECKPOINT = ("guest_checkpoint.py", "guest_launcher.py")
+#: What the host's kernel and CRIU may be unable to do.
+MEMORY = (
+    "test_memory_goes_to_a_page_server",
+    "test_memory_is_read_when_it_is_used",
+    "test_memory_comes_from_the_checkpoint_itself",
+)
 CACHE = Path(os.environ.get("VM_CACHE") or Path.home() / ".cache/oci-vm")
 
 
@@ -57,15 +63,33 @@ def test_guest(user, files, request):
     if reason:
         pytest.skip(reason)
     request.getfixturevalue("native_parts")
+    done = in_guest(user, *(f"tests/vm/guest/{file}" for file in files))
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+def in_guest(user, *words):
+    """Run pytest in a fresh machine; skip when that gives no result."""
     done = subprocess.run(
         [
             HERE / "machine/run", "--timeout", "600", "--share", TOP, "--user", user, "--",
-            "python3", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider",
-            *(f"tests/vm/guest/{file}" for file in files),
+            "python3", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *words,
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode in (124, 125):
         # Its own failure, or an emulation too slow for the time: no word about pyrunc.
         pytest.skip(f"the virtual machine gave no result: {done.stderr[-500:]}")
+    return done
+
+
+@pytest.mark.timeout(900)
+def test_memory_through_servers(request):
+    """The host's tests of page servers and lazy pages; here, none may be skipped."""
+    if reason := why_not():
+        pytest.skip(reason)
+    request.getfixturevalue("native_parts")
+    file = "tests/integration/test_checkpoint_flags.py"
+    tests = (f"{file}::{name}" for name in MEMORY)
+    done = in_guest("root", "-o", "pythonpath=tests src", *tests)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert f"{len(MEMORY)} passed" in done.stdout, done.stdout

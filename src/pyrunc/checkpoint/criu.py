@@ -201,6 +201,8 @@ class Criu:
             try:
                 answer, descriptor = self._receive()
             except _InitDied as error:
+                if failure is not None:
+                    raise failure from None
                 if is_saved(work, log):
                     # That was the end of it, and there is much to take down.
                     return {}

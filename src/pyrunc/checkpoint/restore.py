@@ -12,6 +12,7 @@ from pyrunc.cgroups.cgroupfs import CgroupTaken
 from pyrunc.checkpoint import (
     attributes,
     fingerprint,
+    labels,
     manifest,
     messages,
     mounts,
@@ -317,6 +318,8 @@ class Restoration:
                 attributes.set_missing(self.pid, self._restrictions)
         elif script == "orphan-pts-master":
             self._take_terminal(descriptor)
+        elif script == "pre-resume" and self.options.lsm_profile:
+            labels.enforce({self.pid, *self.driver.processes()}, self.options.lsm_profile)
 
     def _take(self, pid: int) -> None:
         """Have the container's init on record."""

@@ -274,3 +274,21 @@ def test_an_apparmor_profile_is_there_again(bundle, pyrunc, counting, tmp_path):
     counting.restore("third", "--lsm-profile", "apparmor:pyrunc-other")
     assert goes_on(path, 1)
     assert shown("third") == "pyrunc-other (enforce)\n"
+
+
+def test_a_profile_for_what_was_saved_without_one_is_refused(bundle, pyrunc, counting, tmp_path):
+    """Seen: it ran on unconfined, since CRIU leaves out what had no profile, and says nothing."""
+    if not Path("/sys/kernel/security/apparmor/profiles").exists():
+        pytest.skip("AppArmor is not active")
+    path, _ = bundle
+    profile(tmp_path, "pyrunc-other")
+    counting("first")
+    counting.save("first")
+    (path / "rootfs/tmp/count").unlink()
+    words = ["restore", "-d", "--bundle", str(path), "--image-path", str(path / "images")]
+    refused = run(pyrunc, *words, "--lsm-profile", "apparmor:pyrunc-other", "second", check=False)
+    assert refused.returncode == 1
+    assert "--lsm-profile apparmor:pyrunc-other has no effect on process" in refused.stderr
+    assert "which is 'unconfined'" in refused.stderr
+    assert run(pyrunc, "state", "second", check=False).returncode == 1
+    assert not (path / "rootfs/tmp/count").exists()
