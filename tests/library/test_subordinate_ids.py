@@ -245,7 +245,7 @@ def test_other_ids_have_other_images(room):
     image = made_image(room)
     text = SHOW + f'show(["stat", "-c", "%u", "/secret"], rootfs={str(image)!r}, user=0)'
     assert room.run(text) == ["exited 70"]
-    room.give_ids(f"{NAME}:{FIRST + 10_000}:50000\n")
+    room.give_ids("".join(f"{NAME}:{FIRST + i}:1000\n" for i in range(10_000, 40_000, 1000)))
     assert room.run(text) == ["exited 70"]
     assert room.run(text, hidden=HELPERS) == ["exited 0"]
     assert len(list(room.images.glob("ids-*"))) == 2

@@ -2,23 +2,17 @@
 
 Root's engine has all. Anybody else's has a user namespace, in which 0 is the user, and 1 and those
 after it are the user's subordinate ids (subuid(5), subgid(5)). These only newuidmap(1) and
-newgidmap(1) can map, and only from outside: so the keeper has them do it. Where they are
-missing, or refuse, there is the user alone.
+newgidmap(1) can map, and only from outside: so the keeper has them do it (mapping.py). Where they
+are missing, or refuse, there is the user alone.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import pwd
-import signal
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.container.making import idmap
 from pyrunc.engine import messages
 from pyrunc.errors import Error
 from pyrunc.ids import HIGHEST
-from pyrunc.spec.id_mappings import map_lines
 
 if TYPE_CHECKING:
     import socket
@@ -26,11 +20,6 @@ if TYPE_CHECKING:
 
     from pyrunc.spec.types import IDMapping, Process, Spec, User
 
-    Mappings = dict[str, list[IDMapping]]
-
-#: More than anybody has, and few enough for the kernel to take them as they are.
-_MOST_RANGES = 64
-_FILES = {"uidMappings": "/etc/subuid", "gidMappings": "/etc/subgid"}
 #: What programs run as unless told otherwise: where there is such a user, and where not.
 _NOBODY: User = {"uid": 65534, "gid": 65534}
 _ROOT: User = {"uid": 0, "gid": 0}
@@ -148,81 +137,3 @@ def ask(keeper: socket.socket) -> Ids:
         raise Error("the process that was to map the ids of the engine has ended")
     _, told = received[0]
     return Ids(**told)
-
-
-def give(engine: int, asked: socket.socket, refused: str) -> None:
-    """Answer an engine that asks for its ids, if it does.
-
-    :param refused: what went wrong with an engine before it; this one is to map its own only.
-    :raises Error: when they could not be mapped. What has a part of them only is of no use: that
-        engine is gone then.
-    """
-    received = messages.receive(asked)
-    if received is None:
-        # Root's needs none.
-        return
-    mappings, why = ({}, refused) if refused else _all_ids()
-    told: dict[str, Any] = {"uids": [1], "gids": [1], "why": why}
-    if mappings:
-        try:
-            idmap.write_mappings(engine, {"linux": mappings}, rootless=True)  # type: ignore[typeddict-item]
-        except Error:
-            os.kill(engine, signal.SIGKILL)
-            os.waitpid(engine, 0)
-            raise
-        uids, gids = ([mapping["size"] for mapping in mappings[name]] for name in _FILES)
-        told = {"uids": uids, "gids": gids, "key": _key(mappings)}
-    messages.tell(asked, "ids", told)
-
-
-def _all_ids() -> tuple[Mappings, str]:
-    """Return what maps all ids of this user; or nothing, and why."""
-    uid, gid = os.geteuid(), os.getegid()
-    if uid == 0:
-        return {}, "root that may not mount, as in a container, maps itself alone"
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return {}, f"user {uid} is not in /etc/passwd, so there can be no subordinate ids"
-    if missing := idmap.missing_helpers():
-        return {}, f"{' and '.join(missing)} would have to be there (package uidmap)"
-    found: Mappings = {}
-    for (kind, file), own in zip(_FILES.items(), (uid, gid), strict=True):
-        ranges = _ranges(file, {name, str(uid)})
-        if not ranges:
-            return {}, f"{file} has no range for {name}, as `usermod --add-sub{kind[:3]}s` gives"
-        found[kind] = _mapping(own, ranges)
-    return found, ""
-
-
-def _ranges(file: str, names: set[str]) -> list[tuple[int, int]]:
-    """Return first and count of each range of ids that a file gives to the user of these names."""
-    try:
-        with open(file, "rb") as opened:
-            lines = opened.read().decode("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        name, *numbers = line.strip().split(":")
-        if (
-            name in names
-            and len(numbers) == 2
-            and all(n.isascii() and n.isdigit() for n in numbers)
-        ):
-            found.append((int(numbers[0]), int(numbers[1])))
-    return [(first, count) for first, count in found if count]
-
-
-def _mapping(own: int, ranges: list[tuple[int, int]]) -> list[IDMapping]:
-    mapping: list[IDMapping] = [{"containerID": 0, "hostID": own, "size": 1}]
-    after = 1
-    for first, count in ranges[:_MOST_RANGES]:
-        mapping.append({"containerID": after, "hostID": first, "size": count})
-        after += count
-    return mapping
-
-
-def _key(mappings: Mappings) -> str:
-    text = "\n".join(map_lines(mappings[name]) for name in _FILES)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

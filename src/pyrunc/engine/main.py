@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from pyrunc.engine import keeper, messages, places
 from pyrunc.engine.apart import stand_apart
-from pyrunc.engine.ids import give
 from pyrunc.engine.log import Collected
 from pyrunc.engine.seclusion import seclude
 from pyrunc.engine.server import Server
@@ -65,7 +64,11 @@ def _fork_engine(
             _serve(keeper_pid, requests, theirs, directory, name)
         theirs.close()
         try:
-            give(engine, asked, refused)
+            if messages.receive(asked):
+                # Root's engine does not ask.
+                from pyrunc.engine.mapping import give
+
+                give(engine, asked, refused)
             return engine
         except Error as error:
             # A user namespace takes a mapping once: the next engine goes without.

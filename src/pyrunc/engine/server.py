@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyrunc.container.making.remembered import Remembered
 from pyrunc.container.settings import Settings
 from pyrunc.container.statistics import statistics
-from pyrunc.engine import failures, filing, imaging, messages, roots
+from pyrunc.engine import failures, messages, roots
 from pyrunc.engine.box import Box
 from pyrunc.engine.changes import changes
 from pyrunc.engine.enforcement import Enforcement
@@ -321,7 +321,14 @@ class Server:
         save(self._box(request), request, line, self._watch)
 
     def _files(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        from pyrunc.engine import filing
+
         filing.handle(self._box(request), request, line, self._watch)
+
+    def _image(self, request: Request, line: socket.socket, _: list[int]) -> None:
+        from pyrunc.engine import imaging
+
+        imaging.unpack(request, self._ids, line, self._watch)
 
     def _update(self, box: Box, request: Request) -> None:
         self._enforcement.check(request["limits"])
@@ -365,9 +372,7 @@ class Server:
         "open": _open,
         "start": _start,
         "call": _call,
-        "image": lambda self, request, line, _: imaging.unpack(
-            request, self._ids, line, self._watch
-        ),
+        "image": _image,
         "save": _save,
         "files": _files,
         "create": lambda self, *told: self._runtimes.create(*told),
