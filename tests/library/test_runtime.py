@@ -92,6 +92,16 @@ def test_the_command_sees_it_and_it_outlives_the_program(runtime, spec, tmp_path
     container.delete(force=True)
 
 
+def test_a_container_is_deleted_with_what_was_executed_in_it(runtime, spec):
+    """Its end waits for the engine, whose children those are, to collect them."""
+    container = runtime.create(spec.with_args("/bin/sleep", "1000"))
+    container.start()
+    running = container.exec(["/bin/sleep", "1000"])
+    container.delete(force=True)
+    assert running.wait() == -9
+    assert runtime.containers() == []
+
+
 def test_limits_statistics_pause_and_events(runtime, spec):
     limited = spec.with_args("/bin/sleep", "1000").with_memory("64M").with_pids(20).with_cpu(0.5)
     with runtime.create(limited) as container:

@@ -347,3 +347,45 @@ print(result.status, result.memory_peak > 0, result.pids_peak >= 3, sorted(resul
     assert lines[0].startswith("oom"), lines
     assert "fork" in lines[1]
     assert lines[2] == "exited True True []"
+
+
+@pytest.mark.parametrize("hidden", [(), HELPERS], ids=["all-ids", "own-id"])
+def test_a_container_of_a_state_root_outlives_its_program(room, hidden):
+    """What it maps is the config's: the command's containers are like it, and this is one."""
+    if not BUSYBOX.exists():
+        pytest.skip(f"needs {BUSYBOX} (package busybox-static)")
+    root = room.home / "root"
+    for name in ("bin", "proc", "dev", "sys", "tmp"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(BUSYBOX, root / "bin/sh")
+    for name in ("id", "sleep"):
+        (root / "bin" / name).symlink_to("sh")
+    user = 0 if hidden else 1000
+    mapped = [ids(0, USER, 1), *([] if hidden else [ids(1, FIRST, COUNT)])]
+    begin = f"""
+        from subprocess import PIPE
+        runtime = pyrunc.Runtime({str(room.home / "state")!r})
+        config = pyrunc.Spec.default({str(root)!r}, ["sh", "-c", "id -u; sleep 1000"]).to_dict()
+        config["linux"] |= {{"uidMappings": {mapped}, "gidMappings": {mapped}}}
+        box = runtime.create(pyrunc.Spec(config).as_user({user}), "box", stdout=PIPE)
+        box.start()
+        print(box.process.stdout.readline(), box.exec(["sh", "-c", "exit 3"]).wait())
+    """
+    end = f"""
+        from subprocess import PIPE
+        runtime = pyrunc.Runtime({str(room.home / "state")!r})
+        (box,) = runtime.containers()
+        print(box.state()["status"], box.exec(["sh", "-c", "id -u"], stdout=PIPE).stdout.read())
+        box.delete(force=True)
+        print(runtime.containers())
+    """
+    shown = rf"b'{user}\n'"
+    try:
+        assert room.run(begin, hidden=hidden) == [f"{shown} 3"]
+    finally:
+        lines = room.run(end, hidden=hidden)
+    assert lines == [f"running {shown}", "[]"]
+
+
+def ids(inside, outside, count):
+    return {"containerID": inside, "hostID": outside, "size": count}

@@ -31,10 +31,12 @@ _PACKAGE_DIRECTORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abs
 class Engine:
     """One engine, seen from the program that it works for.
 
-    :param module: what it is: ``main``, or ``commands`` for one that calls other runtimes only.
+    :param module: what it is: ``main``, ``outside`` for one that has no namespaces of its own, or
+        ``commands`` for one that calls other runtimes only.
     """
 
     def __init__(self, module: str = "main") -> None:
+        self.module = module
         #: How much it has in hand: calls that are not answered, containers that live.
         self.load = 0
         self.is_lost = False
@@ -114,7 +116,7 @@ def _execute(module: str, control: int, program: int) -> subprocess.Popen[bytes]
 
 
 class Engines:
-    """The engines of this program: at most one for each processor, started when needed."""
+    """The engines of this program: of each kind at most one a processor, started when needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -122,13 +124,14 @@ class Engines:
         self._commander: Engine | None = None
         self._most = len(os.sched_getaffinity(0))
 
-    def take(self) -> Engine:
+    def take(self, module: str = "main") -> Engine:
         """Return the engine with the least to do, a new one if all are busy, and count it busy."""
         with self._lock:
             self._engines = [engine for engine in self._engines if not engine.is_lost]
-            engine = min(self._engines, key=lambda engine: engine.load, default=None)
-            if engine is None or (engine.load and len(self._engines) < self._most):
-                engine = Engine()
+            alike = [engine for engine in self._engines if engine.module == module]
+            engine = min(alike, key=lambda engine: engine.load, default=None)
+            if engine is None or (engine.load and len(alike) < self._most):
+                engine = Engine(module)
                 self._engines.append(engine)
             engine.load += 1
             return engine

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pyrunc.engine import keeper, messages, places
 from pyrunc.engine.apart import stand_apart
+from pyrunc.engine.ids import EVERYBODY
 from pyrunc.engine.log import Collected
 from pyrunc.engine.seclusion import seclude
 from pyrunc.engine.server import Server
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main(control: int, program: int, program_pid: int) -> None:
+def main(control: int, program: int, program_pid: int, *, is_secluded: bool = True) -> None:
     """Become an engine.
 
     :param control: the socket of the requests.
     :param program: a pidfd of the program, whose number is ``program_pid``.
+    :param is_secluded: whether it has namespaces of its own, which sandboxes need.
     """
     stand_apart()
     requests = socket.socket(fileno=control)
@@ -42,14 +44,20 @@ def main(control: int, program: int, program_pid: int) -> None:
         keeper.note_cgroups(f"{base}/{name}", name)
     except BaseException as error:
         _end(requests, error)
-    engine = _fork_engine(requests, program, lock, f"{base}/{name}", name)
+    engine = _fork_engine(requests, program, lock, f"{base}/{name}", name, is_secluded=is_secluded)
     requests.close()
     keeper.keep(engine, program, base, name, lock)
     os._exit(0)
 
 
 def _fork_engine(
-    requests: socket.socket, program: int, lock: int, directory: str, name: str
+    requests: socket.socket,
+    program: int,
+    lock: int,
+    directory: str,
+    name: str,
+    *,
+    is_secluded: bool,
 ) -> int:
     """Return the pid of the engine proper, which has its ids."""
     keeper_pid = os.getpid()
@@ -61,7 +69,8 @@ def _fork_engine(
             os.close(lock)
             os.close(program)
             asked.close()
-            _serve(keeper_pid, requests, theirs, directory, name)
+            outside = theirs if is_secluded else None
+            _serve(keeper_pid, requests, outside, directory, name)
         theirs.close()
         try:
             if messages.receive(asked):
@@ -78,14 +87,19 @@ def _fork_engine(
 
 
 def _serve(
-    keeper_pid: int, requests: socket.socket, outside: socket.socket, directory: str, name: str
+    keeper_pid: int,
+    requests: socket.socket,
+    outside: socket.socket | None,
+    directory: str,
+    name: str,
 ) -> NoReturn:
     """Be the engine proper, until the program has closed its end."""
     p.prctl(p.PR_SET_PDEATHSIG, p.SIGKILL)
     if os.getppid() != keeper_pid:
         os._exit(1)
     try:
-        Server(requests, directory, name, Collected()).serve(seclude(outside))
+        ids = EVERYBODY if outside is None else seclude(outside)
+        Server(requests, directory, name, Collected()).serve(ids)
     except BaseException as error:
         _end(requests, error)
     os._exit(0)

@@ -15,6 +15,7 @@ from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
 from pyrunc.container.settings import Settings
 from pyrunc.container.start import start
+from pyrunc.engine import messages
 from pyrunc.engine.child import Child
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.worker import collect, work
@@ -43,15 +44,15 @@ class Runtimes:
         self._log = log
         self._remembered = remembered
         self._watch = watch
-        #: Whether the engine is root of a user namespace of its own only.
-        self.is_confined = False
+        #: Whether the engine is not root, or only of a user namespace of its own.
+        self.is_rootless = False
 
     def _settings(self, request: Request) -> Settings:
         return Settings(
             request["root"],
             self._log,
             systemd_cgroup=request["systemd_cgroup"],
-            rootless=self.is_confined,
+            rootless=self.is_rootless,
         )
 
     def create(self, request: Request, line: socket.socket, streams: Sequence[int]) -> None:
@@ -69,13 +70,24 @@ class Runtimes:
             pid, pidfd = spawn(self._settings(request), request["id"], options)
         self._begin(Child(pid, pidfd, line), masters[0] if masters else -1)
 
-    def start(self, request: Request) -> None:
+    def start(self, request: Request, line: socket.socket) -> None:
         """Start a container that was created."""
         start(self._settings(request), request["id"])
+        messages.tell(line, "done", None)
 
-    def delete(self, request: Request) -> None:
-        """Delete a container."""
-        delete(self._settings(request), request["id"], force=request["force"])
+    def delete(self, request: Request, line: socket.socket) -> None:
+        """Delete a container, in another process if it may run.
+
+        Its end is waited for then, which does not come before we have collected what was executed
+        in it (zap_pid_ns_processes() of kernel/pid_namespace.c).
+        """
+        settings, name = self._settings(request), request["id"]
+        if not request["force"]:
+            delete(settings, name, force=False)
+            messages.tell(line, "done", None)
+            return
+        pidfd = work(line, lambda: delete(settings, name, force=True))
+        self._watch.add(pidfd, lambda: collect(self._watch, pidfd))
 
     def checkpoint(self, request: Request, line: socket.socket) -> None:
         """Save a container, in another process: a large one takes seconds."""

@@ -67,7 +67,8 @@ class Server:
         :param ids: what ids there are for containers.
         """
         self._ids = ids
-        self._settings.rootless = self._runtimes.is_confined = ids.is_confined
+        self._settings.rootless = ids.is_confined
+        self._runtimes.is_rootless = ids.is_confined or os.geteuid() != 0
         self._control.setblocking(False)
         self._watch.add(self._control.fileno(), self._take_requests)
         while self._watch:
@@ -363,8 +364,8 @@ class Server:
         line.close()
 
     def _manage(self, request: Request, line: socket.socket, _: list[int]) -> None:
-        {"start": self._runtimes.start, "delete": self._runtimes.delete}[request["what"]](request)
-        messages.tell(line, "done", None)
+        manage = {"start": self._runtimes.start, "delete": self._runtimes.delete}
+        manage[request["what"]](request, line)
         line.close()
 
     _operations = {  # noqa: RUF012

@@ -104,14 +104,16 @@ async def ask(
     return Line(engine, ours)
 
 
-async def ask_any(name: str, request: dict[str, Any], passed: Sequence[int] = ()) -> Line:
+async def ask_any(
+    name: str, request: dict[str, Any], passed: Sequence[int] = (), *, module: str = "main"
+) -> Line:
     """Send a request to whichever engine has the least to do; one that is lost is replaced.
 
     The line's engine must be given back.
     """
     attempts = 3
     while True:
-        engine = client.engines().take()
+        engine = client.engines().take(module)
         try:
             return await ask(engine, name, request, passed)
         except EngineLost:
