@@ -81,27 +81,13 @@ def plan_execution(
     :param waits: whether it is told only inside what it executes, and with what stdio.
     :raises Error: when it cannot wait.
     """
-    last_mile, sets, warnings = plan_last_mile(
-        spec, process, facts, in_user_namespace="user" in namespaces
-    )
-    last_mile.gives_stdio = not process.get("terminal")
-    # With CAP_SYS_PTRACE the container could seize a process that shows itself without
-    # its filter, and be rid of the filter: it is loaded before that.
-    last_mile.filter_early = bool(sets.bounding & SYS_PTRACE)
     spawns = "pid" in namespaces
-    if spawns and not last_mile.filter_early:
-        last_mile.plan_fork(spec)
-    late_scheduler = None
-    if (scheduler := last_mile.scheduler) and spawns and lost_by_fork(scheduler):
-        late_scheduler, last_mile.scheduler = scheduler, None
+    last_mile, late_scheduler, warnings = _plan_last_mile(spec, process, facts, namespaces)
     if waits and (late_scheduler or not spawns or not last_mile.can_wait):
         raise Error("this process cannot enter before it is known what it executes")
 
     launch = LaunchProgram(UP)
     _begin(launch, process, entrance, shares=spawns)
-    affinity = process.get("execCPUAffinity") or {}
-    # What was asked for before the transition holds after it, too (config.md, "final").
-    last_mile.cpu_affinity = affinity.get("final") or (None if affinity.get("initial") else "")
     last_mile.add_limits(launch)
     last_mile.add_labels(launch)
     _enter(launch, namespaces, ways_in)
@@ -127,6 +113,29 @@ def plan_execution(
         late_scheduler=late_scheduler,
         warnings=warnings,
     )
+
+
+def _plan_last_mile(
+    spec: Spec, process: Process, facts: ProcessFacts, namespaces: Sequence[str]
+) -> tuple[LastMile, Scheduler | None, Sequence[str]]:
+    """Return the last mile of a process that comes later, its late scheduler, and warnings."""
+    last_mile, sets, warnings = plan_last_mile(
+        spec, process, facts, in_user_namespace="user" in namespaces
+    )
+    last_mile.gives_stdio = not process.get("terminal")
+    # With CAP_SYS_PTRACE the container could seize a process that shows itself without
+    # its filter, and be rid of the filter: it is loaded before that.
+    last_mile.filter_early = bool(sets.bounding & SYS_PTRACE)
+    affinity = process.get("execCPUAffinity") or {}
+    # What was asked for before the transition holds after it, too (config.md, "final").
+    last_mile.cpu_affinity = affinity.get("final") or (None if affinity.get("initial") else "")
+    late_scheduler = None
+    if "pid" in namespaces:
+        if not last_mile.filter_early:
+            last_mile.plan_fork(spec)
+        if (scheduler := last_mile.scheduler) and lost_by_fork(scheduler):
+            late_scheduler, last_mile.scheduler = scheduler, None
+    return last_mile, late_scheduler, warnings
 
 
 def _inside(launch: LaunchProgram, last_mile: LastMile, *, scheduled: bool) -> LaunchProgram:
