@@ -11,12 +11,8 @@
 
 #if defined(__x86_64__)
 
-#define O_NONBLOCK 04000
 #define O_DIRECTORY 0200000
 #define O_NOFOLLOW 0400000
-#define AT_SYMLINK_NOFOLLOW 0x100
-#define CLOCK_REALTIME 0
-#define EEXIST 17
 
 #define AUX_HWCAP 16
 #define AUX_SECURE 23
@@ -31,10 +27,6 @@
 #define MREMAP_MOVE_FIXED 3
 #define ARCH_SET_FS 0x1002
 #define SIG_IGN 1UL
-
-#define S_IFMT 0170000
-#define S_IFREG 0100000
-#define S_IFDIR 0040000
 
 #define SWITCH "/etc/pyrunc/no-snapshot"
 #define TABLES_SIZE 65536

@@ -8,7 +8,16 @@
 
 #define AT_FDCWD (-100)
 #define O_RDWR 2
+#define O_NONBLOCK 04000
 #define O_CLOEXEC 02000000
+#define AT_SYMLINK_NOFOLLOW 0x100
+
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFDIR 0040000
+
+#define CLOCK_REALTIME 0
+#define EEXIST 17
 #define R_OK 4
 #define ENOENT 2
 #define ENOEXEC 8
