@@ -39,6 +39,17 @@ SOURCES = _package_parent()
 PREAMBLE = f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nimport pyrunc\n"
 
 
+#: An ordinary user's program with a run and a sandbox in which something does not end by itself.
+BUSY_USER = """
+    import threading, time
+    script = "trap '' TERM HUP; sleep 1000 & sleep 1000"
+    def one(): pyrunc.run(["sh", "-c", script], timeout=None)
+    threading.Thread(target=one, daemon=True).start()
+    pyrunc.Sandbox().open().start(["sleep", "1000"])
+    time.sleep(1); print("ready", flush=True); time.sleep(1000)
+"""
+
+
 def missing() -> str:
     """Say what this machine lacks to run the library's tests."""
     return "" if os.geteuid() == 0 else "root"

@@ -102,13 +102,13 @@ def test_a_loop_that_is_closed_over_a_run_says_nothing(recwarn):
 def test_a_sandbox():
     async def main():
         async with aio.Sandbox(memory="128M") as box:
-            await box.write_file("/work/main.py", "import sys; print(sys.stdin.read()[::-1])")
-            process = await box.start(["python3", "/work/main.py"], stdin=PIPE, stdout=PIPE)
+            await box.write_file("/tmp/main.py", "import sys; print(sys.stdin.read()[::-1])")
+            process = await box.start(["python3", "/tmp/main.py"], stdin=PIPE, stdout=PIPE)
             stdout, _ = await process.communicate(b"abc")
             assert stdout == b"cba\n"
             assert process.returncode == 0
-            assert (await box.run(["cat", "/work/main.py"], text=True)).stdout.startswith("import")
-            assert [change.path for change in await box.changes()] == ["/work/main.py"]
+            assert (await box.run(["cat", "/tmp/main.py"], text=True)).stdout.startswith("import")
+            assert [change.path for change in await box.changes()] == ["/tmp/main.py"]
             await box.update(pids=5)
             await box.pause()
             await box.resume()
@@ -117,7 +117,7 @@ def test_a_sandbox():
             await box.reset()
             assert await box.changes() == []
             with pytest.raises(pyrunc.FileMissing):
-                await box.read_file("/work/main.py")
+                await box.read_file("/tmp/main.py")
 
     asyncio.run(main())
 

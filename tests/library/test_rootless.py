@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import engine_processes, wait_until_gone
+from conftest import BUSY_USER, engine_processes, wait_until_gone
 
 USER = 54321
 #: The interpreter itself: that of an environment below a closed directory is out of a user's reach.
@@ -115,15 +115,7 @@ def test_limits_that_cannot_be_are_errors_or_listed(as_user):
 
 @pytest.mark.parametrize("also_engines", [False, True])
 def test_nothing_is_left_of_a_killed_program(as_user, also_engines):
-    text = """
-        import threading, time
-        script = "trap '' TERM HUP; sleep 1000 & sleep 1000"
-        def one(): pyrunc.run(["sh", "-c", script], timeout=None)
-        threading.Thread(target=one, daemon=True).start()
-        pyrunc.Sandbox().open().start(["sleep", "1000"])
-        time.sleep(1); print("ready", flush=True); time.sleep(1000)
-    """
-    killed = as_user(text)
+    killed = as_user(BUSY_USER)
     assert killed.stdout.readline() == "ready\n", killed.stderr.read()
     pids = engine_processes(killed.pid)
     assert pids
