@@ -309,9 +309,8 @@ class Box:
             return
         try:
             self.kill()
-            if not self._collected:
-                self._kill_init(creation)
-                self._collect(creation)
+            self.let_die()
+            self._collect(creation)
             if not creation.entry.locked:
                 creation.entry.lock()
             remove(self.settings, creation.entry, creation.record)

@@ -36,15 +36,7 @@ def _unpack(path: str, kept: str, key: str) -> dict[str, Any]:
         # With other ids its files would belong to others.
         store.make_directory(kept)
         kept = f"{kept}/ids-{key}"
-    image = store.unpacked(path, kept, owns=bool(key))
-    return {
-        "path": image.root,
-        "ids": key,
-        "user": image.user,
-        "cwd": image.config.working_directory,
-        "environment": image.config.environment,
-        "command": (*image.config.entrypoint, *image.config.command),
-    }
+    return {**store.unpacked(path, kept, owns=bool(key)).described(), "ids": key}
 
 
 def _give_up(*_: object) -> NoReturn:

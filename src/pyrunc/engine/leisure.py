@@ -32,7 +32,7 @@ class Leisure:
         box.let_die()
         self._ended.append(box)
         if len(self._ended) > _MOST:
-            self._take_away(self._ended.pop(0))
+            self.take_one_away()
 
     def take_one_away(self) -> None:
         """Take away the container that was put off first, if any."""

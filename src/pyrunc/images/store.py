@@ -25,6 +25,7 @@ from pyrunc.images.users import user_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from pyrunc.images.sources import Source
 
@@ -40,6 +41,17 @@ class Unpacked:
     config: ImageConfig
     #: The uid and gid of its own user.
     user: tuple[int, int]
+
+    def described(self) -> dict[str, Any]:
+        """Return what a sandbox of it is to know, of what marshal knows."""
+        config = self.config
+        return {
+            "path": self.root,
+            "user": self.user,
+            "cwd": config.working_directory,
+            "environment": config.environment,
+            "command": (*config.entrypoint, *config.command),
+        }
 
 
 def unpacked(path: str, kept: str, *, owns: bool) -> Unpacked:

@@ -88,14 +88,7 @@ def _unpack(path: str) -> RootFilesystem:
         image = store.unpacked(path, store.directory(), owns=True)
     except ImageInvalid as error:
         raise ArchiveInvalid(str(error)) from None
-    return RootFilesystem(
-        image.root,
-        is_image=True,
-        user=image.user,
-        cwd=image.config.working_directory,
-        environment=image.config.environment,
-        command=(*image.config.entrypoint, *image.config.command),
-    )
+    return RootFilesystem(is_image=True, **image.described())
 
 
 async def _have_unpacked(path: str) -> RootFilesystem:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pyrunc.container.settings import Settings
     from pyrunc.plan.executed_process import ExecutionPlan
+    from pyrunc.process.launch import LaunchProgram
     from pyrunc.spec.types import Process
 
     #: By the number of v1 cgroups to join, and whether there is a v2 cgroup to be born in.
@@ -43,14 +44,13 @@ if TYPE_CHECKING:
 class Route:
     """What those have in common who are sent into containers of one config."""
 
-    __slots__ = ("first", "last", "namespaces", "plan")
+    __slots__ = ("last", "namespaces", "plan")
 
     def __init__(self, namespaces: tuple[str, ...], plan: ExecutionPlan) -> None:
         #: The namespaces that such a container has of its own.
         self.namespaces = namespaces
         self.plan = plan
-        #: The two launch programs, as they were last filled in.
-        self.first: FilledIn | None = None
+        #: The second launch program, as it was last filled in. The first names each one's cgroups.
         self.last: FilledIn | None = None
 
 
@@ -109,11 +109,9 @@ class Ahead(Entering):
         # It stays open for long, and is for this one alone.
         posix.set_inheritable(self.page, False)
 
-    def open_programs(self) -> list[int]:
-        """Return the first of its launch programs, filled in; the second is not known yet."""
-        route = self._route
-        route.first = filled_in(route.first, self.plan.init[:1], self.known)
-        return route.first.open()
+    def programs(self) -> tuple[LaunchProgram, ...]:
+        """Return the first of its launch programs; the second is not known yet."""
+        return self.plan.init[:1]
 
     def open_last_program(self) -> int:
         """Return the second of its launch programs, filled in."""

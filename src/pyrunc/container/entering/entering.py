@@ -18,7 +18,6 @@ from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.mapped_ids import id_mapping
 from pyrunc.process.namespaces import FLAGS, flags_of
 from pyrunc.process.program import can_enter, find_program, with_home
-from pyrunc.process.seal import launch_fds
 from pyrunc.process.shared_page import sibling_in
 
 TYPE_CHECKING = False
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from pyrunc.plan.facts import ProcessFacts
     from pyrunc.process.descriptors import Passed
     from pyrunc.process.foreground import Relay
+    from pyrunc.process.launch import LaunchProgram
     from pyrunc.spec.types import Process, Spec
 
 #: How long init may take to end once it has brought forth the process, in seconds.
@@ -189,9 +189,9 @@ class Entering(Birth):
             self.known[late.tasks(number).name] = descriptor
             self.known[late.cgroup(number).name] = path
 
-    def open_programs(self) -> list[int]:
-        """Return memory files with the launch programs that init begins with, to be inherited."""
-        return launch_fds(self.plan.init, self.known, self.settings.trace)
+    def programs(self) -> tuple[LaunchProgram, ...]:
+        """Return the launch programs that init begins with."""
+        return self.plan.init
 
     def way_down(self) -> tuple[int, int]:
         """Return both ends of what init waits at, its own first."""

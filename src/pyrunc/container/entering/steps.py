@@ -12,7 +12,7 @@ from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process.late import DOWN, PAGE, UP, left_stdio
 from pyrunc.process.program import give_stdio
-from pyrunc.process.seal import sealed_init
+from pyrunc.process.seal import launch_fds, sealed_init
 from pyrunc.process.shared_page import failure_in, make_page, why_not_executed
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ class SpawnInit(RuntimeStep):
         doing.inherited.append(down)
         doing.page = doing.keep(make_page())
         doing.known |= {UP.name: up, DOWN.name: down, PAGE.name: doing.page}
-        programs = doing.open_programs()
+        programs = launch_fds(doing.programs(), doing.known, doing.settings.trace)
         doing.inherited += programs
         init = doing.keep(sealed_init())
         stdio = (doing.slave,) * 3 if doing.slave >= 0 else ()
