@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -99,8 +100,12 @@ class Machine:
         network: bool = True,
         timeout: float = 280,
         settings: tuple[str, ...] = (),
+        output: TextIO | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a script of sh(1), which ends at the first failure, with almost no environment."""
+        """Run a script of sh(1), which ends at the first failure, with almost no environment.
+
+        ``output``: a file that gets what it prints as it comes.
+        """
         command = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         if not network:
             command.append("--net")
@@ -114,11 +119,14 @@ class Machine:
             "SETTINGS": " ".join([*every, *settings]),
             "SCRIPT": script,
         }
-        return subprocess.run(
+        done = subprocess.run(
             [*command, "sh", "-euc", _ENTER],
             env=environment, text=True, check=False, timeout=timeout,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=output or subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
+        if output is not None:
+            done.stdout = Path(output.name).read_text(errors="replace")
+        return done
 
     def must(self, script: str, **options: object) -> str:
         """Run a script that has to succeed and return what it printed."""

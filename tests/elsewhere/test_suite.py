@@ -2,10 +2,14 @@
 
 `make test-debian` runs this; an hour for each. One part:
 `make test-debian PART='trixie and integration'`.
+
+What a part says, test by test, is in build/debian/RELEASE-PART.txt while it runs, and its results
+are in RELEASE-PART.xml beside it afterwards.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -18,6 +22,7 @@ PARTS = sorted(
     for path in (CHECKOUT / "tests").iterdir()
     if any(path.glob("test_*.py")) and path.name not in ("elsewhere", "vm")
 )
+_TOLD = CHECKOUT / "build/debian"
 _ACTIVATE = "cd /root/pyrunc; PATH=$PWD/.venv/bin:$PATH"
 #: How skips speak of what a package would cure.
 _CURABLE = re.compile(
@@ -45,7 +50,14 @@ def test_linters(prepared: Machine) -> None:
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("part", PARTS)
 def test_part(prepared: Machine, part: str) -> None:
-    done = prepared.run(f"{_ACTIVATE} pytest -q -ra tests/{part}", timeout=5300)
+    _TOLD.mkdir(parents=True, exist_ok=True)
+    told = _TOLD / f"{prepared.release}-{part}.txt"
+    # An interrupted pytest still tells what has failed.
+    run = f"timeout --signal=INT --kill-after=60 5100 pytest -v -ra --junitxml=/root/{part}.xml"
+    with told.open("w") as output:
+        done = prepared.run(f"{_ACTIVATE} {run} tests/{part}", timeout=5300, output=output)
+    with contextlib.suppress(FileNotFoundError):
+        prepared.take(f"root/{part}.xml", told.with_suffix(".xml"))
     assert done.returncode == 0, done.stdout[-20000:]
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
     assert [line for line in skipped if _CURABLE.search(line)] == []
