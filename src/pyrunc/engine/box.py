@@ -22,6 +22,7 @@ from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
 from pyrunc.container.start import start
 from pyrunc.container.update import update
+from pyrunc.engine.networks import may_configure, may_pass_on, network_of
 from pyrunc.engine.process import Running
 from pyrunc.errors import WrongStatus
 from pyrunc.linux import processes as p
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pyrunc.container.making.remembered import Remembered
     from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
+    from pyrunc.engine.networks import Network, Networks
     from pyrunc.engine.roots import Layer
     from pyrunc.spec.types import Process, Spec
 
@@ -46,6 +48,7 @@ class Box:
         self,
         settings: Settings,
         remembered: Remembered,
+        networks: Networks,
         box_id: str,
         spec: Spec,
         layer: Layer | None,
@@ -55,6 +58,9 @@ class Box:
     ) -> None:
         self.settings = settings
         self._remembered = remembered
+        self._networks = networks
+        #: Its network namespace, if that may be another's when it has ended.
+        self._network: Network | None = None
         self.id = box_id
         self.layer = layer
         self._spec = spec
@@ -105,6 +111,8 @@ class Box:
         self._before = self.usage()
 
     def _create(self, spec: Spec, *, held: bool) -> Creation:
+        passes_on = may_pass_on(spec)
+        self._network = self._networks.take() if passes_on else None
         options = CreateOptions(
             "/",
             spec=spec,
@@ -112,6 +120,7 @@ class Box:
             no_new_keyring=True,
             remembered=self._remembered,
             meanwhile=self._send_ahead if self._for_one else None,
+            network=self._network.namespace if self._network else -1,
         )
         creation = Creation(self.settings, self.id, options)
         creation.load()
@@ -119,9 +128,12 @@ class Box:
             creation.carry_out()
         except BaseException:
             self._call_back()
+            self._give_up_network()
             raise
         creation.entry.unlock()
         self._creation = creation
+        if passes_on and not self._network:
+            self._network = network_of(creation.pid)
         if self._ahead and not self._ahead.enter():
             self._call_back()
         return creation
@@ -134,6 +146,11 @@ class Box:
         assert making.planned
         routes = making.planned.routes
         self._ahead = send_ahead(self.settings, home, making.spec["process"], routes)
+
+    def _give_up_network(self) -> None:
+        network, self._network = self._network, None
+        if network:
+            network.close()
 
     def _call_back(self) -> None:
         """End what was sent ahead, if it is not needed."""
@@ -154,6 +171,8 @@ class Box:
         :raises Error: when it cannot be executed.
         """
         creation = self.ensure()
+        if may_configure(process):
+            self._give_up_network()
         before, self._before = self._before or self.usage(), None
         masters: list[int] = []
         started = self._start_ahead(process)
@@ -311,10 +330,14 @@ class Box:
             self.kill()
             self.let_die()
             self._collect(creation)
+            if self._network:
+                self._networks.put_back(self._network)
+                self._network = None
             if not creation.entry.locked:
                 creation.entry.lock()
             remove(self.settings, creation.entry, creation.record)
         finally:
+            self._give_up_network()
             self._creation = None
             self._killed = self._is_dying = self._collected = False
             self._before = None

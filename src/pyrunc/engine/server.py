@@ -23,6 +23,7 @@ from pyrunc.engine.enforcement import Enforcement
 from pyrunc.engine.ids import EVERYBODY, Ids
 from pyrunc.engine.keeper import cgroup_of
 from pyrunc.engine.leisure import Leisure
+from pyrunc.engine.networks import Networks
 from pyrunc.engine.pool import Pool
 from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.runtimes import Runtimes
@@ -50,6 +51,7 @@ class Server:
         self._log = log
         self._settings = Settings(directory, log)
         self._remembered = Remembered()
+        self._networks = Networks()
         self._ids = EVERYBODY
         self._cgroup = cgroup_of(name)
         self._streams = StandardStreams()
@@ -210,8 +212,8 @@ class Server:
             directory = f"{self._directory}/@layers/{box_id}"
             layer = roots.Layer(directory, spec["root"]["path"], **wanted)
             spec["root"]["path"] = layer.root
-        settings, remembered = self._settings, self._remembered
-        box = Box(settings, remembered, box_id, spec, layer, self._cgroup, for_one=for_one)
+        kept = (self._settings, self._remembered, self._networks)
+        box = Box(*kept, box_id, spec, layer, self._cgroup, for_one=for_one)
         box.not_enforced = not_enforced
         return box
 

@@ -54,6 +54,7 @@ class Facts:
     ``cgroup_needs_process`` whether they can be made only for a process that is there (systemd);
     ``own_namespaces`` the types whose paths in the config lead to what the runtime is in;
     ``process`` what the host has for the process; ``held`` whether that is never to be started;
+    ``has_network`` whether the network namespace that the config wants as a new one is there;
     ``stands_still`` whether the runtime does nothing while the builder is at work.
     """
 
@@ -62,6 +63,7 @@ class Facts:
         "cgroup_needs_process",
         "cgroup_paths",
         "cgroup_version",
+        "has_network",
         "held",
         "new_keyring",
         "own_namespaces",
@@ -84,6 +86,7 @@ class Facts:
         own_namespaces: frozenset[str] = frozenset(),
         process: ProcessFacts | None = None,
         held: bool = False,
+        has_network: bool = False,
         stands_still: bool = False,
     ) -> None:
         self.cgroup_version = cgroup_version
@@ -96,4 +99,5 @@ class Facts:
         self.own_namespaces = own_namespaces
         self.process = process or ProcessFacts()
         self.held = held
+        self.has_network = has_network
         self.stands_still = stands_still

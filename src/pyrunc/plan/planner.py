@@ -47,6 +47,8 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
     :raises Error: when the config asks for what cannot be planned.
     """
     spaces = plan_namespaces(spec, facts.own_namespaces)
+    if facts.has_network:
+        spaces = spaces.with_one_there("network")
     if "user" in spaces.new:
         _check_root_is_mapped(spec)
         _check_user_is_mapped(spec)

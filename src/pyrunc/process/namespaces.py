@@ -57,6 +57,10 @@ class Namespaces:
         #: Types to enter, with the path of each.
         self.joined = joined
 
+    def with_one_there(self, kind: str) -> Namespaces:
+        """Return them with a new one joined, as it was made before."""
+        return Namespaces(self.new - {kind}, {**self.joined, kind: "made before"})
+
     def private(self, kind: str) -> bool:
         """Tell whether the container has its own (or another's), not the host's, of this type."""
         return kind in self.new or kind in self.joined

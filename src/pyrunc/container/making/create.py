@@ -118,6 +118,8 @@ class Creation(Making):
             if remembered:
                 self.planned = Planned(self.plan, self.facts)
                 remembered.put(key, self.planned)
+        if self.options.network >= 0:
+            self.joined["network"] = posix.dup(self.options.network)
         for warning in self.plan.warnings:
             self.settings.log.warn(warning)
         self.settings.trace.mark("plan")
@@ -139,6 +141,7 @@ class Creation(Making):
             new_keyring=not self.options.no_new_keyring,
             process=self._process_facts(),
             held=self.options.held,
+            has_network=self.options.network >= 0,
             stands_still=self._can_stand_still(),
         )
         try:

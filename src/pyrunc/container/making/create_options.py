@@ -23,6 +23,7 @@ class CreateOptions:
         "foreground",
         "held",
         "meanwhile",
+        "network",
         "no_new_keyring",
         "no_pivot",
         "notify_socket",
@@ -48,6 +49,7 @@ class CreateOptions:
         held: bool = False,
         remembered: Remembered | None = None,
         meanwhile: Callable[[Making], object] | None = None,
+        network: int = -1,
     ) -> None:
         self.bundle = bundle
         #: A config that was checked already, in place of the bundle's file.
@@ -57,6 +59,9 @@ class CreateOptions:
         self.held = held
         #: What the caller has to do while the builder is at work; it must not fail.
         self.meanwhile = meanwhile
+        #: A network namespace that was made before, with its loopback interface up, to be used in
+        #: place of a new one; -1 for none.
+        self.network = network
         #: What is known from containers made before, by who makes many.
         self.remembered = remembered
         #: Another name for the bundle's config.json.

@@ -86,6 +86,7 @@ def key_of(spec: Spec, options: CreateOptions, *host: bool) -> bytes:
     ):
         return b""
     compared = {**spec, "linux": {**linux, "cgroupsPath": ""}}
-    told = (compared, options.held, options.no_pivot, options.no_new_keyring, options.bundle, host)
+    flags = (options.held, options.no_pivot, options.no_new_keyring, options.network >= 0)
+    told = (compared, flags, options.bundle, host)
     # The format without references: else equal values would be written differently.
     return marshal.dumps(told, 2)
