@@ -124,6 +124,30 @@ def test_memory_that_is_cut_off(make_bundle, pyrunc, images, restore, cut, tmp_p
     assert goes_on(bundle, 3)
 
 
+def test_what_an_earlier_checkpoint_has_left_is_no_lack(make_bundle, pyrunc, images, restore):
+    """The images of a program that has ended name a file that another's memory is in now."""
+    bundle = make_bundle()
+    bundle.shell(
+        """
+        (while :; do sleep 0.02; done) & larger=$!
+        sleep 1001 &
+        echo ready >/tmp/ready
+        until test -e /tmp/end; do sleep 0.02; done
+        kill -9 $larger; wait $larger
+        sleep 1002 &
+        echo ended >/tmp/ended
+        wait
+        """
+    )
+    container = pyrunc.start(bundle)
+    wait_for((bundle.rootfs / "tmp/ready").exists)
+    save(pyrunc, container, images, "--leave-running")
+    (bundle.rootfs / "tmp/end").touch()
+    wait_for((bundle.rootfs / "tmp/ended").exists)
+    save(pyrunc, container, images)
+    restore(bundle, images)
+
+
 def test_a_config_that_does_not_fit_is_refused(make_bundle, pyrunc, images, restore):
     bundle, container = counter(make_bundle, pyrunc)
     save(pyrunc, container, images)

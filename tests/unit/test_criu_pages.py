@@ -33,6 +33,14 @@ def pagemap(file, *entries):
     return b"".join(parts)
 
 
+def pstree(*numbers):
+    parts = [struct.pack("=II", 0x54564319, 0x50273030)]
+    for number in numbers:
+        message = encode({"pid": (1, int), "ppid": (2, int)}, {"pid": number, "ppid": 0})
+        parts += [struct.pack("=I", len(message)), message]
+    return b"".join(parts)
+
+
 @pytest.fixture
 def images(tmp_path):
     """A function that writes a pagemap and as many bytes of pages, into ``step`` of a chain."""
@@ -84,6 +92,24 @@ def test_each_process_has_its_own(images):
     directory = images(
         {"flags": PRESENT, "nr_pages": 2}, size=PAGE, name="pagemap-shmem-7.img", file=2
     )
+    with pytest.raises(Error, match=f"pages-2.img has {PAGE} bytes of {2 * PAGE}"):
+        check(directory)
+
+
+def test_what_an_earlier_checkpoint_has_left(images):
+    """CRIU overwrites what has the same name; processes may have gone since."""
+    images({"flags": PRESENT, "nr_pages": 3}, size=3 * PAGE, name="pagemap-7.img", file=2)
+    images({"flags": PRESENT, "nr_pages": 3}, size=None, name="pagemap-shmem-7.img", file=1)
+    directory = images({"flags": PRESENT, "nr_pages": 2}, size=2 * PAGE, file=1)
+    images({"flags": PRESENT, "nr_pages": 2}, size=2 * PAGE, name="pagemap-9.img", file=2)
+    tree = directory / "pstree.img"
+    tree.write_bytes(pstree(1, 9))
+    check(directory)
+    for cut_off in (tree.read_bytes()[:-1], b""):
+        tree.write_bytes(cut_off)
+        check(directory)
+    tree.write_bytes(pstree(1, 9))
+    os.truncate(directory / "pages-2.img", PAGE)
     with pytest.raises(Error, match=f"pages-2.img has {PAGE} bytes of {2 * PAGE}"):
         check(directory)
 

@@ -14,15 +14,14 @@ from pyrunc.checkpoint.messages import IMAGE_HEADER, entries, fields
 from pyrunc.errors import Error, reason
 from pyrunc.linux import files
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _MAGICS = (0x54564319, 0x56084025)
+_PREFIX = "pagemap-"
 _LARGEST = 256 << 20
 _PAGE: int = posix.sysconf("SC_PAGE_SIZE")
 #: Fields of an entry; the number of pages was the second one before it became too large for it.
 _OLD_NUMBER, _IN_PARENT, _FLAGS, _NUMBER = 2, 3, 4, 5
+#: Of a process in pstree.img: its number in its own pid namespace, which names its images.
+_PID = 1
 #: What CRIU is known to say of a page: it is in the parent's images; it may be fetched when it is
 #: used; it is in these images.
 _PARENT, _LAZY, _PRESENT = 1, 2, 4
@@ -38,11 +37,12 @@ def check(images: int, path: str) -> None:
     :param path: what to call the directory in errors.
     :raises Error: naming the file that lacks something.
     """
-    names: Iterable[str] = [name for name in posix.listdir(images) if name.startswith("pagemap-")]
+    names = [name for name in posix.listdir(images) if name.startswith(_PREFIX)]
+    names = _without_ended(images, names)
     seen = set()
     directory = posix.dup(images)
     try:
-        while names := [name for name in names if _goes_on_in_parent(directory, path, name)]:
+        while names := _check_directory(directory, path, names):
             status = posix.stat(directory)
             seen.add((status.st_dev, status.st_ino))
             try:
@@ -58,21 +58,44 @@ def check(images: int, path: str) -> None:
         posix.close(directory)
 
 
-def _goes_on_in_parent(directory: int, path: str, name: str) -> bool:
-    """Check what one pagemap tells of; return whether there are pages in the parent's images."""
+def _without_ended(images: int, names: list[str]) -> list[str]:
+    """Leave out what an earlier checkpoint into the same directory has left of other processes.
+
+    ``pstree.img`` (images/pstree.proto) has the processes that are restored.
+    """
     try:
-        content = _content(directory, name)
-        told = _pages(content)
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError) as error:
-        raise Error(f"cannot read {path}/{name}: {reason(error)}") from None
-    if told is None:
-        return False
-    file, present, in_parent = told
-    if present:
+        numbers = [_pid(process) for process in entries(_content(images, "pstree.img"))]
+    except (OSError, ValueError):
+        numbers = []
+    if not numbers:
+        # CRIU's to name.
+        return names
+    processes = {f"{_PREFIX}{number}.img" for number in numbers}
+    return [n for n in names if n in processes or not n[len(_PREFIX) :][:1].isdigit()]
+
+
+def _check_directory(directory: int, path: str, names: list[str]) -> list[str]:
+    """Check what pagemaps tell of; return those that have pages in the parent's images."""
+    least: dict[int, int] = {}
+    above = []
+    for name in names:
+        try:
+            told = _pages(_content(directory, name))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise Error(f"cannot read {path}/{name}: {reason(error)}") from None
+        if told is None:
+            continue
+        file, present, in_parent = told
+        if present:
+            # Only one is of this checkpoint; shared memory that has gone may have left the other.
+            least[file] = min(present, least.get(file, present))
+        if in_parent:
+            above.append(name)
+    for file, present in least.items():
         _check_size(directory, path, f"pages-{file}.img", present * _PAGE)
-    return in_parent > 0
+    return above
 
 
 def _content(directory: int, name: str) -> bytes:
@@ -92,6 +115,17 @@ def _check_size(directory: int, path: str, name: str, least: int) -> None:
         raise Error(f"the images are not whole: {path}/{name}: {reason(error)}") from None
     if size < least:
         raise Error(f"the images are not whole: {path}/{name} has {size} bytes of {least}")
+
+
+def _pid(process: bytes) -> int:
+    """Return the number of a process in pstree.img.
+
+    :raises ValueError: when there is none.
+    """
+    for number, value, _ in fields(process):
+        if number == _PID and isinstance(value, int):
+            return value
+    raise ValueError("no process")
 
 
 def _pages(content: bytes) -> tuple[int, int, int] | None:
