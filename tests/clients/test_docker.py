@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_room import PROJECT, Room, need, root_archive, runtime_path, started, wait_until
+from engine_room import Room, need, root_archive, runtime_path, started, wait_until
 from same_commands import Engine, SameCommands, capabilities
+
+import pyrunc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,14 +286,14 @@ with pyrunc.Sandbox(best_effort=True) as box:
 def test_the_library_inside_a_container(docker: Docker, user: int):
     """Docker's own filter allows no user namespaces, its masks no procfs of one's own."""
     python = Path(sys.executable).resolve()
-    sources = PROJECT / "src"
+    package = Path(pyrunc.__file__).parent
     if not python.is_relative_to("/usr"):
         pytest.skip("needs a Python in /usr")
-    if not (sources / "pyrunc/init/pyrunc-init").exists():
+    if not (package / "init/pyrunc-init").exists():
         pytest.skip("needs pyrunc's native parts in the sources (make dev)")
-    # Not all of what is above the sources may be everybody's to go through.
+    # Not all of what is above the package may be everybody's to go through.
     library = docker.directory / "library"
-    shutil.copytree(sources / "pyrunc", library / "pyrunc", dirs_exist_ok=True)
+    shutil.copytree(package, library / "pyrunc", dirs_exist_ok=True)
     options = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
     for source, place in (("/usr", "/usr"), (library, "/library"), ("/usr/lib64", "/lib64")):
         options += ["-v", f"{source}:{place}:ro"]
