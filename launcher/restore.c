@@ -7,16 +7,14 @@
  * is an execve(2), which clears away what has been mapped up to then.
  */
 
-#include "snapshot.h"
+#include "key.h"
 
 #if defined(__x86_64__)
 
 #define O_DIRECTORY 0200000
 #define O_NOFOLLOW 0400000
 
-#define AUX_HWCAP 16
 #define AUX_SECURE 23
-#define AUX_HWCAP2 26
 #define AUX_VDSO 33
 
 #define MAP_PRIVATE 0x2
@@ -24,6 +22,7 @@
 #define MAP_NORESERVE 0x4000
 #define MAP_FIXED_NOREPLACE 0x100000
 #define MADV_WIPEONFORK 18
+#define MADV_POPULATE_WRITE 23
 #define MREMAP_MOVE_FIXED 3
 #define ARCH_SET_FS 0x1002
 #define SIG_IGN 1UL
@@ -33,47 +32,10 @@
 /* As much as there is in most; each page more that is read costs a page fault. */
 #define USUAL_SIZE 8192
 
-struct status {
-	u64 device, inode, links;
-	u32 mode, uid, gid, unused;
-	u64 kind, size, block_size, blocks;
-	u64 accessed, accessed_ns, modified, modified_ns, changed, changed_ns;
-	u64 reserved[3];
-};
-
 static struct {
 	struct snapshot head;
 	char rest[TABLES_SIZE - sizeof(struct snapshot)];
 } file;
-
-static int same(const void *one, const void *other, u64 size)
-{
-	const char *a = one, *b = other;
-
-	while (size && *a == *b)
-		a++, b++, size--;
-	return !size;
-}
-
-static struct identity identity_of(const struct status *status)
-{
-	return (struct identity){ status->device,	status->inode,	 status->size,
-				  status->modified,	status->modified_ns,
-				  status->changed,	status->changed_ns };
-}
-
-static u64 auxiliary(const struct start *start, u64 wanted)
-{
-	for (const u64 *at = start->auxiliary; *at; at += 2)
-		if (*at == wanted)
-			return at[1];
-	return 0;
-}
-
-static void cpuid(u32 leaf, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)
-{
-	__asm__ volatile("cpuid" : "=a"(*eax), "=b"(*ebx), "=c"(*ecx), "=d"(*edx) : "a"(leaf), "c"(0));
-}
 
 static u64 now(void)
 {
@@ -81,47 +43,6 @@ static u64 now(void)
 
 	call(NR_clock_gettime, CLOCK_REALTIME, time);
 	return time[0] * 1000000000 + time[1];
-}
-
-/* FNV-1a. */
-static u64 hash(const char *text)
-{
-	u64 result = 0xcbf29ce484222325;
-
-	for (; *text; text++)
-		result = (result ^ (unsigned char)*text) * 0x100000001b3;
-	return result;
-}
-
-/* Fill in what a snapshot is keyed on; 0 if it cannot be found out. */
-static int find_key(struct start *start)
-{
-	struct key *key = &start->key;
-	struct status status;
-	char names[6][65];
-	u32 unused;
-
-	if (failed(call(NR_newfstatat, AT_FDCWD, "/proc/self/exe", &status)))
-		return 0;
-	key->launcher = identity_of(&status);
-	key->launcher_path = hash(start->program);
-	if (failed(call(NR_newfstatat, AT_FDCWD, "/proc/self/ns/user", &status)))
-		return 0;
-	key->user_namespace = status.inode;
-	s64 boot = call(NR_openat, AT_FDCWD, "/proc/sys/kernel/random/boot_id", O_CLOEXEC);
-	if (failed(boot))
-		return 0;
-	s64 got = call(NR_read, boot, key->boot_id, 36);
-	call(NR_close, boot);
-	if (got != 36 || failed(call(NR_uname, names)))
-		return 0;
-	append(key->release, names[2]);
-	key->hwcap = auxiliary(start, AUX_HWCAP);
-	key->hwcap2 = auxiliary(start, AUX_HWCAP2);
-	/* glibc chooses its functions by these. ebx of leaf 1 says on which CPU we are. */
-	cpuid(1, &key->cpu[0], &unused, &key->cpu[1], &key->cpu[2]);
-	cpuid(7, &unused, &key->cpu[3], &key->cpu[4], &key->cpu[5]);
-	return 1;
 }
 
 /* Whatever the umask is: it may lack what the owner needs. */
@@ -191,8 +112,10 @@ static int read_tables(s64 descriptor, const struct key *key)
 	       head->file_size == status.size && head->tables_size <= (u64)got &&
 	       head->files <= TABLES_SIZE / sizeof(struct keyed_file) &&
 	       head->segments <= TABLES_SIZE / sizeof(struct segment) &&
+	       head->written <= TABLES_SIZE / sizeof(struct area) &&
 	       sizeof(*head) + head->files * sizeof(struct keyed_file) +
-			       head->segments * sizeof(struct segment) < head->tables_size &&
+			       head->segments * sizeof(struct segment) +
+			       head->written * sizeof(struct area) < head->tables_size &&
 	       same(&head->key, key, sizeof(*key));
 }
 
@@ -220,13 +143,25 @@ static enum fit map(const struct segment *segment, s64 descriptor)
 	return FITS;
 }
 
+/*
+ * Have the pages copied that every command writes to. One page fault each is dearer, and reads that
+ * come before the write would have the kernel map fifteen pages around it. Kernels before 5.14 refuse.
+ */
+static void copy_written(const struct area *area)
+{
+	for (u64 i = 0; i < file.head.written; i++)
+		if (call(NR_madvise, area[i].start, area[i].size, MADV_POPULATE_WRITE))
+			return;
+}
+
 /* Map everything, each file after a look whether it is still the same. */
 static enum fit map_all(s64 snapshot)
 {
 	const struct keyed_file *files = (void *)(&file.head + 1);
 	const struct segment *segment = (void *)(files + file.head.files);
 	const struct segment *end = segment + file.head.segments;
-	const char *paths = (void *)end;
+	const struct area *written = (void *)end;
+	const char *paths = (void *)(written + file.head.written);
 	enum fit fit = FITS;
 
 	for (s64 i = 0; i < (s64)file.head.files; i++) {
@@ -251,6 +186,8 @@ static enum fit map_all(s64 snapshot)
 	}
 	for (; segment < end && fit == FITS; segment++)
 		fit = map(segment, segment->source == FROM_SNAPSHOT ? snapshot : -1);
+	if (fit == FITS)
+		copy_written(written);
 	return fit;
 }
 

@@ -2,7 +2,7 @@
  * The snapshot of an initialised interpreter, as it lies on disk
  * (docs/snapshot.md). src/pyrunc/snapshot/layout.py writes the same.
  *
- *     struct snapshot | struct keyed_file … | struct segment … | paths
+ *     struct snapshot | struct keyed_file … | struct segment … | struct area … | paths
  *     and from the next page on the contents of the segments
  */
 
@@ -10,7 +10,7 @@
 
 #include "system.h"
 
-#define SNAPSHOT_MAGIC 0x31504e5343525950UL /* "PYRCSNP1" */
+#define SNAPSHOT_MAGIC 0x32504e5343525950UL /* "PYRCSNP2" */
 
 /* What tells two states of a file apart. */
 struct identity {
@@ -65,6 +65,7 @@ struct process {
 struct snapshot {
 	u64 magic, file_size, tables_size; /* tables_size: up to the end of the paths. */
 	u64 files, segments;
+	u64 written; /* Areas, of whole pages, that every command writes to. */
 	struct key key;
 	struct process process;
 };

@@ -60,7 +60,9 @@ def run(argv: list[str], started: Started) -> NoReturn:
     """
     code = 1
     try:
-        _open_missing_stdio()
+        if not started.launcher:
+            # Else the launcher has done it.
+            _open_missing_stdio()
         _undo_the_callers_settings()
         code = invoke(argv, started)
         for stream in (sys.stdout, sys.stderr):

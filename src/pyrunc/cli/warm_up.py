@@ -44,6 +44,5 @@ def _work(started: Started) -> int:
 
     from .main import invoke, run
 
-    if put_back := make.work(started, invoke):
-        run(sys.argv[1:], put_back)
+    make.work(started, invoke, lambda put_back: run(sys.argv[1:], put_back))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 from _struct import Struct, calcsize
 
-MAGIC = 0x31504E5343525950
+MAGIC = 0x32504E5343525950
 PAGE = 4096
 #: The launcher reads no more of the head and the tables.
 MOST_TABLES = 65536
@@ -18,9 +18,10 @@ _IDENTITY = "7Q"
 #: struct key: two capability words, the user namespace, the launcher's path, the CPU, the launcher,
 #: the boot, the kernel's release.
 _KEY_SIZE = calcsize("=4Q6I7Q40s72s")
-_HEAD = Struct("=5Q")
+_HEAD = Struct("=6Q")
 _FILE = Struct(f"=Q{_IDENTITY}")
 _SEGMENT = Struct("=3Qq2Q")
+_AREA = Struct("=2Q")
 #: struct process: its registers and addresses come from the frozen process, as do the signals;
 #: between them is where the kernel's own pages are.
 _REGISTERS = Struct("=14Q")
@@ -94,12 +95,16 @@ def identity(path: str) -> tuple[int, ...]:
 
 
 def pack(
-    key: bytes, process: bytes, segments: list[Segment], files: dict[str, tuple[int, ...]]
+    key: bytes,
+    process: bytes,
+    segments: list[Segment],
+    files: dict[str, tuple[int, ...]],
+    written: list[tuple[int, int]],
 ) -> list[bytes]:
     """Return a snapshot, in pieces to be written one after the other.
 
     ``files`` has the identity of each file that it is keyed on, those that segments come from
-    among them.
+    among them; ``written`` the start and size of areas that all commands write to.
 
     :raises ValueError: when the launcher could not read it.
     """
@@ -115,7 +120,7 @@ def pack(
         table += _FILE.pack(len(paths), *files[path])
         paths += path.encode("utf-8", "surrogateescape") + b"\0"
     size = _HEAD.size + len(key) + len(process) + len(table) + len(segments) * _SEGMENT.size
-    size += len(paths)
+    size += len(written) * _AREA.size + len(paths)
     if size > MOST_TABLES:
         raise ValueError(f"the tables take {size} bytes, more than {MOST_TABLES}")
     at = -(-size // PAGE) * PAGE
@@ -133,5 +138,6 @@ def pack(
         table += _SEGMENT.pack(
             segment.start, segment.end, segment.protection, source, offset, segment.wiped
         )
-    head = _HEAD.pack(MAGIC, at, size, len(names), len(segments))
+    table += b"".join(_AREA.pack(*area) for area in written)
+    head = _HEAD.pack(MAGIC, at, size, len(names), len(segments), len(written))
     return [head, key, process, table, paths, *contents]

@@ -19,18 +19,19 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux.files import O_DIRECTORY, read_all, read_file, write_all
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
-from pyrunc.linux.processes import start_time
+from pyrunc.linux.processes import PR_SET_PDEATHSIG, start_time
 
-from .layout import PROCESS_SIZE, Frozen, identity, pack
+from .layout import PROCESS_SIZE, Frozen, Segment, identity, pack
 from .memory import Memory
 from .rehearsal import forget
-from .started import FAILED, RESTORED, Started
+from .started import FAILED, Started
+from .trial import check, execute, written_by_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
-_PR_SET_PDEATHSIG = 1
 #: The maker gives up after so many seconds; it takes 0.1.
 _PATIENCE = 10
 #: A snapshot that does not fit is not made again so soon, in seconds, nor is one that could not be
@@ -41,8 +42,6 @@ _FRESH = 10**8
 #: Lack of what may be there later.
 _PASSING = (EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC)
 _FEWEST_FILES = 64
-#: Where the kernel has put something in the place of the snapshot's memory, a trial fails.
-_TRIALS = 5
 #: So many are kept: each installation of pyrunc that a user calls has its own.
 _KEPT = 8
 
@@ -108,7 +107,8 @@ def make(started: Started) -> None:
     :raises Error: when that fails; a file beside the snapshot keeps it from being tried again.
     """
     _remove(started.marker)
-    code = posix.waitstatus_to_exitcode(_wait(_execute(started, "make", ["warm-up"])))
+    pid = execute(started, "make", ["warm-up"])
+    code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
     if code == 0:
         return
     if code < 0:
@@ -120,11 +120,14 @@ def make(started: Started) -> None:
     raise Error(f"cannot make a snapshot: {why}")
 
 
-def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None:
-    """Be the maker: return None when the snapshot is in its place, or has been made meanwhile.
+def work(
+    started: Started, invoke: Callable[[list[str]], int], go_on: Callable[[Started], NoReturn]
+) -> None:
+    """Be the maker: return when the snapshot is in its place, or has been made meanwhile.
 
-    Returns something else where the snapshot has been put back, and that only: the command that
-    was typed then is to be run. ``invoke`` runs a command line.
+    ``invoke`` runs a command line. ``go_on`` is called where the snapshot has been put back, to
+    run the command that was typed then, and to end. It is no value that is returned to a caller:
+    each function that goes on, to leave it only, costs the command two or three copied pages.
 
     :raises Error: when it cannot be made.
     """
@@ -138,12 +141,15 @@ def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None
         directory = _open_directory(started)
         fcntl.flock(directory, fcntl.LOCK_EX)
         if begun < _time_of(started.path) < time.time_ns():
-            return None
-        put_back = _take(started, invoke, begun)
-        if put_back:
-            return put_back
-        _try(started)
-        posix.rename(f"{started.path}.new", started.path)
+            return
+        process, segments, files = _take(started, invoke, go_on, begun)
+        new = f"{started.path}.new"
+        _write(new, pack(started.key, process, segments, files, []))
+        check(started)
+        if written := written_by_all(started, segments):
+            _write(new, pack(started.key, process, segments, files, written))
+            check(started)
+        posix.rename(new, started.path)
         _remove(started.marker)
         _remove(_later(started))
         _prune(directory)
@@ -160,9 +166,8 @@ def work(started: Started, invoke: Callable[[list[str]], int]) -> Started | None
         _fail(started, str(error))
         raise Error(str(error)) from None
     finally:
-        if started.outcome != RESTORED:
-            _remove(f"{started.path}.new")
-    return None
+        _remove(f"{started.path}.new")
+        forget(started.path)
 
 
 def _start_of_this_process() -> int:
@@ -180,8 +185,13 @@ def _time_of(path: str) -> int:
         return 0
 
 
-def _take(started: Started, invoke: Callable[[list[str]], int], begun: int) -> Started | None:
-    """Write the snapshot to its preliminary name; returns something only inside of it.
+def _take(
+    started: Started,
+    invoke: Callable[[list[str]], int],
+    go_on: Callable[[Started], NoReturn],
+    begun: int,
+) -> tuple[bytes, list[Segment], dict[str, tuple[int, ...]]]:
+    """Return what a snapshot is made of: ``struct process``, the memory, the files behind it.
 
     ``begun`` is when this process began to read the files, in ns.
     """
@@ -189,7 +199,7 @@ def _take(started: Started, invoke: Callable[[list[str]], int], begun: int) -> S
     channel, end = posix.pipe()
     pid = posix.fork()
     if pid == 0:
-        return _be_frozen(end, started, invoke)
+        _be_frozen(end, started, invoke, go_on)
     posix.close(end)
     try:
         paths, told = _hear(channel)
@@ -211,23 +221,27 @@ def _take(started: Started, invoke: Callable[[list[str]], int], begun: int) -> S
             raise Error(f"{path} was changed in the future")
         if changed > begun - _FRESH:
             raise _TryLater(f"{path} is being changed")
-    process = Frozen(told).with_areas(memory.vdso, memory.vvar)
-    _write(f"{started.path}.new", pack(started.key, process, memory.segments, files))
-    return None
+    return Frozen(told).with_areas(memory.vdso, memory.vvar), memory.segments, files
 
 
-def _be_frozen(channel: int, started: Started, invoke: Callable[[list[str]], int]) -> Started:
-    """The frozen process: stop, and return in the snapshot alone."""
+def _be_frozen(
+    channel: int,
+    started: Started,
+    invoke: Callable[[list[str]], int],
+    go_on: Callable[[Started], NoReturn],
+) -> NoReturn:
+    """The frozen process: stop, and go on in the snapshot alone."""
     from .freeze import stop
 
     _signal.alarm(0)
     _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
-    syscall(SYS["prctl"], _PR_SET_PDEATHSIG, _signal.SIGKILL)
+    syscall(SYS["prctl"], PR_SET_PDEATHSIG, _signal.SIGKILL)
     try:
-        return stop(channel, started, invoke)
+        stop(channel, started, invoke)
     except BaseException as error:
         posix.write(channel, b"\xff\xff\xff\xff" + str(error).encode("utf-8", "replace"))
         posix._exit(1)
+    go_on(started)
 
 
 def _hear(channel: int) -> tuple[list[str], bytes]:
@@ -263,57 +277,6 @@ def _write(path: str, pieces: Sequence[bytes]) -> None:
             write_all(descriptor, piece)
     finally:
         posix.close(descriptor)
-
-
-def _try(started: Started) -> None:
-    """Start commands from the new snapshot.
-
-    :raises Error: when they do not do what they should.
-    """
-    code = -1
-    for _ in range(_TRIALS):
-        reader, writer = posix.pipe2(posix.O_CLOEXEC)
-        pid = _execute(started, "try", ["--version"], writer)
-        posix.close(writer)
-        said = read_all(reader)
-        posix.close(reader)
-        code = posix.waitstatus_to_exitcode(_wait(pid))
-        if code == 0 and b"\nsnapshot: in use\n" in said:
-            return
-    raise Error(f"a command started from it ends with {code}")
-
-
-def _execute(started: Started, wish: str, words: Sequence[str], output: int = -1) -> int:
-    """Execute the launcher and return its pid; what it inherits from here is nothing.
-
-    It ends with this process, whatever happens.
-    """
-    pid = posix.fork()
-    if pid:
-        return pid
-    try:
-        syscall(SYS["prctl"], _PR_SET_PDEATHSIG, _signal.SIGKILL)
-        null = posix.open("/dev/null", posix.O_RDWR)
-        for number, source in enumerate((null, null if output < 0 else output, null)):
-            posix.dup2(source, number)
-        posix.closerange(3, 1 << 20)
-        for signal in range(1, _signal.NSIG):
-            if signal not in (_signal.SIGKILL, _signal.SIGSTOP):
-                # Not through glibc, which keeps its hands off 32 and 33, its own.
-                syscall(SYS["rt_sigaction"], signal, bytes(32), 0, 8)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        # With ADDR_NO_RANDOMIZE the next start would have its stack where this one has it.
-        syscall(SYS["personality"], 0)
-        posix.chdir("/")
-        # What is looked up in libraries is looked up once, and not by each command anew.
-        environment = {"PYRUNC_SNAPSHOT": wish, "LD_BIND_NOW": "1"}
-        posix.execve(started.launcher, [started.launcher, *words], environment)
-    finally:
-        posix._exit(127)
-
-
-def _wait(pid: int) -> int:
-    return posix.waitpid(pid, 0)[1]
 
 
 def _give_up(signal: int, frame: object) -> None:

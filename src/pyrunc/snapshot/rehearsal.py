@@ -37,15 +37,17 @@ _MODULES = (
 #: They keep what they found when they were loaded: the environment, and more.
 _FORBIDDEN = ("os", "random", "ssl", "subprocess", "tempfile", "threading")
 #: After eight calls a function is rewritten.
-_TIMES = 12
+TIMES = 12
 _NAME = "rehearsal"
 
 
 def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
     """Load the modules, and do what the commands do, with an invented container.
 
+    It stays there for trials of the snapshot, until :func:`forget`. Its process is our parent.
+
     ``invoke`` runs a command line; ``path`` is the snapshot's, beside which a state root for this
-    is made and removed. The standard streams should be /dev/null.
+    is made. The standard streams should be /dev/null.
 
     :raises Error: when something was loaded that must not be in a snapshot.
     """
@@ -56,27 +58,29 @@ def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
     from pyrunc.linux import libc
 
     libc.address_of(bytearray(1))
-    root = _root(path)
-    entry = Store(root).reserve(_NAME)
+    entry = Store(_root(path)).reserve(_NAME)
     try:
         entry.save(_record())
-        entry.unlock()
-        for _ in range(_TIMES):
-            for words in (["list"], ["state", _NAME], ["kill", _NAME, "0"]):
-                invoke(["--root", root, *words])
-            _plan()
-            plan_run(_record(), notifies=False, detach=False, keep=False, adopt=True)
     finally:
-        entry.remove()
         entry.close()
-        posix.rmdir(root)
+    for _ in range(TIMES):
+        for words in commands(path):
+            invoke(words)
+        _plan()
+        plan_run(_record(), notifies=False, detach=False, keep=False, adopt=True)
     for name in _FORBIDDEN:
         if name in sys.modules:
             raise Error(f"module {name} was loaded")
 
 
+def commands(path: str) -> list[list[str]]:
+    """Return command lines that only look at the invented container."""
+    root = ["--root", _root(path)]
+    return [[*root, *words] for words in (["list"], ["state", _NAME], ["kill", _NAME, "0"])]
+
+
 def forget(path: str) -> None:
-    """Remove what a rehearsal has left that was killed."""
+    """Remove the invented container."""
     from pyrunc.container.record.store import Store
 
     try:
@@ -97,7 +101,7 @@ def _root(path: str) -> str:
 
 
 def _record() -> Record:
-    """Return a record of this process as that of a container."""
+    """Return a record of this process's parent as that of a container."""
     from pyrunc.container.record.record import RECORD_FORMAT
     from pyrunc.container.record.state import RUNNING
     from pyrunc.linux.processes import start_time
@@ -110,8 +114,8 @@ def _record() -> Record:
         "rootfs": "/",
         "created": "1970-01-01T00:00:00Z",
         "phase": RUNNING,
-        "pid": posix.getpid(),
-        "startTime": start_time(posix.getpid()),
+        "pid": posix.getppid(),
+        "startTime": start_time(posix.getppid()),
         "cgroup": {},
     }
 
