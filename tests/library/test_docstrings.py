@@ -85,7 +85,7 @@ def test_every_name_has_an_example_that_works(name):
         return
     tests = doctest.DocTestParser().get_doctest(text, {"pyrunc": pyrunc}, name, None, None)
     said = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(tests, out=said.append)
+    doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(tests, out=said.append)
     assert not said, "".join(said)
 
 
