@@ -232,6 +232,8 @@ def test_check_raises_for_a_program_that_fails():
         (["true"], {"cwd": "here"}, "cwd must be an absolute path"),
         (["true"], {"env": {"A=B": "c"}}, "env"),
         (["true"], {"input": "text"}, "text=True"),
+        (["true"], {"user": "nobody"}, "user must be a uid"),
+        (["true"], {"user": (1, -1)}, "user must be a uid"),
         (["true"], {"memroy": 1}, "unknown argument 'memroy'"),
         (["true"], {"rootfs": "/no/such/root"}, "rootfs: /no/such/root"),
     ],

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pyrunc
@@ -29,14 +29,14 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(VALUES)
 def test_what_is_encoded_is_parsed_back(value):
     assert parse(encode(value)) == value
     assert parse(encode_indented(value, "\t").encode()) == value
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.text(max_size=40) | st.text(alphabet='{}[]",:0123456789.eE-+tfn \\u', max_size=30))
 def test_the_same_texts_are_json_as_for_the_package(text):
     text = text.removeprefix("\ufeff")

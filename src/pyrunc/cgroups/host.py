@@ -33,9 +33,14 @@ class Layout:
         self.own = own
 
     def only(self, controllers: frozenset[str]) -> Layout:
-        """Return the same without v1's other controllers: their hierarchies are left alone."""
+        """Return the same without what else there is on v1: those hierarchies are left alone.
+
+        So is the v2 one beside them, which has no controllers then.
+        """
+        if self.version == 2:
+            return self
         mounts = {name: where for name, where in self.mounts.items() if name in controllers}
-        return Layout(self.version, mounts, self.unified, self.own)
+        return Layout(1, mounts, "", self.own)
 
 
 def detect(*, required: bool = True) -> Layout:

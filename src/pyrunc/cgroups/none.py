@@ -98,6 +98,10 @@ class NoCgroups:
     def signal_all(self, signal: int) -> None:
         """Do nothing: what init's pid namespace does not end lives on."""
 
+    def remove_empty(self) -> bool:
+        """Return True: there is nothing to remove."""
+        return True
+
     def destroy(self) -> None:
         """Do nothing."""
 

@@ -168,6 +168,10 @@ class DriverSystemd:
         """Set memory, cpu and pids."""
         self._files.apply_late(resources)
 
+    def remove_empty(self) -> bool:
+        """Return False: systemd is to be told."""
+        return False
+
     def destroy(self) -> None:
         """Stop the scope and remove what is left of the cgroups."""
         if self._has_unit:

@@ -177,6 +177,15 @@ def thaw_below(path: str) -> None:
                 raise
 
 
+def remove_leaf(path: str) -> bool:
+    """Remove a cgroup without processes and without any below it; tell whether it is gone."""
+    try:
+        posix.rmdir(path)
+    except OSError as error:
+        return error.errno in _GONE
+    return True
+
+
 def remove_once_empty(path: str, may_ignore: Callable[[OSError], bool]) -> None:
     """Remove a cgroup and all below it; what may be ignored leaves it there.
 

@@ -318,6 +318,12 @@ class DriverV1(cgroupfs.FilesDriver):
             elif can_freeze and not was_frozen:
                 self.thaw()
 
+    def remove_empty(self) -> bool:
+        """Remove the cgroups if there is nothing in them; tell whether they are gone."""
+        # Where processes are looked for comes first: while one is there, so is that.
+        paths = dict.fromkeys((self._main(), *self._paths.values()))
+        return all(tree.remove_leaf(path) for path in paths if path)
+
     def destroy(self) -> None:
         """Remove the cgroups and all below them.
 

@@ -316,6 +316,10 @@ class DriverV2(cgroupfs.FilesDriver):
             if not was_frozen or signal == p.SIGKILL:
                 self.thaw()
 
+    def remove_empty(self) -> bool:
+        """Remove the cgroup if there is nothing in it; tell whether it is gone."""
+        return not self._directory or tree.remove_leaf(self._directory)
+
     def destroy(self) -> None:
         """Remove the cgroup and all below it.
 

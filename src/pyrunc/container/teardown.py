@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def remove_cgroup(driver: Driver) -> None:
     """Kill what is left in a container's cgroup, and remove it."""
+    if driver.remove_empty():
+        return
     if driver.processes():
         driver.signal_all(p.SIGKILL)
     driver.destroy()

@@ -145,7 +145,8 @@ class Box:
         home = Home(making.entry, record, making.spec)
         assert making.planned
         routes = making.planned.routes
-        self._ahead = send_ahead(self.settings, home, making.spec["process"], routes)
+        process, entrance = making.spec["process"], making.take_entrance()
+        self._ahead = send_ahead(self.settings, home, process, routes, entrance)
 
     def _give_up_network(self) -> None:
         network, self._network = self._network, None

@@ -7,6 +7,7 @@ import os
 from pyrunc.cgroups import host
 from pyrunc.cgroups.cgroupfs import read_optional
 from pyrunc.cgroups.paths import paths_for
+from pyrunc.container.making.remembered import Remembered
 from pyrunc.engine.failures import CannotEnforce
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cgroups.host import Layout
-    from pyrunc.container.making.remembered import Remembered
+    from pyrunc.spec.types import Spec
 
 #: Limit -> controller of cgroup v1 and of v2, and a file that must be there.
 _NEEDED = {
@@ -32,23 +33,40 @@ _DELEGATE = (
 #: The v1 controllers that sandboxes have cgroups of: what limits, counts, confines or stops them.
 #: Each takes its time to make and to remove, that of cpuset three times as long as another.
 _CONTROLLERS = frozenset(("cpu", "cpuacct", "devices", "freezer", "memory", "pids"))
+#: What nobody asks for once a sandbox for one run is there; its share of the processor may be.
+_LATER = frozenset(("cpu", "freezer"))
 
 
 class Enforcement:
     """What the containers below one cgroup can be limited in."""
 
-    def __init__(self, cgroup: str, remembered: Remembered) -> None:
+    def __init__(self, cgroup: str) -> None:
         self._cgroup = cgroup
-        self._remembered = remembered
+        self._layout: Layout | None = None
         self._found: dict[str, tuple[str, str]] | None = None
+        self._remembered: dict[frozenset[str], Remembered] = {}
 
     @property
     def _unenforceable(self) -> dict[str, tuple[str, str]]:
         if self._found is None:
-            layout = host.detect()
+            self._layout = layout = host.detect()
             self._found = unenforceable(layout, paths_for(layout, self._cgroup, ""))
-            self._remembered.layout = layout.only(_CONTROLLERS)
         return self._found
+
+    def remembered(self, spec: Spec, *, for_one: bool) -> Remembered:
+        """Return what is remembered of containers with cgroups of the same controllers.
+
+        :param spec: a config that :meth:`see_to` has seen.
+        :param for_one: whether the container is for one run.
+        """
+        controllers = _CONTROLLERS
+        if for_one:
+            controllers -= _LATER - (spec["linux"].get("resources") or {}).keys()
+        if controllers not in self._remembered:
+            assert self._layout
+            self._remembered[controllers] = remembered = Remembered()
+            remembered.layout = self._layout.only(controllers)
+        return self._remembered[controllers]
 
     def see_to(self, spec: Any, request: dict[str, Any]) -> list[tuple[str, str]]:
         """Take the limits out of a config that cannot be set here; return them, and why.

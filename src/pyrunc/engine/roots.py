@@ -105,7 +105,7 @@ class Layer:
     def _mount(self, saved: str = "") -> None:
         try:
             options = ("mode=700", *self._options)
-            _mount_on(self._directory, m.new_filesystem("tmpfs", "tmpfs", options, 0))
+            mount_on(self._directory, m.new_filesystem("tmpfs", "tmpfs", options, 0))
             for name in ("upper", "work", "root"):
                 os.mkdir(f"{self._directory}/{name}", 0o755)
             status = os.stat(self.lower)
@@ -122,9 +122,7 @@ class Layer:
                 *(f"{name}={path}" for name, path in layers.items()),
                 *_extended_attributes(),
             )
-            _mount_on(
-                self.root, m.new_filesystem("overlay", "overlay", options, m.MOUNT_ATTR_NODEV)
-            )
+            mount_on(self.root, m.new_filesystem("overlay", "overlay", options, m.MOUNT_ATTR_NODEV))
         except Error:
             self.remove()
             raise
@@ -150,7 +148,8 @@ class Layer:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _mount_on(path: str, mount: int) -> None:
+def mount_on(path: str, mount: int) -> None:
+    """Attach a mount to a directory of the engine's mount namespace, and close it."""
     target = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         m.attach(mount, target)

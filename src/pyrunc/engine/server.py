@@ -29,6 +29,7 @@ from pyrunc.engine.prepared import checked_process, checked_spec
 from pyrunc.engine.runtimes import Runtimes
 from pyrunc.engine.saving import save
 from pyrunc.engine.seclusion import may_set_hostname
+from pyrunc.engine.shared_dev import SharedDev
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.engine.watch import Watch
 from pyrunc.errors import WrongStatus
@@ -50,8 +51,8 @@ class Server:
         self._directory = directory
         self._log = log
         self._settings = Settings(directory, log)
-        self._remembered = Remembered()
         self._networks = Networks()
+        self._dev = SharedDev(directory)
         self._ids = EVERYBODY
         self._cgroup = cgroup_of(name)
         self._streams = StandardStreams()
@@ -59,7 +60,7 @@ class Server:
         self._pool = Pool(partial(self._make_box, for_one=True))
         self._leisure = Leisure(self._pool, log)
         self._count = 0
-        self._enforcement = Enforcement(self._cgroup, self._remembered)
+        self._enforcement = Enforcement(self._cgroup)
         self._watch = Watch()
         self._runtimes = Runtimes(self._streams, log, self._watch, Remembered())
 
@@ -208,11 +209,14 @@ class Server:
             path, mounts = roots.host_root(self._directory)
             spec["root"]["path"] = path
             spec["mounts"] = [*mounts, *(spec.get("mounts") or ())]
+        if for_one:
+            self._dev.give(spec)
         if wanted := request.get("layer"):
             directory = f"{self._directory}/@layers/{box_id}"
             layer = roots.Layer(directory, spec["root"]["path"], **wanted)
             spec["root"]["path"] = layer.root
-        kept = (self._settings, self._remembered, self._networks)
+        remembered = self._enforcement.remembered(spec, for_one=for_one)
+        kept = (self._settings, remembered, self._networks)
         box = Box(*kept, box_id, spec, layer, self._cgroup, for_one=for_one)
         box.not_enforced = not_enforced
         return box

@@ -25,7 +25,7 @@ DEFAULT_DEVICES = (
 )
 MULTIPLEXER = "/dev/ptmx"
 #: runtime-linux.md, "Dev symbolic links"; /dev/core is what runc adds.
-_LINKS = (
+LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -247,7 +247,7 @@ class MakeDeviceLinks(Step):
     def apply(self, build: Build) -> None:
         device_directory = _open_own(build, "/dev", self.place)
         try:
-            for name, target in _LINKS:
+            for name, target in LINKS:
                 _link(device_directory, name, target)
             try:
                 posix.stat("kcore", dir_fd=build.proc, follow_symlinks=False)

@@ -82,7 +82,6 @@ def sandbox_options(arguments: SandboxArguments) -> SandboxOptions:
     memory = optional_size(arguments.get("memory", DEFAULT_MEMORY), "memory")
     swap = optional_size(arguments.get("swap", 0), "swap")
     rootfs = arguments.get("rootfs")
-    user = arguments.get("user")
     cpu = arguments.get("cpu")
     return SandboxOptions(
         rootfs=None if rootfs is None else os.path.abspath(rootfs),
@@ -96,7 +95,7 @@ def sandbox_options(arguments: SandboxArguments) -> SandboxOptions:
         binds=_binds(arguments.get("binds") or {}),
         env=_environment(arguments.get("env") or {}),
         cwd=_absolute(arguments.get("cwd"), "cwd"),
-        user=(user, user) if isinstance(user, int) else user,
+        user=_user(arguments.get("user")),
         hostname=arguments.get("hostname", "sandbox"),
         best_effort=bool(arguments.get("best_effort", False)),
         asked=tuple(
@@ -105,6 +104,8 @@ def sandbox_options(arguments: SandboxArguments) -> SandboxOptions:
     )
 
 
+#: What stands for "no user" and "no group" in system calls.
+_NO_ID = 0xFFFFFFFF
 _KNOWN = {
     *("rootfs", "memory", "swap", "pids", "cpu", "disk", "files", "network", "binds", "env"),
     *("cwd", "user", "hostname", "best_effort"),
@@ -133,6 +134,19 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
         if not name or "=" in name or "\0" in name + value:
             raise InvalidArgument(f"env: {name!r} cannot be a name, or its value holds a NUL")
     return dict(env)
+
+
+def _user(user: object) -> tuple[int, int] | None:
+    match user:
+        case None:
+            return None
+        case bool():
+            pass
+        case int() if 0 <= user < _NO_ID:
+            return user, user
+        case (int(uid), int(gid)) if 0 <= uid < _NO_ID and 0 <= gid < _NO_ID:
+            return uid, gid
+    raise InvalidArgument(f"user must be a uid, or (uid, gid), not {user!r}: names are an image's")
 
 
 def _absolute(path: str | None, name: str) -> str | None:

@@ -32,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyrunc.cgroups.entrance import Entrance
     from pyrunc.container.settings import Settings
     from pyrunc.plan.executed_process import ExecutionPlan
     from pyrunc.process.launch import LaunchProgram
@@ -44,23 +45,29 @@ if TYPE_CHECKING:
 class Route:
     """What those have in common who are sent into containers of one config."""
 
-    __slots__ = ("last", "namespaces", "plan")
+    __slots__ = ("is_confirmed", "last", "namespaces", "plan")
 
     def __init__(self, namespaces: tuple[str, ...], plan: ExecutionPlan) -> None:
         #: The namespaces that such a container has of its own.
         self.namespaces = namespaces
         self.plan = plan
+        #: Whether such a container, when it was made, was seen to have these namespaces.
+        self.is_confirmed = False
         #: The second launch program, as it was last filled in. The first names each one's cgroups.
         self.last: FilledIn | None = None
 
 
-def send_ahead(settings: Settings, home: Home, process: Process, routes: Routes) -> Ahead | None:
+def send_ahead(
+    settings: Settings, home: Home, process: Process, routes: Routes, entrance: Entrance
+) -> Ahead | None:
     """Send a process ahead into a container in the making; None where it has to come later.
 
     :param process: what it is to be like; its ``args`` matter not.
     :param routes: takes the plan for whoever is sent into another container of the same config.
+    :param entrance: what the builder has entered the cgroups by, if that is left; closed here.
     """
     ahead = Ahead(settings, home, process, routes)
+    ahead.entrance = entrance
     try:
         ahead.set_out()
     except (OSError, Error) as error:
@@ -93,7 +100,7 @@ class Ahead(Entering):
         if self.container < 0:
             raise Error("there are no pidfds here")
         self.inherited.append(self.container)
-        if self.cgroup:
+        if self.cgroup and not self.entrance.descriptors():
             self.entrance = self.open_entrance()
         self._plan(pid)
         self.known |= {late.CWD_BY_ROOT.name: True, late.CONTAINER.name: self.container}
@@ -156,8 +163,10 @@ class Ahead(Entering):
             self.open_root(pid)
             uid = (self.process.get("user") or {}).get("uid", 0)
             self._user = outside(id_mapping(pid, "uid_map"), uid)
-            if differing_namespaces(pid) != self.namespaces:
-                return False
+            if not self._route.is_confirmed:
+                if differing_namespaces(pid) != self.namespaces:
+                    return False
+                self._route.is_confirmed = True
             if not can_enter(self.root, self.process["cwd"]):
                 return False
         except OSError:

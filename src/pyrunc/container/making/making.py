@@ -133,7 +133,13 @@ class Making(Birth):
                 if descriptor >= 0:
                     posix.close(descriptor)
         self.close_joined()
-        self.entrance.close()
+        if not self.options.meanwhile:
+            self.entrance.close()
+
+    def take_entrance(self) -> Entrance:
+        """Return what leads into the container's cgroups, to be closed by the caller."""
+        entrance, self.entrance = self.entrance, Entrance()
+        return entrance
 
     def close_joined(self) -> None:
         """Close the namespaces to join."""
@@ -143,6 +149,7 @@ class Making(Birth):
     def close(self) -> None:
         """Close what is open; the container lives on."""
         self.close_the_builders()
+        self.entrance.close()
         super().close()
         if self.net_devices:
             self.net_devices.close()

@@ -59,7 +59,7 @@ def _before_the_builder(
         steps.append(RunPoststop(poststop))
     steps.append(s.ReserveId(container_id))
     later = _can_join_later(spec, planned, facts)
-    steps.append(s.MakeCgroups(facts.cgroup_needs_process, later))
+    steps.append(s.MakeCgroups(facts.cgroup_needs_process, later, facts.held))
     passed = facts.process.preserved if process else 0
     steps.append(s.OpenForBuilder(passed, options.notify_socket, spaces.entered_by_builder))
     if spaces.private("user") or planned.opened_by_runtime:

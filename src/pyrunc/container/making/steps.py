@@ -47,10 +47,12 @@ class MakeCgroups(RuntimeStep):
 
     ``needs_process``: there must be a process first (systemd's scopes), and until then they only
     are found to be free. ``rest_later``: what a process need not be born in is not made yet.
+    ``are_ours``: nobody else can have any of these names.
     """
 
     needs_process: bool
     rest_later: bool
+    are_ours: bool
 
     undoing = "remove the container's cgroup"
 
@@ -60,7 +62,8 @@ class MakeCgroups(RuntimeStep):
         return f"make the {'first of the ' if self.rest_later else ''}container's cgroups"
 
     def apply(self, making: Making) -> None:
-        making.driver.check_free()
+        if not self.are_ours:
+            making.driver.check_free()
         if self.needs_process:
             return
         # On record before it is there, so that `delete` finds it whatever happens.
