@@ -131,6 +131,7 @@ class Bundle:
     def give_to(self, uid: int) -> None:
         """Make user and group ``uid`` of the host the owners of the root file system."""
         for path in (self.rootfs, *self.rootfs.rglob("*")):
+            own(path)
             os.chown(path, uid, uid, follow_symlinks=False)
 
     def shell(self, script: str) -> None:
@@ -174,6 +175,41 @@ def rootfs_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return template
 
 
+def copy_root(template: str | Path, root: str | Path) -> None:
+    """Copy a root file system; its symbolic links get further names where that is possible.
+
+    A link takes several times as long to make as to name, and busybox has hundreds. What can be
+    changed of one is its owner: :func:`own` first.
+    """
+    os.mkdir(root)
+    with os.scandir(template) as entries:
+        for entry in entries:
+            to = f"{root}/{entry.name}"
+            if entry.is_symlink():
+                _name_again(entry.path, to)
+            elif entry.is_dir():
+                copy_root(entry.path, to)
+            else:
+                shutil.copy2(entry.path, to)
+    shutil.copystat(template, root)
+
+
+def _name_again(link: str, name: str) -> None:
+    try:
+        os.link(link, name, follow_symlinks=False)
+    except OSError:
+        # On another file system; or there are 65,000 already.
+        os.symlink(os.readlink(link), name)
+
+
+def own(path: Path) -> None:
+    """Make a symbolic link that is one of :func:`copy_root`'s a link of its own."""
+    if path.is_symlink() and path.lstat().st_nlink > 1:
+        target = path.readlink()
+        path.unlink()
+        path.symlink_to(target)
+
+
 @pytest.fixture
 def make_bundle(rootfs_template: Path, tmp_path: Path) -> Callable[..., Bundle]:
     """Make a bundle: ``make_bundle(args=[...], linux={...})`` changes the default config.
@@ -186,7 +222,7 @@ def make_bundle(rootfs_template: Path, tmp_path: Path) -> Callable[..., Bundle]:
     def make(args: Sequence[str] = ("true",), at: Path | None = None, **changes: Any) -> Bundle:
         path = at or tmp_path / f"bundle{next(numbers)}"
         path.mkdir(parents=True)
-        shutil.copytree(rootfs_template, path / "rootfs", symlinks=True)
+        copy_root(rootfs_template, path / "rootfs")
         config = default_config()
         config["process"]["args"] = list(args)
         _merge(config, changes)

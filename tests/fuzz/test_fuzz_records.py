@@ -14,6 +14,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from strange import JUNK, TEXTS, changed
 
+from cgroup_tree import cgroups_named
+
 #: Of processes that are none; another one's number would be told by its start time.
 NOT_A_PROCESS = st.sampled_from([0, -1, 2**22 + 1, 2**31, 2**63, "1", None, 1.5, True, [], {}])
 
@@ -96,25 +98,21 @@ def test_damaged_records(make_bundle, pyrunc, data):
         assert removed.code == 0, (what, removed)
         assert not directory.exists()
         assert not is_running(pid), what
-        assert cgroups_of(name) == [], what
+        assert cgroups_named(name) == [], what
     finally:
         clear(name, pid, directory)
 
 
-def cgroups_of(name):
-    return [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == name]
-
-
 def clear(name, pid, directory):
     """Remove what a failing command has left."""
-    cgroups = cgroups_of(name)
+    cgroups = cgroups_named(name)
     if is_running(pid) and cgroups:
         os.kill(pid, signal.SIGKILL)
     for path in cgroups:
         with contextlib.suppress(OSError):
             Path(path, "freezer.state").write_text("THAWED")
     end = time.monotonic() + 5
-    while cgroups_of(name) and time.monotonic() < end:
+    while cgroups_named(name) and time.monotonic() < end:
         for path in cgroups:
             with contextlib.suppress(OSError):
                 os.rmdir(path)

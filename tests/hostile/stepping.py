@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
+
+from cgroup_tree import cgroups_named
 
 HERE = Path(__file__).resolve().parent
 #: The first of these on x86_64 marks the end of what every interpreter does to start: flock(2),
@@ -83,11 +84,7 @@ def _command(pid: int) -> str:
 
 def left_of(pyrunc, container_id: str) -> list[str]:
     """Name the cgroups, records and mounts of a container that there should be no more."""
-    found = [
-        f"cgroup {path}"
-        for path, _, _ in os.walk("/sys/fs/cgroup")
-        if os.path.basename(path) == container_id
-    ]
+    found = [f"cgroup {path}" for path in cgroups_named(container_id)]
     root = Path(pyrunc.directory, "pyrunc-state")
     if root.exists():
         found += [f"file {path}" for path in root.iterdir() if container_id == path.name]

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-HOST = Path("/sys/fs/cgroup")
+from cgroup_tree import cgroups_named
+
 NAME = "n" * 100
 DEPTH = 1500
 
 
 def own_cgroups(name):
     """The container's cgroups, in all hierarchies."""
-    return [Path(path) for path, _, _ in os.walk(HOST) if os.path.basename(path) == name]
+    return [Path(path) for path in cgroups_named(name)]
 
 
 def cgroup_of(name, *controllers):

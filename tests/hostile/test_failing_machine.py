@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_tree import cgroups_named
 from runtimes import mount_missing_controllers
 
 #: What may fail, and how; `create` and `run` have all of it.
@@ -69,10 +70,6 @@ def behind(pyrunc):
     return call
 
 
-def cgroups_of(name):
-    return [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == name]
-
-
 def assert_said_plainly(done, what):
     """One entry, in the form of the log, that blames nobody but the machine."""
     assert "internal error" not in done.stderr, what
@@ -125,10 +122,10 @@ def test_system_calls_that_fail(make_bundle, pyrunc, behind, tmp_path, command):
                 assert_said_plainly(done, what)
                 if command in ("create", "run") and done.code:
                     assert pyrunc("state", name).code == 1, what
-                    assert not cgroups_of(name), what
+                    assert not cgroups_named(name), what
                 deleted = pyrunc("delete", "--force", name)
                 assert (deleted.code, deleted.stderr) == (0, ""), what
-                assert not cgroups_of(name), what
+                assert not cgroups_named(name), what
 
 
 @pytest.fixture
@@ -155,7 +152,7 @@ def test_a_builder_that_fails_while_its_end_cannot_be_waited_for(make_bundle, py
     assert done.code == 1
     assert_said_plainly(done, "run")
     assert pyrunc("state", name).code == 1
-    assert not cgroups_of(name)
+    assert not cgroups_named(name)
 
 
 @pytest.mark.parametrize("command", ["create", "run"])
@@ -176,7 +173,7 @@ def test_a_full_state_root(make_bundle, pyrunc, small_root, command):
     assert_said_plainly(done, command)
     assert "no space left on device" in done.stderr
     assert os.listdir(small_root) == ["filler"]
-    assert cgroups_of(name) == []
+    assert cgroups_named(name) == []
 
 
 def test_a_read_only_state_root(make_bundle, pyrunc, small_root):
@@ -236,16 +233,11 @@ def test_a_cgroups_path_of_many_parts(make_bundle, pyrunc, parts, start):
             assert done.code == 1
             assert_said_plainly(done, parts)
             assert f"linux.cgroupsPath is {parts} cgroups deep: 100 at most" in done.stderr
-            assert not any(name in names for _, names, _ in os.walk("/sys/fs/cgroup"))
+            assert cgroups_named(name) == []
         else:
             assert (done.code, done.stderr) == (0, "")
     finally:
-        tops = [
-            os.path.join(directory, name)
-            for directory, names, _ in os.walk("/sys/fs/cgroup")
-            if name in names
-        ]
-        for top in tops:
+        for top in cgroups_named(name):
             for directory, _, _ in os.walk(top, topdown=False):
                 os.rmdir(directory)
 

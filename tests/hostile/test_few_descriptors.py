@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from cgroup_tree import cgroups_named
+
 LIMIT = """\
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
@@ -28,10 +30,6 @@ def limited(pyrunc):
             pyrunc.command[:] = before
 
     return call
-
-
-def cgroups_of(name):
-    return [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == name]
 
 
 def hook(script):
@@ -83,7 +81,7 @@ def test_too_few_leave_nothing(make_bundle, pyrunc, limited, most):
         return
     assert "internal error" not in done.stderr
     assert "too many open files" in done.stderr.lower()
-    assert not cgroups_of(name)
+    assert not cgroups_named(name)
     assert pyrunc("state", name).code == 1
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_tree import cgroups_named
 from pyrunc.container.record.record import first_wrong, salvaged
 from pyrunc.container.record.store import Store
 from pyrunc.errors import Error
@@ -263,11 +264,10 @@ def test_a_created_one_without_both_records_is_ended(make_bundle, pyrunc, root, 
         assert not is_alive(pid)
         assert not (root / name).exists()
         if not path:
-            assert not any(name in names for _, names, _ in os.walk("/sys/fs/cgroup"))
+            assert cgroups_named(name) == []
     finally:
-        for directory, names, _ in os.walk("/sys/fs/cgroup", topdown=False):
-            for found in {name, "pyrunc-lost"} & set(names):
-                os.rmdir(os.path.join(directory, found))
+        for found in reversed(cgroups_named(name, "pyrunc-lost")):
+            os.rmdir(found)
 
 
 def test_a_running_one_without_both_records_is_told_of(make_bundle, pyrunc, root):

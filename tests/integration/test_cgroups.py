@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_tree import cgroups_named
 from pyrunc.cgroups.host import detect
 from pyrunc.cgroups.v2 import DriverV2
 
@@ -39,10 +40,6 @@ def time_used(cgroups):
     if "cpuacct" in cgroups:
         return int(value(cgroups, "cpuacct", "cpuacct.usage"))
     return int(value(cgroups, "", "cpu.stat").split()[1])
-
-
-def left_of(name):
-    return [path for path, _, _ in os.walk(MOUNTS) if os.path.basename(path) == name]
 
 
 @pytest.fixture
@@ -78,7 +75,7 @@ def test_a_paused_container_that_forks_is_killed_and_removed(forking, pyrunc):
     pyrunc.wait(container)
     deleted = pyrunc("delete", container.id)
     assert (deleted.code, deleted.stderr) == (0, "")
-    assert left_of(container.id) == []
+    assert cgroups_named(container.id) == []
 
 
 def test_a_forking_container_without_a_pid_namespace_is_killed_whole(make_bundle, pyrunc):
@@ -93,7 +90,7 @@ def test_a_forking_container_without_a_pid_namespace_is_killed_whole(make_bundle
         time.sleep(0.01)
     assert value(cgroups, "pids", "cgroup.procs") == ""
     assert pyrunc("delete", container.id).code == 0
-    assert left_of(container.id) == []
+    assert cgroups_named(container.id) == []
 
 
 def test_a_fork_bomb_as_the_program_is_held(make_bundle, pyrunc):
@@ -111,7 +108,7 @@ def test_a_fork_bomb_as_the_program_is_held(make_bundle, pyrunc):
     assert refused > 0, "the bomb was never stopped, so it was none"
     deleted = pyrunc("delete", "--force", container.id)
     assert (deleted.code, deleted.stderr) == (0, "")
-    assert left_of(container.id) == []
+    assert cgroups_named(container.id) == []
 
 
 def run_and_kill(pyrunc, words, delay):
@@ -165,7 +162,7 @@ def test_what_a_killed_command_leaves_can_be_removed(make_bundle, pyrunc, what):
         ended.append(run_and_kill(pyrunc, words, whole * (step + 1) / 10))
         deleted = pyrunc("delete", "--force", name)
         assert (deleted.code, deleted.stderr) == (0, ""), (step, ended)
-        assert left_of(name) == [], (step, ended)
+        assert cgroups_named(name) == [], (step, ended)
     assert -signal.SIGKILL in ended, "none was killed while it worked"
 
 
@@ -218,7 +215,7 @@ def test_a_frozen_cgroup_is_refused_and_stays_frozen(make_bundle, pyrunc):
         assert refused.code == 1
         assert "container's cgroup is frozen" in refused.stderr
         assert file.read_text().strip() == ("FROZEN" if v1 else "1")
-        assert left_of(name) == [str(cgroup)]
+        assert cgroups_named(name) == [str(cgroup)]
     finally:
         cgroup.rmdir()
 

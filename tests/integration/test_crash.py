@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_tree import cgroups_named
+
 
 def processes_in(rootfs):
     """Pids of the processes that have a file system of the container as root, or its init."""
@@ -78,10 +80,6 @@ def seconds_of_a_create(pyrunc, bundle, log):
     return whole
 
 
-def cgroups_of(name):
-    return [path for path, names, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == name]
-
-
 def assert_only_a_record_is_left(pyrunc, create):
     """After SIGKILL nothing runs unless create was complete; delete --force removes the rest."""
     told = pyrunc("state", create.id)
@@ -93,7 +91,7 @@ def assert_only_a_record_is_left(pyrunc, create):
     deleted = pyrunc("delete", "--force", create.id)
     assert (deleted.code, deleted.stderr) == (0, "")
     assert wait_until_empty(create.alive) == []
-    assert cgroups_of(create.id) == []
+    assert cgroups_named(create.id) == []
     assert not Path(pyrunc.directory, "pyrunc-state", create.id).exists()
 
 
@@ -145,7 +143,7 @@ def test_an_interrupted_create_leaves_nothing(make_bundle, pyrunc, tmp_path, num
             if create.process.wait() == 0:
                 assert pyrunc("delete", create.id).code == 0
             assert wait_until_empty(create.alive) == []
-            assert cgroups_of(create.id) == []
+            assert cgroups_named(create.id) == []
             assert not Path(pyrunc.directory, "pyrunc-state", create.id).exists()
 
 
@@ -169,7 +167,7 @@ def test_interrupted_in_a_hook(make_bundle, pyrunc, tmp_path, number, kind):
         log.seek(0)
         assert f"interrupted by {signal.Signals(number).name}" in log.read()
     assert wait_until_empty(create.alive) == []
-    assert cgroups_of(create.id) == []
+    assert cgroups_named(create.id) == []
     assert json.loads(out.read_text())["status"] == "stopped"
     assert pyrunc("state", create.id).code == 1
 
@@ -214,4 +212,4 @@ def test_the_cgroup_of_a_failed_create_is_gone(make_bundle, pyrunc):
     bundle.bind("/nonexistent", "/mnt")
     container = pyrunc.create(bundle)
     assert container.code == 1
-    assert cgroups_of(container.id) == []
+    assert cgroups_named(container.id) == []

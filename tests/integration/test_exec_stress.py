@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_tree import cgroups_named
+
 COUNT = 1000 if os.environ.get("PYRUNC_STRESS") else 200
 AT_ONCE = 8
 
@@ -64,9 +66,8 @@ def test_many_at_once(make_bundle, pyrunc):
     assert len(pids) <= 2, pids  # init and its sleep
     assert pyrunc("kill", container.id, "KILL").code == 0
     pyrunc.wait(container)
-    cgroups = [Path(root) for root, names, _ in os.walk("/sys/fs/cgroup") if container.id in names]
-    for parent in cgroups:
-        assert (parent / container.id / "cgroup.procs").read_text() == ""
+    for cgroup in cgroups_named(container.id):
+        assert Path(cgroup, "cgroup.procs").read_text() == ""
 
 
 def zombies_of(container, pyrunc):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from exec_fixtures import box, status_of
 
+from bundles import own
+
 __all__ = ["box"]
 
 
@@ -152,6 +154,7 @@ def mapped(make_bundle, pyrunc):
     bundle.linux["gidMappings"] = [{"containerID": 0, "hostID": 200000, "size": 5000}]
     for directory, _, names in os.walk(bundle.path):
         for name in [".", *names]:
+            own(Path(directory, name))
             os.chown(f"{directory}/{name}", 100000, 200000, follow_symlinks=False)
     for parent in bundle.path.parents[:4]:
         if parent != Path("/tmp") and parent.stat().st_mode & 0o11 != 0o11:

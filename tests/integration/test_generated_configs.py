@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from cgroup_tree import cgroups_named
 from pyrunc.linux.processes import PR_SET_CHILD_SUBREAPER, prctl
 
 SCHEMA = Path(__file__).parents[1] / "data" / "oci-schema"
@@ -265,6 +266,5 @@ def assert_clean(pyrunc, bundle, orphans):
     state = pyrunc.directory / "pyrunc-state" / name
     assert not state.exists(), results
     assert str(bundle.rootfs) not in Path("/proc/self/mountinfo").read_text(), results
-    for path, names, _ in os.walk("/sys/fs/cgroup"):
-        assert name not in names, (path, results)
+    assert cgroups_named(name) == [], results
     pyrunc.ids.remove(name)

@@ -11,6 +11,7 @@ import pytest
 from user_namespace_fixtures import ids, subordinate, user
 from views import mounts_by_point
 
+from bundles import own
 from public_command import for_everybody
 
 __all__ = ["user"]
@@ -29,6 +30,7 @@ def rootless(user, make_bundle, pyrunc, public_path):
     def bundle(*args: str, whole_range: bool = True):
         made = make_bundle(args, at=public_path / "bundle")
         for path in (made.path, *made.path.rglob("*")):
+            own(path)
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
         uids, gids = [ids(0, user.pw_uid, 1)], [ids(0, user.pw_gid, 1)]
         if whole_range:

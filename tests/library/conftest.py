@@ -19,6 +19,7 @@ import pytest
 from images import BUSYBOX, busybox_layer
 
 import pyrunc
+from cgroup_tree import cgroups_beginning
 from pyrunc.engine import client
 
 if TYPE_CHECKING:
@@ -126,12 +127,7 @@ def remains(program: int | None = None) -> list[str]:
     name = str(program or os.getpid())
     found = [f"process {pid}" for pid in engine_processes(program)]
     found += [str(path) for path in Path("/run/pyrunc-library").glob(f"{name}-*")]
-    for directory, below, _ in os.walk("/sys/fs/cgroup"):
-        if directory.count("/") > 6:
-            # Others may be trying out how deep a tree can be.
-            below.clear()
-        found += [f"{directory}/{x}" for x in below if x.startswith(f"pyrunc-{name}-")]
-    return found
+    return found + cgroups_beginning(f"pyrunc-{name}-")
 
 
 def wait_until_gone(program: int | None = None, seconds: float = 20) -> None:

@@ -118,7 +118,10 @@ def _processes() -> list[str]:
         try:
             uid = entry.stat().st_uid
             if entry.name.isdigit() and (uid == USER or FIRST <= uid < FIRST + COUNT):
-                found.append(f"{entry.name} {(entry / 'stat').read_text()}")
+                status = (entry / "stat").read_text()
+                # An orphan that has ended is its new parent's affair, which may take seconds.
+                if status.rpartition(")")[2].split()[:2] != ["Z", "1"]:
+                    found.append(f"{entry.name} {status}")
         except OSError:
             continue
     return found
