@@ -81,7 +81,7 @@ def _read(directory: str, name: str) -> str:
     if not directory:
         return ""
     try:
-        return read_optional(directory, name)
+        return read_optional(directory, name, at_once=True)
     except OSError:
         # Removed meanwhile, or not to be read by us.
         return ""

@@ -20,6 +20,21 @@ if TYPE_CHECKING:
             """Record a detail, shown with ``--debug`` only."""
 
 
+class Kept:
+    """What nobody in a container can change or reach."""
+
+    __slots__ = ("empty", "init")
+
+    def __init__(self, *, init: int = -1, empty: str = "") -> None:
+        #: Descriptor of a sealed memory file that holds init (process/seal.py), or -1.
+        self.init = init
+        #: Path of an empty file system, read-only, to cover directories with (rootfs/protect.py).
+        self.empty = empty
+
+
+NOTHING = Kept()
+
+
 class Settings:
     """The global options, resolved.
 
@@ -28,7 +43,7 @@ class Settings:
     new containers get no cgroups.
     """
 
-    __slots__ = ("log", "no_cgroups", "root", "rootless", "systemd_cgroup", "trace")
+    __slots__ = ("kept", "log", "no_cgroups", "root", "rootless", "systemd_cgroup", "trace")
 
     def __init__(
         self,
@@ -46,3 +61,5 @@ class Settings:
         self.no_cgroups = no_cgroups
         self.rootless = rootless
         self.trace = trace
+        #: What a process that makes many containers keeps for all of them.
+        self.kept = NOTHING

@@ -10,8 +10,11 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from pyrunc.container.settings import Kept
 from pyrunc.errors import Error, reason
 from pyrunc.linux import mounts as m
+from pyrunc.process.seal import sealed_init
+from pyrunc.rootfs.protect import empty_filesystem
 
 if TYPE_CHECKING:
     from pyrunc.spec.types import Mount
@@ -45,6 +48,14 @@ def host_root(directory: str) -> tuple[str, list[Mount]]:
         _make_skeleton(made)
         os.rename(made, path)
     return path, mounts
+
+
+def kept_for_all(directory: str) -> Kept:
+    """Make what all sandboxes of root's engine can use, none of which has a capability."""
+    empty = f"{directory}/@empty"
+    os.makedirs(empty, 0o700, exist_ok=True)
+    mount_on(empty, empty_filesystem())
+    return Kept(init=sealed_init(), empty=empty)
 
 
 def _bound(path: str) -> Mount:

@@ -203,6 +203,8 @@ class Server:
             spec.pop("hostname", None)
         not_enforced = self._enforcement.see_to(spec, request)
         layer = None
+        if not self._count and not self._ids.is_confined:
+            self._settings.kept = roots.kept_for_all(self._directory)
         self._count += 1
         box_id = str(self._count)
         if not spec["root"]["path"]:

@@ -43,14 +43,21 @@ class MaskPath(Step):
 def _cover_directory(build: Build, target: int, label: str) -> None:
     """All masked directories show one and the same empty tmpfs: it is made once, then cloned."""
     if build.null < 0:
-        # Nothing is to be in it: so it may take no memory of the kernel's either, as in runc 1.3.
-        options = ("ro", "size=4k", "nr_inodes=1", *mounts.context_option(label))
-        build.null = mounts.new_filesystem("tmpfs", "tmpfs", options, mounts.MOUNT_ATTR_RDONLY)
+        build.null = empty_filesystem(label)
         mounts.attach(build.null, target)
         return
     clone = mounts.clone_tree(build.null, "", recursive=False)
     mounts.attach(clone, target)
     posix.close(clone)
+
+
+def empty_filesystem(label: str = "") -> int:
+    """Return a mount of one, attached nowhere, that is and stays empty.
+
+    :param label: ``linux.mountLabel``.
+    """
+    options = ("ro", "size=4k", "nr_inodes=1", *mounts.context_option(label))
+    return mounts.new_filesystem("tmpfs", "tmpfs", options, mounts.MOUNT_ATTR_RDONLY)
 
 
 def _cover_file(target: int) -> None:

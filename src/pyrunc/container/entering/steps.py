@@ -52,7 +52,8 @@ class SpawnInit(RuntimeStep):
         doing.known |= {UP.name: up, DOWN.name: down, PAGE.name: doing.page}
         programs = launch_fds(doing.programs(), doing.known, doing.settings.trace)
         doing.inherited += programs
-        init = doing.keep(sealed_init())
+        kept = doing.settings.kept.init
+        init = kept if kept >= 0 else doing.keep(sealed_init())
         stdio = (doing.slave,) * 3 if doing.slave >= 0 else ()
         words = ["pyrunc-init", *map(str, programs)]
         doing.pid = p.spawn(f"/proc/self/fd/{init}", words, stdio)

@@ -43,6 +43,7 @@ class Handover:
 
     __slots__ = (
         "down",
+        "empty",
         "enter_old_ways",
         "entered_pid_namespace",
         "entrance",
@@ -68,6 +69,8 @@ class Handover:
         #: The runtime's ends of the pipes and its lock, closed so that its death is noticed.
         self.of_runtime: tuple[int, ...] = ()
         self.init = -1
+        #: Path of an empty file system to cover directories with, if there is one.
+        self.empty = ""
         #: How to get into the container's cgroups.
         self.entrance = Entrance()
         self.proc = -1
@@ -170,6 +173,9 @@ def carry_out(handover: Handover, doing: Doing) -> Sequence[int]:
     if handover.enter_old_ways:
         handover.enter_old_ways(handover.proc)
     build.init = handover.init
+    if handover.empty:
+        # By its path: what is to be cloned must be a mount of the own namespace.
+        build.null = posix.open(handover.empty, files.O_PATH | files.O_CLOEXEC)
     build.entered_pid_namespace = handover.entered_pid_namespace
     build.namespaces = handover.namespaces
     build.opened = handover.opened

@@ -104,7 +104,9 @@ class OpenForBuilder(RuntimeStep):
         handover.proc = files.open_host_proc()
         if refusals.are_likely():
             _prepare_old_ways(making, handover)
-        handover.init = sealed_init()
+        kept = making.settings.kept
+        handover.init = posix.dup(kept.init) if kept.init >= 0 else sealed_init()
+        handover.empty = kept.empty
         for name in ("exec.fifo", "result.fifo"):
             posix.mkfifo(name, 0o600, dir_fd=directory)
         known = handover.known
