@@ -100,6 +100,7 @@ static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 #define NR_pread64 67
 #define NR_ppoll 73
 #define NR_readlinkat 78
+#define NR_fstat 80
 #define NR_capget 90
 #define NR_exit_group 94
 #define NR_waitid 95

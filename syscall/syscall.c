@@ -27,6 +27,7 @@ typedef struct {
 } Py_buffer;
 
 extern PyObject *PyLong_FromLong(long);
+extern PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t);
 extern unsigned long PyLong_AsUnsignedLongMask(PyObject *);
 extern PyObject *PyErr_Occurred(void);
 extern int PyObject_CheckBuffer(PyObject *);
@@ -187,9 +188,72 @@ static PyObject *address_of(PyObject *self, PyObject *object)
 	return PyLong_FromLong((long)held.buf);
 }
 
+#define EFBIG 27
+#define EINVAL 22
+#define S_IFMT 0170000
+#define MOST_BYTES 4096
+
+/* struct stat. */
+struct status {
+	u64 device, inode;
+#if defined(__x86_64__)
+	u64 links;
+	u32 mode, uid, gid, unused;
+	u64 kind;
+#else
+	u32 mode, links, uid, gid;
+	u64 kind, unused;
+#endif
+	u64 size, rest[16];
+};
+
+/* Read at most `most` bytes of what was opened, if it is of that kind (S_IFREG …; 0: of any). */
+static s64 read_from(s64 file, u64 kind, char *to, u64 most)
+{
+	struct status found;
+
+	if (kind) {
+		s64 error = call(NR_fstat, file, &found);
+		if (error)
+			return error;
+		if ((found.mode & S_IFMT) != kind)
+			return -EINVAL;
+	}
+	if (!most)
+		return 0;
+	s64 got = call(NR_read, file, to, most);
+	/* What fills the place may go on; and so may a file of which not all has come. */
+	if (got >= 0 && ((u64)got == most || (kind && (u64)got != found.size)))
+		return -EFBIG;
+	return got;
+}
+
+static PyObject *fetch(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+	struct prepared asked;
+	PyObject *result = 0;
+	char content[MOST_BYTES];
+
+	(void)self;
+	if (!prepare(&asked, arguments, count)) {
+		const u64 *v = asked.v;
+		s64 file = call(NR_openat, v[0], v[1], v[2]);
+		s64 got = file;
+		if (file >= 0) {
+			got = read_from(file, v[3], content, v[4] < MOST_BYTES ? v[4] : MOST_BYTES);
+			call(NR_close, file);
+		}
+		result = got < 0 ? PyLong_FromLong(got) : PyBytes_FromStringAndSize(content, got);
+	}
+	release(&asked);
+	return result;
+}
+
 static struct method methods[] = {
 	{ "call", make_call, METH_FASTCALL,
 	  "Make the system call with this number; return its result or a negative errno." },
+	{ "fetch", fetch, METH_FASTCALL,
+	  "Open, look at, read and close a file (libc.py); return bytes or a negative errno." },
 	{ "address_of", address_of, METH_O, "Return where a buffer's bytes lie." },
 	{ "vfork", vfork, METH_FASTCALL,
 	  "Make a child with the arguments of clone3(2) that calls a function in this memory." },

@@ -8,6 +8,8 @@ from __future__ import annotations
 import posix
 from errno import ENODEV, ENOENT
 
+from pyrunc.linux.libc import AT_FDCWD, fetch
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,30 +33,29 @@ def is_frozen(
     directory = paths.get(controller)
     if not directory:
         return False
-    try:
-        if parents is None:
-            descriptor = posix.open(f"{directory}/{name}", _READ)
-        else:
-            descriptor = _open_below(parents, directory, name)
-        try:
-            # In one call: the kernel gives such a file at once.
-            state = posix.read(descriptor, 64).strip()
-        finally:
-            posix.close(descriptor)
-    except OSError as error:
-        if error.errno not in (ENOENT, ENODEV):
-            raise
-        return False
-    return state in (b"1", b"FROZEN", b"FREEZING")
+    above, path = _nearest(parents, directory)
+    # In one call: the kernel gives such a file at once.
+    state = fetch(above, f"{path}/{name}".encode("utf-8", "surrogateescape"), _READ, 0, 64)
+    if isinstance(state, int):
+        if -state in (ENOENT, ENODEV):
+            return False
+        raise OSError(-state, posix.strerror(-state))
+    return state.strip() in (b"1", b"FROZEN", b"FREEZING")
 
 
-def _open_below(parents: dict[str, int], directory: str, name: str) -> int:
+def _nearest(parents: dict[str, int] | None, directory: str) -> tuple[int, str]:
+    """Return the descriptor that the way to a cgroup begins at, and the rest of the path."""
+    if parents is None:
+        return AT_FDCWD, directory
     above, _, own = directory.rpartition("/")
     if above not in parents:
         if len(parents) == _MOST_PARENTS:
-            return posix.open(f"{directory}/{name}", _READ)
-        parents[above] = posix.open(f"{above}/", _DIRECTORY)
-    return posix.open(f"{own}/{name}", _READ, dir_fd=parents[above])
+            return AT_FDCWD, directory
+        try:
+            parents[above] = posix.open(f"{above}/", _DIRECTORY)
+        except OSError:
+            return AT_FDCWD, directory
+    return parents[above], own
 
 
 def may_be_frozen_below(version: int, paths: Mapping[str, str]) -> bool:

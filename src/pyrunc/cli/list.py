@@ -47,5 +47,8 @@ def call(settings: Settings, options: Options, arguments: list[str]) -> int:
         write_json(states)
     else:
         keys = [name.lower() for name in _HEADER]
-        write(table([_HEADER, *([visible(str(s[key])) for key in keys] for s in states)]))
+        rows = [[str(state[key]) for key in keys] for state in states]
+        if not "".join(map("".join, rows)).isprintable():
+            rows = [[visible(cell) for cell in row] for row in rows]
+        write(table([_HEADER, *rows]))
     return 0

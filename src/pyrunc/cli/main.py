@@ -219,7 +219,8 @@ def _in_user_namespace() -> bool:
     except OSError:
         return False
     try:
-        return posix.read(descriptor, 4096).split() != _WHOLE_MACHINE
+        # A mapping of the whole machine is 34 bytes long.
+        return posix.read(descriptor, 64).split() != _WHOLE_MACHINE
     except OSError:
         return False
     finally:

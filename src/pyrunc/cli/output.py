@@ -46,9 +46,7 @@ def table(rows: Sequence[Sequence[str]], least: int = 12, padding: int = 3) -> s
     The last column is not padded.
     """
     columns = zip(*rows, strict=True)
-    widths = [max(least, *(len(cell) + padding for cell in column)) for column in columns]
+    widths = [max(least, max(map(len, column)) + padding) for column in columns]
     widths[-1] = 0
-    lines = (
-        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-    )
-    return "".join(f"{line}\n" for line in lines)
+    line = "".join(f"%-{width}s" for width in widths) + "\n"
+    return "".join([line % tuple(row) for row in rows])

@@ -8,7 +8,7 @@ import select
 from _struct import pack, unpack_from
 from errno import ECHILD, ENOSYS, EPERM, ESRCH
 
-from pyrunc.linux.libc import address_of, syscall
+from pyrunc.linux.libc import AT_FDCWD, address_of, fetch, syscall
 from pyrunc.linux.numbers import SYS
 
 CLONE_NEWTIME = 0x00000080
@@ -295,14 +295,8 @@ def _write_at(path: str, offset: int | None, content: bytes) -> None:
 
 
 def _stat_line(pid: int) -> bytes:
-    try:
-        descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            return posix.read(descriptor, 4096)
-        finally:
-            posix.close(descriptor)
-    except OSError:
-        return b""
+    line = fetch(AT_FDCWD, b"/proc/%d/stat" % pid, posix.O_RDONLY | posix.O_CLOEXEC, 0, 4096)
+    return line if isinstance(line, bytes) else b""
 
 
 def stat_fields(pid: int, splits: int = -1) -> list[bytes]:

@@ -14,6 +14,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from pyrunc.container.record.record import RECORD_FORMAT, first_wrong, salvaged
 from pyrunc.errors import AlreadyExists, BeingCreated, Error, NotFound, NotSaved, reason
 from pyrunc.linux import files
+from pyrunc.linux.libc import fetch
 from pyrunc.spec import json_text
 
 TYPE_CHECKING = False
@@ -45,6 +46,8 @@ _LONGEST_WRITE = 2.0
 #: How long a lock may be held by who only asks for it, and by an operation on a container.
 _LONGEST_QUESTION = 0.05
 _LONGEST_OPERATION = 30.0
+#: Most records are smaller, in bytes.
+_USUAL_SIZE = 4096
 #: Larger than any record or config (bytes): of a config no more is read in the first place.
 _LARGEST = 64 << 20
 _REMEDY = "delete --force removes it"
@@ -52,6 +55,7 @@ DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOE
 #: Fifos do not keep us waiting, links lead nowhere.
 _CAREFULLY = posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
 
+_NOT_THE_FIFO = "not the fifo that pyrunc has made"
 #: What to do with a container whose hooks run, or whose mounts are made.
 UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
 
@@ -223,17 +227,15 @@ class Entry:
 
         :raises OSError: EINVAL when it is anything else, or far larger than it can be.
         """
+        found = fetch(self.directory, name.encode(), _CAREFULLY, files.S_IFREG, _USUAL_SIZE)
+        if isinstance(found, bytes):
+            return found
         descriptor = posix.open(name, _CAREFULLY, dir_fd=self.directory)  # O_RDONLY is 0.
         try:
             status = posix.fstat(descriptor)
-            size = status.st_size
-            if status.st_mode & files.S_IFMT != files.S_IFREG or size > _LARGEST:
+            if status.st_mode & files.S_IFMT != files.S_IFREG or status.st_size > _LARGEST:
                 raise OSError(EINVAL, "not a file that pyrunc has written")
-            content = posix.read(descriptor, size + 1)
-            if len(content) == size:
-                return content
-            # Not one that was renamed into place, as ours are.
-            return content + files.read_all(descriptor, _LARGEST - len(content))
+            return files.read_all(descriptor, _LARGEST)
         finally:
             posix.close(descriptor)
 
@@ -359,15 +361,14 @@ class Entry:
         Until it is, init holds the fifo open (close-on-exec). The mere name would lie
         if a `start` had been killed before it could remove it.
         """
-        try:
-            posix.close(self.open_fifo("exec.fifo", posix.O_WRONLY))
-        except OSError as error:
-            # Nobody has it open, or it was removed after a start.
-            if error.errno in (ENXIO, ENOENT):
-                return False
-            why = f"exec.fifo: {reason(error)}; {_REMEDY}"
-            raise Error(f"cannot tell the state of container {self.id}: {why}") from None
-        return True
+        flags = posix.O_WRONLY | _CAREFULLY
+        found = fetch(self.directory, b"exec.fifo", flags, files.S_IFIFO, 0)
+        # Nobody has it open, or it was removed after a start.
+        if isinstance(found, bytes) or found in (-ENXIO, -ENOENT):
+            return found == b""
+        what = _NOT_THE_FIFO if found == -EINVAL else posix.strerror(-found)
+        why = f"exec.fifo: {reason(OSError(-found, what))}; {_REMEDY}"
+        raise Error(f"cannot tell the state of container {self.id}: {why}")
 
     def open_fifo(self, name: str, flags: int) -> int:
         """Open one of the fifos, not waiting for the other side.
@@ -378,7 +379,7 @@ class Entry:
         descriptor = posix.open(name, flags | _CAREFULLY, dir_fd=self.directory)
         if posix.fstat(descriptor).st_mode & files.S_IFMT != files.S_IFIFO:
             posix.close(descriptor)
-            raise OSError(EINVAL, "not the fifo that pyrunc has made")
+            raise OSError(EINVAL, _NOT_THE_FIFO)
         return descriptor
 
     def unlink(self, name: str) -> None:
