@@ -28,7 +28,7 @@ ASKING = {
 #: Of the machine or of numbers alone.
 ALLOWED = {"posix.makedev", "posix.sysconf", "posix.uname"}
 #: What makes the system calls is chosen once; the builder, a fork, sets the other for itself.
-CHOSEN_ONCE = {("libc.py", "_native"), ("seal.py", "_proc")}
+CHOSEN_ONCE = {("libc.py", "_native"), ("libc.py", "_fetch"), ("seal.py", "_proc")}
 #: Reckons from constants.
 PURE = {"default_filter.py"}
 
