@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, RELEASES, Machine, bare_machine
 
-SOURCES = CHECKOUT / "src"
+import pyrunc
+
+PACKAGE = Path(pyrunc.__file__).parent
 #: What its first line prints, by the comment behind it.
 PRINTED = re.compile(r"print\(.*?\) +# (.*)")
 
@@ -26,11 +29,11 @@ def paste(code: str) -> str:
 @pytest.fixture(params=RELEASES)
 def with_python(request: pytest.FixtureRequest):
     """A bare machine with Python and the library, without engines and without libseccomp."""
-    if not (SOURCES / "pyrunc/init/pyrunc-init").exists():
+    if not (PACKAGE / "init/pyrunc-init").exists():
         pytest.skip("needs the native parts in src/ (make dev)")
     with bare_machine(request.param, copied=True) as machine:
         machine.install("python3")
-        machine.put(SOURCES / "pyrunc", "home/src/pyrunc")
+        machine.put(PACKAGE, "home/src/pyrunc")
         yield machine
 
 

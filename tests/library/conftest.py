@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -116,10 +117,22 @@ async def cancel_early(start: Callable[[], Coroutine[Any, Any, Any]]) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    try:
-        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
+    """Return the children of a process, whichever of its threads has forked them."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, path.read_text().split())
+    return found
+
+
+def shown_on(terminal: int) -> bytes:
+    """Return all that is still to be read from a terminal, up to the end of its last program."""
+    shown = b""
+    # The last one has closed its side.
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    return shown
 
 
 def remains(program: int | None = None) -> list[str]:

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from conftest import shown_on
 
 import pyrunc
 from pyrunc import DEVNULL, PIPE, STDOUT, Change
@@ -105,13 +106,7 @@ def test_a_process_that_is_forgotten_goes_on_one_that_is_closed_does_not(box):
 def test_a_terminal_of_its_own(box):
     process = box.start(["sh", "-c", "tty; sleep 0.3; stty size"], terminal=True)
     process.resize(33, 99)
-    shown = b""
-    try:
-        while piece := os.read(process.terminal, 4096):
-            shown += piece
-    except OSError:
-        # The last one has closed its side.
-        pass
+    shown = shown_on(process.terminal)
     assert b"/dev/pts/0" in shown
     assert b"33 99" in shown
 

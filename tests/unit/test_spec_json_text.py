@@ -53,7 +53,7 @@ def test_the_same_texts_are_json_as_for_the_package(text):
         assert refused
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(VALUES)
 def test_indentation_is_that_of_the_package(value):
     assert encode_indented(value, "  ") == json.dumps(value, indent=2)
@@ -67,7 +67,7 @@ def test_a_byte_order_mark_is_passed_over():
     assert parse("\ufeff{}") == parse("\ufeff{}".encode()) == {}
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(VALUES, st.integers(0, 400), st.sampled_from(["", ",", "}", "]", '"', ":", "x", "\\", "1"]))
 def test_a_mistake_is_found_wherever_there_is_one(value, at, changed):
     text = encode_indented(value, " ")

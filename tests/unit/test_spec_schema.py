@@ -266,7 +266,7 @@ def assert_mistakes(found):
         assert "\n" not in path + expected + what
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(JSON)
 def test_no_json_at_all_makes_the_checker_fail(value):
     for checker in (check, check_process, check_resources):
