@@ -18,7 +18,8 @@ import threading
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent)]
+# As pytest has them (pyproject.toml).
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from conftest import (  # noqa: E402
     PREAMBLE,
