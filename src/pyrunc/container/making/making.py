@@ -137,8 +137,11 @@ class Making(Birth):
             self.entrance.close()
 
     def take_entrance(self) -> Entrance:
-        """Return what leads into the container's cgroups, to be closed by the caller."""
+        """Return what leads into all of the container's cgroups, or nothing; to be closed."""
         entrance, self.entrance = self.entrance, Entrance()
+        if entrance.later:
+            entrance.close()
+            return Entrance()
         return entrance
 
     def close_joined(self) -> None:
