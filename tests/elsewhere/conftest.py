@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ else
 fi
 cd root
 mount -t proc proc proc
+# The cgroups are the host's, and tests name theirs by their pid: two machines beside each other, or
+# a machine and the host, must not have the same ones. Where that cannot be, all else can.
+echo "$LAST_PID" >proc/sys/kernel/ns_last_pid 2>/dev/null || :
 mount --rbind /sys sys
 mount --rbind /dev dev
 mkdir -p before
@@ -116,6 +120,7 @@ class Machine:
             "TEMPLATE": str(self._template),
             "PLACE": str(self._place),
             "USER_ID": str(user),
+            "LAST_PID": str(random.randrange(1000, 30000)),
             "SETTINGS": " ".join([*every, *settings]),
             "SCRIPT": script,
         }
