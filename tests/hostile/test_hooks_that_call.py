@@ -12,6 +12,7 @@ ANSWERS = {
     "state NAME": None,
     "list": None,
     "ps NAME": None,
+    "ps --format json NAME": None,
     "kill NAME 0": None,
     "start NAME": "cannot start a container that is still being created",
     "pause NAME": "container not running",
@@ -47,6 +48,9 @@ def test_while_it_is_created(make_bundle, pyrunc, tmp_path, kind):
         if kind == "createContainer" and words.startswith("kill"):
             # There the number of init's process is another's, or nobody's.
             assert "container not running" in told
+        elif kind == "createContainer" and words == "ps NAME" and code:
+            # The same for ps(1), which looks for itself.
+            assert "ps failed: exit status 1: " in told
         elif answer is None:
             assert (words, code) == (words, 0), told
         else:

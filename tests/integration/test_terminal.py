@@ -174,8 +174,8 @@ def test_a_program_that_is_missing_leaves_the_terminal_as_it_was(in_terminal, ke
 
 
 def test_much_output_is_complete(in_terminal, tmp_path):
-    """64 MiB (1 GiB under stress) through a terminal, to a pipe, with a reader that pauses."""
-    count = 1 << 30 if os.environ.get("PYRUNC_STRESS") else 64 << 20
+    """16 MiB (1 GiB under stress) through a terminal, to a pipe, with a reader that pauses."""
+    count = 1 << 30 if os.environ.get("PYRUNC_STRESS") else 16 << 20
     command, _ = in_terminal("sh", "-c", f"stty raw -echo; yes 0123456789abcde | head -c {count}")
     process = subprocess.Popen(
         [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
@@ -184,7 +184,7 @@ def test_much_output_is_complete(in_terminal, tmp_path):
     while piece := process.stdout.read1(1 << 16):
         digest.update(piece)
         length += len(piece)
-        if length > (pauses + 1) * 8 << 20:
+        if length > (pauses + 1) * 2 << 20:
             pauses += 1
             time.sleep(0.05)
     assert process.wait(10) == 0
