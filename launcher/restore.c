@@ -7,9 +7,11 @@
  * is an execve(2), which clears away what has been mapped up to then.
  */
 
-#include "key.h"
+#include "snapshot.h"
 
 #if defined(__x86_64__)
+
+#include "key.h"
 
 #define O_DIRECTORY 0200000
 #define O_NOFOLLOW 0400000
