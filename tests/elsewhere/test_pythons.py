@@ -66,7 +66,9 @@ def test_a_python_that_the_wheel_has_no_image_for(sid: Machine, version: str) ->
     here = _installed(sid, f"python{version}")
     # All in one: each script mounts the layer anew, with another number of a device perhaps, which
     # a snapshot does not fit then; and not within a minute is it made again by itself.
-    script = f"{here}/pyrunc warm-up; {here}/pyrunc --version | grep '{_IN_USE}'\n"
+    script = (
+        f"mkdir -p /tmp/state; {here}/pyrunc warm-up; {here}/pyrunc --version | grep '{_IN_USE}'\n"
+    )
     for snapshot in ("1", "0"):
         trace = f"strace -f -c -o /tmp/calls {here}/pyrunc --root /tmp/state list >/dev/null"
         # The last line: percent, seconds, microseconds a call, calls, errors, "total".
