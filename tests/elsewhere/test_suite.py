@@ -23,6 +23,7 @@ PARTS = sorted(
     if any(path.glob("test_*.py")) and path.name not in ("elsewhere", "vm")
 )
 _TOLD = CHECKOUT / "build/debian"
+_BOUND = "timeout --signal=INT --kill-after=60 5100"
 _ACTIVATE = "cd /root/pyrunc; PATH=$PWD/.venv/bin:$PATH"
 #: How skips speak of what a package would cure.
 _CURABLE = re.compile(
@@ -52,8 +53,8 @@ def test_linters(prepared: Machine) -> None:
 def test_part(prepared: Machine, part: str) -> None:
     _TOLD.mkdir(parents=True, exist_ok=True)
     told = _TOLD / f"{prepared.release}-{part}.txt"
-    # An interrupted pytest still tells what has failed.
-    run = f"timeout --signal=INT --kill-after=60 5100 pytest -v -ra --junitxml=/root/{part}.xml"
+    # An interrupted pytest still tells what has failed; begun in the background it would not be.
+    run = f"env --default-signal=INT {_BOUND} pytest -v -ra --junitxml=/root/{part}.xml"
     with told.open("w") as output:
         done = prepared.run(f"{_ACTIVATE} {run} tests/{part}", timeout=5300, output=output)
     with contextlib.suppress(FileNotFoundError):
