@@ -128,19 +128,21 @@ def _lists(bench: Bench, sleeper: str) -> None:
             rounds = max(3, bench.rounds // (1 + count // 100))
             bench.case(title, lambda r: r.must("list"), rounds=rounds)
 
-    measure_list(10)
-    measure_list(100)
-    if bench.wants(crowded):
-        make(1000 // len(bench.runtimes))
-        bench.case(crowded, _create(bench, sleeper))
-    measure_list(1000)
-    if bench.wants(mounts):
-        make(3000 // len(bench.runtimes))
-        with mounted(bench.base / "mounts", 5000):
-            bench.case(mounts, _create(bench, sleeper))
-    for runtime in bench.runtimes:
-        for container in made[runtime.name]:
-            runtime.spawn("delete", "--force", container, pause=0)
+    try:
+        measure_list(10)
+        measure_list(100)
+        if bench.wants(crowded):
+            make(1000 // len(bench.runtimes))
+            bench.case(crowded, _create(bench, sleeper))
+        measure_list(1000)
+        if bench.wants(mounts):
+            make(3000 // len(bench.runtimes))
+            with mounted(bench.base / "mounts", 5000):
+                bench.case(mounts, _create(bench, sleeper))
+    finally:
+        for runtime in bench.runtimes:
+            for container in made[runtime.name]:
+                runtime.spawn("delete", "--force", container, pause=0)
 
 
 @contextlib.contextmanager
