@@ -21,8 +21,8 @@ import pyrunc
 words = ["sh", "-c", "cat; id -u; set -- /proc/[0-9]*; echo $#"]
 print(pyrunc.run(words, input=b"in ", timeout=60, memory="64M", best_effort=True).stdout)
 with pyrunc.Sandbox(best_effort=True) as box:
-    box.write_file("/work/file", b"content")
-    print(box.run(["cat", "/work/file"], timeout=60).stdout)
+    box.write_file("/tmp/file", b"content")
+    print(box.run(["cat", "/tmp/file"], timeout=60).stdout)
 try:
     asked = pyrunc.run(["uname", "-n"], timeout=60, best_effort=True, hostname="asked-for")
     print(asked.stdout)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import pyrunc
-from pyrunc.engine.networks import Network, Networks, may_configure, may_pass_on
+from pyrunc.engine.networks import Network, Networks, may_pass_on
+from pyrunc.engine.prepared import has_capabilities
 from pyrunc.linux import processes as p
 from pyrunc.process.namespaces import BringLoopbackUp
 from pyrunc.step import Build
@@ -158,7 +159,7 @@ def test_only_what_no_program_may_configure_is_passed_on() -> None:
         {"sysctl": {"net.ipv4.ip_forward": "1"}},
     ):
         assert not may_pass_on({"linux": linux | other})  # type: ignore[typeddict-item]
-    assert not may_configure({"args": ["true"], "cwd": "/", "capabilities": {}})
+    assert not has_capabilities({"args": ["true"], "cwd": "/", "capabilities": {}})
     for kind in ("bounding", "effective", "ambient"):
         capable = {"args": ["true"], "cwd": "/", "capabilities": {kind: ["CAP_NET_ADMIN"]}}
-        assert may_configure(capable)  # type: ignore[arg-type]
+        assert has_capabilities(capable)  # type: ignore[arg-type]

@@ -72,12 +72,12 @@ def test_run(as_user):
 def test_a_sandbox(as_user):
     text = """
         with pyrunc.Sandbox() as box:
-            box.write_file("/work/main.sh", "echo ran; echo >/work/made")
-            print(box.run(["sh", "/work/main.sh"], text=True).stdout.strip())
+            box.write_file("/tmp/main.sh", "echo ran; echo >/tmp/made")
+            print(box.run(["sh", "/tmp/main.sh"], text=True).stdout.strip())
             print(*(change.path for change in box.changes()))
-            print(box.read_file("/work/main.sh"))
+            print(box.read_file("/tmp/main.sh"))
             print(box.run(["sleep", "1000"], timeout=0.3).status)
-            print(box.read_file("/work/made"))
+            print(box.read_file("/tmp/made"))
             box.reset()
             print(box.changes())
             try: box.read_file("/etc/../../../../../root/x")
@@ -85,8 +85,8 @@ def test_a_sandbox(as_user):
     """
     assert shown(as_user(text)) == [
         "ran",
-        "/work/made /work/main.sh",
-        "b'echo ran; echo >/work/made'",
+        "/tmp/made /tmp/main.sh",
+        "b'echo ran; echo >/tmp/made'",
         "timeout",
         "b'\\n'",
         "[]",

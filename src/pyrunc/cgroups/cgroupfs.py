@@ -59,19 +59,10 @@ def read(directory: str, name: str) -> str:
     return files.read_file(f"{directory}/{name}").decode("utf-8", "replace")
 
 
-def read_optional(directory: str, name: str, *, at_once: bool = False) -> str:
-    """Return the contents of a cgroup's file, or nothing when there is no such file.
-
-    :param at_once: it holds less than a page, which the kernel gives in one call.
-    """
+def read_optional(directory: str, name: str) -> str:
+    """Return the contents of a cgroup's file, or nothing when there is no such file."""
     try:
-        if not at_once:
-            return read(directory, name)
-        descriptor = posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            return posix.read(descriptor, 4096).decode()
-        finally:
-            posix.close(descriptor)
+        return read(directory, name)
     except OSError as error:
         if error.errno != ENOENT:
             raise

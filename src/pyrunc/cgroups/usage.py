@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from pyrunc.cgroups.cgroupfs import read_optional, write
+import posix
+
+from pyrunc.cgroups.cgroupfs import write
 from pyrunc.errors import Error
+from pyrunc.linux.libc import AT_FDCWD, fetch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_READ = posix.O_RDONLY | posix.O_CLOEXEC
 
 
 class Usage:
@@ -80,8 +85,7 @@ def _member(directory: str, name: str, member: str) -> int | None:
 def _read(directory: str, name: str) -> str:
     if not directory:
         return ""
-    try:
-        return read_optional(directory, name, at_once=True)
-    except OSError:
-        # Removed meanwhile, or not to be read by us.
-        return ""
+    path = f"{directory}/{name}".encode("utf-8", "surrogateescape")
+    content = fetch(AT_FDCWD, path, _READ, 0, 4096)
+    # Else removed meanwhile, or not to be read by us.
+    return content.decode() if isinstance(content, bytes) else ""

@@ -22,7 +22,8 @@ from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
 from pyrunc.container.start import start
 from pyrunc.container.update import update
-from pyrunc.engine.networks import may_configure, may_pass_on, network_of
+from pyrunc.engine.networks import may_pass_on, network_of
+from pyrunc.engine.prepared import has_capabilities
 from pyrunc.engine.process import Running
 from pyrunc.errors import WrongStatus
 from pyrunc.linux import processes as p
@@ -172,7 +173,8 @@ class Box:
         :raises Error: when it cannot be executed.
         """
         creation = self.ensure()
-        if may_configure(process):
+        if has_capabilities(process):
+            # It might do in there what is not counted.
             self._give_up_network()
         before, self._before = self._before or self.usage(), None
         masters: list[int] = []

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyrunc.spec.types import Process, Spec
+    from pyrunc.spec.types import Spec
 
 #: Below /proc/PID/net: interfaces with their packets; what was sent, received or refused; labels
 #: that outlive their socket for a while.
@@ -119,8 +119,3 @@ def may_pass_on(spec: Spec) -> bool:
         and "/proc/sys" in (linux.get("readonlyPaths") or ())
         and not linux.get("sysctl")
     )
-
-
-def may_configure(process: Process) -> bool:
-    """Tell whether a process has capabilities, and so might do what is not counted."""
-    return any((process.get("capabilities") or {}).values())

@@ -44,6 +44,11 @@ def checked_process(process: dict[str, Any]) -> Process:
     return marshal.loads(_checked_process(marshal.dumps(process, 2)))  # type: ignore[no-any-return]
 
 
+def has_capabilities(process: Process) -> bool:
+    """Tell whether a process is to have any capability, or may come by one."""
+    return any((process.get("capabilities") or {}).values())
+
+
 @lru_cache(_KEPT)
 def _checked_process(text: bytes) -> bytes:
     process = marshal.loads(text)

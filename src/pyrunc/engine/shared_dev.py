@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from pyrunc.engine.prepared import has_capabilities
 from pyrunc.engine.roots import mount_on
 from pyrunc.linux import mounts as m
 from pyrunc.rootfs.devices import DEFAULT_DEVICES, LINKS
@@ -72,7 +73,7 @@ def _may_share(spec: Spec) -> bool:
     mounts = [mount for mount in spec["mounts"] if f"{mount['destination']}/".startswith("/dev/")]
     return (
         (process.get("user") or {}).get("uid", 0) != 0
-        and not any((process.get("capabilities") or {}).values())
+        and not has_capabilities(process)
         and not process.get("terminal")
         and not linux.get("devices")
         and not any(namespace["type"] == "user" for namespace in linux["namespaces"])
