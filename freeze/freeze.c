@@ -150,9 +150,10 @@ static PyObject *freeze(PyObject *self, PyObject *descriptor)
 	environ = arguments + stack[0] + 1;
 	PyObject *items[] = { list_of(arguments), list_of(environ),
 			      PyLong_FromUnsignedLong(handover.ignored),
-			      PyLong_FromUnsignedLong(handover.began) };
-	PyObject *result = PyTuple_New(4);
-	for (int i = 0; i < 4; i++)
+			      PyLong_FromUnsignedLong(handover.began),
+			      PyBytes_FromString(handover.unknown ? (char *)handover.unknown : "") };
+	PyObject *result = PyTuple_New(5);
+	for (int i = 0; i < 5; i++)
 		if (!result || !items[i] || PyTuple_SetItem(result, i, items[i]))
 			return 0;
 	return result;
@@ -171,7 +172,8 @@ static PyObject *freeze(PyObject *self, PyObject *descriptor)
 static struct method methods[] = {
 	{ "freeze", freeze, METH_O,
 	  "Tell what to put back through this descriptor and wait to be killed; return in the"
-	  " snapshot with its arguments, environment, ignored signals and time of start." },
+	  " snapshot with its arguments, environment, ignored signals, time of start, and name if"
+	  " its footprint is to be kept." },
 	{ 0 },
 };
 

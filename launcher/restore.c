@@ -26,6 +26,7 @@
 #define MADV_WIPEONFORK 18
 #define MADV_POPULATE_WRITE 23
 #define MREMAP_MOVE_FIXED 3
+#define PIDFD_SELF (-10000)
 #define ARCH_SET_FS 0x1002
 #define SIG_IGN 1UL
 
@@ -94,15 +95,21 @@ static s64 open_directory(struct start *start)
 	return -EACCES;
 }
 
+/* Tell whether it is a file of the caller's, which nobody else may read or write. */
+static int is_ours_alone(s64 descriptor, struct status *status)
+{
+	return !failed(call(NR_fstat, descriptor, status)) &&
+	       (status->mode & S_IFMT) == S_IFREG && status->uid == (u32)call(NR_geteuid) &&
+	       !(status->mode & 077);
+}
+
 /* Read the snapshot's head and tables; 0 unless it is ours alone, whole, and keyed as we are. */
 static int read_tables(s64 descriptor, const struct key *key)
 {
 	struct status status;
 	struct snapshot *head = &file.head;
 
-	if (failed(call(NR_fstat, descriptor, &status)) || (status.mode & S_IFMT) != S_IFREG ||
-	    status.uid != (u32)call(NR_geteuid) || (status.mode & 077) ||
-	    status.size < sizeof(*head))
+	if (!is_ours_alone(descriptor, &status) || status.size < sizeof(*head))
 		return 0;
 	s64 got = call(NR_read, descriptor, &file, USUAL_SIZE);
 	if (got == USUAL_SIZE && head->tables_size > USUAL_SIZE) {
@@ -114,10 +121,8 @@ static int read_tables(s64 descriptor, const struct key *key)
 	       head->file_size == status.size && head->tables_size <= (u64)got &&
 	       head->files <= TABLES_SIZE / sizeof(struct keyed_file) &&
 	       head->segments <= TABLES_SIZE / sizeof(struct segment) &&
-	       head->written <= TABLES_SIZE / sizeof(struct area) &&
 	       sizeof(*head) + head->files * sizeof(struct keyed_file) +
-			       head->segments * sizeof(struct segment) +
-			       head->written * sizeof(struct area) < head->tables_size &&
+			       head->segments * sizeof(struct segment) < head->tables_size &&
 	       same(&head->key, key, sizeof(*key));
 }
 
@@ -145,25 +150,13 @@ static enum fit map(const struct segment *segment, s64 descriptor)
 	return FITS;
 }
 
-/*
- * Have the pages copied that every command writes to. One page fault each is dearer, and reads that
- * come before the write would have the kernel map fifteen pages around it. Kernels before 5.14 refuse.
- */
-static void copy_written(const struct area *area)
-{
-	for (u64 i = 0; i < file.head.written; i++)
-		if (call(NR_madvise, area[i].start, area[i].size, MADV_POPULATE_WRITE))
-			return;
-}
-
 /* Map everything, each file after a look whether it is still the same. */
 static enum fit map_all(s64 snapshot)
 {
 	const struct keyed_file *files = (void *)(&file.head + 1);
 	const struct segment *segment = (void *)(files + file.head.files);
 	const struct segment *end = segment + file.head.segments;
-	const struct area *written = (void *)end;
-	const char *paths = (void *)(written + file.head.written);
+	const char *paths = (void *)end;
 	enum fit fit = FITS;
 
 	for (s64 i = 0; i < (s64)file.head.files; i++) {
@@ -188,9 +181,56 @@ static enum fit map_all(s64 snapshot)
 	}
 	for (; segment < end && fit == FITS; segment++)
 		fit = map(segment, segment->source == FROM_SNAPSHOT ? snapshot : -1);
-	if (fit == FITS)
-		copy_written(written);
 	return fit;
+}
+
+/* Return the first word that is a frequent command's, or null. */
+static const char *frequent_command(char **argv)
+{
+	static const char names[][8] = { "create", "delete", "events", "exec", "kill",
+					 "list",   "pause",  "ps",     "resume", "run",
+					 "start",  "state",  "update" };
+
+	for (char **word = argv; *word; word++)
+		for (u64 i = 0; i < sizeof(names) / sizeof(*names); i++)
+			if (same_text(*word, names[i]))
+				return *word;
+	return 0;
+}
+
+/*
+ * Have the pages copied that such a command writes to, as far as it is known (footprint.py). One
+ * page fault each is dearer, and reads that come before the write would have the kernel map fifteen
+ * pages around it. Returns the command whose footprint in this snapshot is not known yet, or null.
+ */
+static const char *copy_footprint(s64 directory, const char *name, const struct start *start)
+{
+	static struct footprint footprint;
+	char path[64];
+	const char *command = frequent_command((char **)(start->stack + 1));
+	struct status status;
+
+	if (!command)
+		return 0;
+	append(append(append(path, name), "."), command);
+	u64 flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	s64 descriptor = call(NR_openat, directory, path, flags);
+	if (failed(descriptor))
+		return command;
+	s64 size = is_ours_alone(descriptor, &status)
+			   ? call(NR_read, descriptor, &footprint, sizeof(footprint))
+			   : 0;
+	call(NR_close, descriptor);
+	if (size < (s64)sizeof(footprint.stamp) || footprint.stamp != file.head.stamp)
+		return command;
+	u64 count = ((u64)size - sizeof(footprint.stamp)) / sizeof(struct area);
+	const struct area *area = footprint.areas;
+	/* An area is a struct iovec. Linux 6.15; before 5.14 they are not copied at all. */
+	if (failed(call(NR_process_madvise, PIDFD_SELF, area, count, MADV_POPULATE_WRITE, 0)))
+		for (u64 i = 0; i < count; i++)
+			if (call(NR_madvise, area[i].start, area[i].size, MADV_POPULATE_WRITE))
+				break;
+	return 0;
 }
 
 /*
@@ -244,13 +284,15 @@ static u64 set_signals(void)
 }
 
 /* All is mapped: become the interpreter. */
-static __attribute__((noreturn)) void enter(const struct start *start, u64 began)
+static __attribute__((noreturn)) void enter(const struct start *start, u64 began,
+					    const char *unknown)
 {
 	const struct process *process = &file.head.process;
 	struct handover *handover = (void *)process->handover;
 
 	handover->stack = (u64)start->stack;
 	handover->began = began;
+	handover->unknown = (u64)unknown;
 	handover->ignored = set_signals();
 	*(s64 *)process->program_break = call(NR_brk, 0);
 	call(NR_arch_prctl, ARCH_SET_FS, process->thread_pointer);
@@ -285,8 +327,9 @@ static enum fit restore_from(s64 directory, const char *name, const struct start
 	call(NR_close, descriptor);
 	if (fit != FITS)
 		return fit;
+	const char *unknown = copy_footprint(directory, name, start);
 	call(NR_close, directory);
-	enter(start, began);
+	enter(start, began, unknown);
 }
 
 /* Return what STARTED begins with when it is an ordinary start (started.py). */

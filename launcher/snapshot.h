@@ -2,7 +2,7 @@
  * The snapshot of an initialised interpreter, as it lies on disk
  * (docs/snapshot.md). src/pyrunc/snapshot/layout.py writes the same.
  *
- *     struct snapshot | struct keyed_file … | struct segment … | struct area … | paths
+ *     struct snapshot | struct keyed_file … | struct segment … | paths
  *     and from the next page on the contents of the segments
  */
 
@@ -10,7 +10,7 @@
 
 #include "system.h"
 
-#define SNAPSHOT_MAGIC 0x32504e5343525950UL /* "PYRCSNP2" */
+#define SNAPSHOT_MAGIC 0x33504e5343525950UL /* "PYRCSNP3" */
 
 /* What tells two states of a file apart. */
 struct identity {
@@ -65,9 +65,15 @@ struct process {
 struct snapshot {
 	u64 magic, file_size, tables_size; /* tables_size: up to the end of the paths. */
 	u64 files, segments;
-	u64 written; /* Areas, of whole pages, that every command writes to. */
+	u64 stamp; /* When it was made, in ns: what belongs to this one has it too. */
 	struct key key;
 	struct process process;
+};
+
+/* The pages that a command writes to, as they lie on disk beside the snapshot. */
+struct footprint {
+	u64 stamp;
+	struct area areas[1024];
 };
 
 /* What the launcher tells the interpreter that it has put back. */
@@ -75,6 +81,7 @@ struct handover {
 	u64 stack;   /* argc, argv, environment, as the kernel left them. */
 	u64 ignored; /* Signals that the caller ignores: bit N - 1 for N. */
 	u64 began;   /* CLOCK_REALTIME, ns, when --trace was asked for, else 0. */
+	u64 unknown; /* Name of the command if its footprint is to be kept, else null. */
 };
 
 /* How a command begins. */

@@ -153,6 +153,7 @@ static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 #define NR_pidfd_open 434
 #define NR_clone3 435
 #define NR_close_range 436
+#define NR_process_madvise 440
 
 #define call(nr, ...) call_(nr, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define call_(nr, a, b, c, d, e, f, ...) \

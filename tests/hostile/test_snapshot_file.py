@@ -142,7 +142,7 @@ def test_a_file_that_was_cut(installation, size):
     assert refused(installation)
 
 
-@pytest.mark.parametrize("field", range(6))
+@pytest.mark.parametrize("field", range(5))
 @pytest.mark.parametrize("value", [0, 1, 2**16, 2**32, 2**63, 2**64 - 1])
 def test_a_head_that_lies(installation, field, value):
     with installation.snapshot.open("r+b") as file:

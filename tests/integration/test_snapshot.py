@@ -41,7 +41,9 @@ def test_many_first_commands_at_once_make_one(fresh, tmp_path):
     ]
     assert [command.wait(60) for command in commands] == [0] * 8
     until_made(fresh)
-    assert fresh.made() == [fresh.snapshot]
+    # One that began late may have started from it, and kept what it wrote to.
+    footprint = fresh.snapshot.with_name(f"{fresh.snapshot.name}.list")
+    assert set(fresh.made()) - {footprint} == {fresh.snapshot}
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.03, 0.05, 0.07, 0.1, 0.15])
@@ -56,7 +58,9 @@ def test_who_is_killed_while_it_is_made_leaves_no_process(fresh, tmp_path, secon
         assert time.monotonic() < end, running(fresh)
         time.sleep(0.01)
     until_made(fresh)
-    assert fresh.made() == [fresh.snapshot]
+    # One that began late may have started from it, and kept what it wrote to.
+    footprint = fresh.snapshot.with_name(f"{fresh.snapshot.name}.list")
+    assert set(fresh.made()) - {footprint} == {fresh.snapshot}
 
 
 def running(installation):
@@ -203,7 +207,9 @@ def test_files_that_change_at_this_moment_are_not_trusted(fresh, tmp_path):
     for path in (later, other):
         os.utime(path, (1, 1))
     until_made(fresh)
-    assert fresh.made() == [fresh.snapshot]
+    # One that began late may have started from it, and kept what it wrote to.
+    footprint = fresh.snapshot.with_name(f"{fresh.snapshot.name}.list")
+    assert set(fresh.made()) - {footprint} == {fresh.snapshot}
     assert not other.exists()
 
 
@@ -290,25 +296,6 @@ def test_memory_that_is_taken_leads_to_the_ordinary_start(installation):
     executed = [line.split('"')[1] for line in done.stderr.splitlines() if line[:6] == "execve"]
     assert executed[:2] == [str(installation.launcher)] * 2
     assert "python" in executed[2]
-
-
-def test_it_tells_what_every_command_writes_to(installation):
-    """These pages are copied at once, which is cheaper than one page fault for each."""
-    with installation.snapshot.open("rb") as file:
-        files, segments, written = struct.unpack_from("=3Q", file.read(48), 24)
-        file.seek(48 + 224 + 336 + files * 64)
-        table = [struct.unpack("=3Qq2Q", file.read(48)) for _ in range(segments)]
-        areas = [struct.unpack("=2Q", file.read(16)) for _ in range(written)]
-    places = sorted((start, end) for start, end, protection, *_ in table if protection & 2)
-    ends = 0
-    for start, size in areas:
-        assert start % 4096 == size % 4096 == 0
-        assert start > ends, "they are in order, and joined where they meet"
-        ends = start + size
-        # Two that lie side by side may have been one.
-        covered = sum(max(0, min(end, ends) - max(begin, start)) for begin, end in places)
-        assert covered == size
-    assert 50 < sum(size for _, size in areas) // 4096 < 1000
 
 
 def test_without_random_addresses_it_is_made_all_the_same(fresh, tmp_path):

@@ -96,7 +96,7 @@ def test_dask(for_everybody, user):
 def heavy(package):
     """Skip, unless the environment is there."""
     if not HEAVY.parents[1].joinpath("complete").exists():
-        pytest.skip(f"needs {package} (make test-adapters)")
+        pytest.skip(f"needs what only `make test-adapters` installs: {package}")
 
 
 INSPECT = """

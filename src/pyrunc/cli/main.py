@@ -68,6 +68,10 @@ def run(argv: list[str], started: Started) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        if started.unknown and not code:
+            from pyrunc.snapshot import footprint
+
+            footprint.keep(started)
     except KeyboardInterrupt:
         code = 130
     except OSError:

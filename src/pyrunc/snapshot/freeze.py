@@ -27,7 +27,7 @@ def stop(channel: int, started: Started, invoke: Callable[[list[str]], int]) -> 
     """
     rehearse(invoke, started.path)
     for _ in range(TIMES):
-        _go_on(Started(), [b"pyrunc"], [b"PATH=/bin"], 0, 0)
+        _go_on(Started(), [b"pyrunc"], [b"PATH=/bin"], 0, 0, b"list")
     if len(posix.listdir("/proc/self/task")) != 1:
         raise Error("there is more than one thread")
     from pyrunc.linux import _freeze
@@ -63,7 +63,12 @@ def _files() -> list[str]:
 
 
 def _go_on(
-    started: Started, arguments: list[bytes], environment: list[bytes], ignored: int, began: int
+    started: Started,
+    arguments: list[bytes],
+    environment: list[bytes],
+    ignored: int,
+    began: int,
+    unknown: bytes,
 ) -> Started:
     """Give the interpreter what belongs to this command (``struct handover``)."""
     here: dict[Any, bytes] = posix.environ
@@ -86,4 +91,5 @@ def _go_on(
                 continue
     started.outcome = RESTORED
     started.began = began
+    started.unknown = unknown.decode()
     return started

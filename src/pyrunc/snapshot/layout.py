@@ -1,11 +1,17 @@
-"""The file that a snapshot is: what ``launcher/snapshot.h`` declares, written by Python."""
+"""The files of a snapshot: what ``launcher/snapshot.h`` declares, written by Python."""
 
 from __future__ import annotations
 
 import posix
 from _struct import Struct, calcsize
 
-MAGIC = 0x32504E5343525950
+from pyrunc.linux.files import O_CLOEXEC, O_NOFOLLOW, write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC = 0x33504E5343525950
 PAGE = 4096
 #: The launcher reads no more of the head and the tables.
 MOST_TABLES = 65536
@@ -13,6 +19,8 @@ MOST_TABLES = 65536
 #: A segment's source when it is not the number of a file.
 FROM_SNAPSHOT = -1
 FROM_NOWHERE = -2
+#: PROT_WRITE (mmap(2)).
+_WRITE = 2
 
 _IDENTITY = "7Q"
 #: struct key: two capability words, the user namespace, the launcher's path, the CPU, the launcher,
@@ -21,7 +29,6 @@ _KEY_SIZE = calcsize("=4Q6I7Q40s72s")
 _HEAD = Struct("=6Q")
 _FILE = Struct(f"=Q{_IDENTITY}")
 _SEGMENT = Struct("=3Qq2Q")
-_AREA = Struct("=2Q")
 #: struct process: its registers and addresses come from the frozen process, as do the signals;
 #: between them is where the kernel's own pages are.
 _REGISTERS = Struct("=14Q")
@@ -99,12 +106,12 @@ def pack(
     process: bytes,
     segments: list[Segment],
     files: dict[str, tuple[int, ...]],
-    written: list[tuple[int, int]],
+    stamp: int,
 ) -> list[bytes]:
     """Return a snapshot, in pieces to be written one after the other.
 
     ``files`` has the identity of each file that it is keyed on, those that segments come from
-    among them; ``written`` the start and size of areas that all commands write to.
+    among them; ``stamp`` is when it is made, in ns.
 
     :raises ValueError: when the launcher could not read it.
     """
@@ -120,7 +127,7 @@ def pack(
         table += _FILE.pack(len(paths), *files[path])
         paths += path.encode("utf-8", "surrogateescape") + b"\0"
     size = _HEAD.size + len(key) + len(process) + len(table) + len(segments) * _SEGMENT.size
-    size += len(written) * _AREA.size + len(paths)
+    size += len(paths)
     if size > MOST_TABLES:
         raise ValueError(f"the tables take {size} bytes, more than {MOST_TABLES}")
     at = -(-size // PAGE) * PAGE
@@ -138,6 +145,44 @@ def pack(
         table += _SEGMENT.pack(
             segment.start, segment.end, segment.protection, source, offset, segment.wiped
         )
-    table += b"".join(_AREA.pack(*area) for area in written)
-    head = _HEAD.pack(MAGIC, at, size, len(names), len(segments), len(written))
+    head = _HEAD.pack(MAGIC, at, size, len(names), len(segments), stamp)
     return [head, key, process, table, paths, *contents]
+
+
+def copied_segments(snapshot: bytes, stamp: int) -> list[tuple[int, int]]:
+    """Return start and end of what is copied from a snapshot when it is written to.
+
+    Nothing when it is not the one with this stamp. Its beginning, MOST_TABLES, is enough.
+    """
+    magic, _, _, files, segments, found = _HEAD.unpack_from(snapshot)
+    if (magic, found) != (MAGIC, stamp):
+        return []
+    at = _HEAD.size + _KEY_SIZE + PROCESS_SIZE + files * _FILE.size
+    places = []
+    for number in range(segments):
+        start, end, protection, _, _, wiped = _SEGMENT.unpack_from(
+            snapshot, at + number * _SEGMENT.size
+        )
+        if protection & _WRITE and not wiped:
+            places.append((start, end))
+    return places
+
+
+def write_new(path: str, pieces: Sequence[bytes]) -> None:
+    """Write a file that only its owner may read, in the place of what is there."""
+    remove(path)
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | O_NOFOLLOW | O_CLOEXEC
+    descriptor = posix.open(path, flags, 0o600)
+    try:
+        for piece in pieces:
+            write_all(descriptor, piece)
+    finally:
+        posix.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove a file if it is there."""
+    try:
+        posix.unlink(path)
+    except FileNotFoundError:
+        pass

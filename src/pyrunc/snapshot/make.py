@@ -16,20 +16,21 @@ import time
 from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOMEM, ENOSPC
 
 from pyrunc.errors import Error, reason
-from pyrunc.linux.files import O_DIRECTORY, read_all, read_file, write_all
+from pyrunc.linux.files import O_DIRECTORY, read_all, read_file
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 from pyrunc.linux.processes import PR_SET_PDEATHSIG, start_time
 
-from .layout import PROCESS_SIZE, Frozen, Segment, identity, pack
+from . import footprint
+from .layout import PROCESS_SIZE, Frozen, Segment, identity, pack, remove, write_new
 from .memory import Memory
 from .rehearsal import forget
 from .started import FAILED, Started
-from .trial import check, execute, written_by_all
+from .trial import check, execute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import NoReturn
 
 #: The maker gives up after so many seconds; it takes 0.1.
@@ -106,7 +107,7 @@ def make(started: Started) -> None:
 
     :raises Error: when that fails; a file beside the snapshot keeps it from being tried again.
     """
-    _remove(started.marker)
+    remove(started.marker)
     pid = execute(started, "make", ["warm-up"])
     code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
     if code == 0:
@@ -135,6 +136,7 @@ def work(
     if posix.environ.keys() - {b"LC_CTYPE", b"LD_BIND_NOW"}:
         raise Error("a snapshot is made without environment: call `pyrunc warm-up` as it is")
     begun = _start_of_this_process()
+    started.stamp = time.time_ns()
     _signal.signal(_signal.SIGALRM, _give_up)
     _signal.alarm(_PATIENCE)
     try:
@@ -144,14 +146,11 @@ def work(
             return
         process, segments, files = _take(started, invoke, go_on, begun)
         new = f"{started.path}.new"
-        _write(new, pack(started.key, process, segments, files, []))
+        write_new(new, pack(started.key, process, segments, files, started.stamp))
         check(started)
-        if written := written_by_all(started, segments):
-            _write(new, pack(started.key, process, segments, files, written))
-            check(started)
         posix.rename(new, started.path)
-        _remove(started.marker)
-        _remove(_later(started))
+        remove(started.marker)
+        remove(_later(started))
         _prune(directory)
     except _TryLater as error:
         _put_off(started, str(error))
@@ -166,7 +165,7 @@ def work(
         _fail(started, str(error))
         raise Error(str(error)) from None
     finally:
-        _remove(f"{started.path}.new")
+        remove(f"{started.path}.new")
         forget(started.path)
 
 
@@ -268,29 +267,18 @@ def _read(channel: int, size: int, prefix: str = "") -> bytes:
     return got
 
 
-def _write(path: str, pieces: Sequence[bytes]) -> None:
-    _remove(path)
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    descriptor = posix.open(path, flags, 0o600)
-    try:
-        for piece in pieces:
-            write_all(descriptor, piece)
-    finally:
-        posix.close(descriptor)
-
-
 def _give_up(signal: int, frame: object) -> None:
     raise Error(f"it took more than {_PATIENCE} seconds")
 
 
 def _put_off(started: Started, why: str) -> None:
     """Keep others from trying for a while."""
-    _write(_later(started), [f"{why}\n".encode("utf-8", "replace")])
+    write_new(_later(started), [f"{why}\n".encode("utf-8", "replace")])
 
 
 def _fail(started: Started, why: str) -> None:
     """Leave the marker that keeps others from trying."""
-    _write(started.marker, [f"{why}\n".encode("utf-8", "replace")])
+    write_new(started.marker, [f"{why}\n".encode("utf-8", "replace")])
     started.outcome = FAILED
 
 
@@ -300,15 +288,9 @@ def _prune(directory: int) -> None:
     for name in posix.listdir(directory):
         path = f"/proc/self/fd/{directory}/{name}"
         if name.endswith(".later") and not _is_recent(path):
-            _remove(path)
+            remove(path)
         elif "." not in name:
             found.append((_time_of(path), path))
     for _, path in sorted(found)[:-_KEPT]:
-        _remove(path)
-
-
-def _remove(path: str) -> None:
-    try:
-        posix.unlink(path)
-    except FileNotFoundError:
-        pass
+        remove(path)
+        footprint.forget(path)

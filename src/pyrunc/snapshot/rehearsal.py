@@ -39,12 +39,15 @@ _FORBIDDEN = ("os", "random", "ssl", "subprocess", "tempfile", "threading")
 #: After eight calls a function is rewritten.
 TIMES = 12
 _NAME = "rehearsal"
+_ENDED = "ended"
+#: No process has this number: pids are below 2^22 (proc_sys_kernel(5), pid_max).
+_NOBODY = 1 << 22
 
 
 def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
-    """Load the modules, and do what the commands do, with an invented container.
+    """Load the modules, and do what the commands do, with two invented containers.
 
-    It stays there for trials of the snapshot, until :func:`forget`. Its process is our parent.
+    One has our parent for its init, the other's has ended. They are there until :func:`forget`.
 
     ``invoke`` runs a command line; ``path`` is the snapshot's, beside which a state root for this
     is made. The standard streams should be /dev/null.
@@ -53,41 +56,31 @@ def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
     """
     for name in _MODULES:
         __import__(f"pyrunc.{name}")
-    from pyrunc.container.record.store import Store
     from pyrunc.container.run import plan_run
     from pyrunc.linux import libc
 
     libc.address_of(bytearray(1))
-    entry = Store(_root(path)).reserve(_NAME)
-    try:
-        entry.save(_record())
-    finally:
-        entry.close()
+    _invent(path, _NAME)
     for _ in range(TIMES):
-        for words in commands(path):
-            invoke(words)
+        _invent(path, _ENDED)
+        for words in (["list"], ["state", _NAME], ["kill", _NAME, "0"], ["delete", _ENDED]):
+            invoke(["--root", _root(path), *words])
         _plan()
-        plan_run(_record(), notifies=False, detach=False, keep=False, adopt=True)
+        plan_run(_record(_NAME), notifies=False, detach=False, keep=False, adopt=True)
     for name in _FORBIDDEN:
         if name in sys.modules:
             raise Error(f"module {name} was loaded")
 
 
-def commands(path: str) -> list[list[str]]:
-    """Return command lines that only look at the invented container."""
-    root = ["--root", _root(path)]
-    return [[*root, *words] for words in (["list"], ["state", _NAME], ["kill", _NAME, "0"])]
-
-
 def forget(path: str) -> None:
-    """Remove the invented container."""
+    """Remove what is left of the invented containers."""
     from pyrunc.container.record.store import Store
 
-    try:
-        entry = Store(_root(path)).open(_NAME)
-    except NotFound:
-        pass
-    else:
+    for name in (_NAME, _ENDED):
+        try:
+            entry = Store(_root(path)).open(name)
+        except NotFound:
+            continue
         entry.remove()
         entry.close()
     try:
@@ -100,22 +93,33 @@ def _root(path: str) -> str:
     return f"{path}.root"
 
 
-def _record() -> Record:
-    """Return a record of this process's parent as that of a container."""
+def _invent(path: str, name: str) -> None:
+    """Make a container of which there is a record and nothing else."""
+    from pyrunc.container.record.store import Store
+
+    entry = Store(_root(path)).reserve(name)
+    try:
+        entry.save(_record(name))
+    finally:
+        entry.close()
+
+
+def _record(name: str) -> Record:
     from pyrunc.container.record.record import RECORD_FORMAT
     from pyrunc.container.record.state import RUNNING
     from pyrunc.linux.processes import start_time
 
+    pid = posix.getppid() if name == _NAME else _NOBODY
     return {
         "format": RECORD_FORMAT,
         "ociVersion": "1.0.0",
-        "id": _NAME,
+        "id": name,
         "bundle": "/",
         "rootfs": "/",
         "created": "1970-01-01T00:00:00Z",
         "phase": RUNNING,
-        "pid": posix.getppid(),
-        "startTime": start_time(posix.getppid()),
+        "pid": pid,
+        "startTime": start_time(pid),
         "cgroup": {},
     }
 

@@ -24,10 +24,11 @@ class Started:
     ``outcome`` is one of the above; ``path`` the snapshot that is the caller's, there or not;
     ``marker`` the file that says why it cannot be made; ``key`` what one made now must be keyed
     on; ``launcher`` the path of the command; ``began`` when it was executed, in ns, if a trace was
-    asked for and a snapshot is in use, else 0.
+    asked for and a snapshot is in use, else 0; ``stamp`` when the snapshot in use was made, in ns;
+    ``unknown`` the command's name if what it writes to is to be kept (``footprint.py``), else "".
     """
 
-    __slots__ = ("began", "key", "launcher", "marker", "outcome", "path")
+    __slots__ = ("began", "key", "launcher", "marker", "outcome", "path", "stamp", "unknown")
 
     def __init__(self, told: str = "", began: int = 0) -> None:
         """``told`` is what the launcher writes (``launcher.c``, describe)."""
@@ -35,6 +36,8 @@ class Started:
         self.outcome, self.path, self.marker, key, self.launcher = lines
         self.key = bytes.fromhex(key)
         self.began = began
+        self.stamp = 0
+        self.unknown = ""
 
     def describe(self) -> str:
         """Return a few words for a person."""
