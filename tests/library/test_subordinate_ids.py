@@ -263,10 +263,7 @@ def test_what_was_half_unpacked_is_removed(room, also_engines):
         assert time.monotonic() < end
         assert killed.poll() is None, killed.communicate()
         time.sleep(0.01)
-    doomed = [killed.pid, *(all_of_the_user() if also_engines else ())]
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in doomed:
-            os.kill(pid, number)
+    kill_at_once([killed.pid, *(all_of_the_user() if also_engines else ())])
     killed.communicate()
     if also_engines:
         assert list(room.images.glob("ids-*/.*.new/many/1"))
@@ -276,6 +273,14 @@ def test_what_was_half_unpacked_is_removed(room, also_engines):
     while list(room.images.glob("ids-*/.*.new")):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def kill_at_once(pids):
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in dict.fromkeys(pids):
+            # It may have ended since it was seen.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def all_of_the_user():
@@ -293,10 +298,7 @@ def test_nothing_is_left_of_a_killed_program(room, also_engines):
     """The fixture waits for it, those of subordinate ids among it."""
     killed = room.start(BUSY_USER)
     assert killed.stdout.readline() == "ready\n", killed.stderr.read()
-    doomed = [*(all_of_the_user() if also_engines else ()), killed.pid]
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in dict.fromkeys(doomed):
-            os.kill(pid, number)
+    kill_at_once([*(all_of_the_user() if also_engines else ()), killed.pid])
     killed.communicate()
     if also_engines:
         assert room.run(SHOW + 'show(["true"])') == ["exited"]
