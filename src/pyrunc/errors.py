@@ -24,6 +24,10 @@ if TYPE_CHECKING:
         found: str
 
 
+#: After "cannot join cgroup": EINVAL of sched-rt-group.rst.
+NEEDS_REAL_TIME = "with a real-time policy (chrt(1)) it takes linux.resources.cpu.realtimeRuntime"
+
+
 class Error(Exception):
     """Something pyrunc was asked to do could not be done.
 

@@ -164,6 +164,8 @@ PROVOKED = {
     "cannot exec in a stopped": on_stopped("exec", "ID", "true"),
     "cannot exec in a paused": paused,
     "cannot delete container": on_running("delete", "ID"),
+    # tests/integration/test_scheduling.py
+    "join cgroup": None,
     "device or resource busy": None,
     "… is not the directory": not_ours,
 }

@@ -59,6 +59,22 @@ def test_real_time_scheduler(inside, policy, number):
 
 
 @pytest.mark.skipif(not shutil.which("chrt"), reason="needs chrt (util-linux)")
+@pytest.mark.skipif(not REAL_TIME_GROUPS, reason="needs cgroup v1 with CONFIG_RT_GROUP_SCHED")
+@pytest.mark.parametrize("action", ["create", "exec"])
+def test_a_caller_with_a_real_time_policy_is_told_what_it_takes(make_bundle, pyrunc, action):
+    bundle = make_bundle(args=["sleep", "1000"])
+    bundle.save()
+    words = ["create", "--bundle", bundle.path, pyrunc.new_id()]
+    if action == "exec":
+        words = ["exec", pyrunc.start(bundle).id, "true"]
+    command = ["chrt", "--rr", "1", *pyrunc.command, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "join cgroup /sys/fs/cgroup/cpu" in done.stderr
+    assert "invalid argument; with a real-time policy (chrt(1)) it takes linux" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("chrt"), reason="needs chrt (util-linux)")
 def test_deadline_scheduler(make_bundle, pyrunc):
     """With all three times and the flags, as sched_getattr(2) tells from outside."""
     bundle = make_bundle(args=["sleep", "1000"])

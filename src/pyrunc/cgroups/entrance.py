@@ -10,8 +10,9 @@ need no such wait: a single thread may write 0 to a v1 hierarchy's ``tasks`` (si
 from __future__ import annotations
 
 import posix
+from errno import EINVAL
 
-from pyrunc.errors import Error, reason
+from pyrunc.errors import NEEDS_REAL_TIME, Error, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Entrance:
             try:
                 posix.write(descriptor, MYSELF)
             except OSError as error:
-                raise Error(f"cannot join cgroup {path}: {reason(error)}") from None
+                raise not_joined(path, error) from None
         self.close()
 
     def close(self) -> None:
@@ -70,3 +71,9 @@ class Entrance:
         """Return all that is open."""
         opened = [descriptor for _, descriptor in self.tasks]
         return [*opened, self.birthplace] if self.birthplace >= 0 else opened
+
+
+def not_joined(path: str, error: OSError) -> Error:
+    """Return what to say of a cgroup that takes no process."""
+    hint = f"; {NEEDS_REAL_TIME}" if error.errno == EINVAL else ""
+    return Error(f"cannot join cgroup {path}: {reason(error)}{hint}")

@@ -6,8 +6,7 @@ makes them while the builder is at work already (entrance.py has why nobody is m
 
 from __future__ import annotations
 
-from pyrunc.cgroups.entrance import MYSELF
-from pyrunc.errors import Error, reason
+from pyrunc.cgroups.entrance import MYSELF, not_joined
 from pyrunc.linux import files
 from pyrunc.step import Build, Step
 
@@ -24,4 +23,4 @@ class JoinLaterCgroups(Step):
                 # Still a path of the host: the root is changed at the very end.
                 files.write_file(f"{path}/tasks", MYSELF)
             except OSError as error:
-                raise Error(f"cannot join cgroup {path}: {reason(error)}") from None
+                raise not_joined(path, error) from None

@@ -6,6 +6,7 @@ import posix
 from _struct import Struct
 from errno import EBUSY, EINVAL, EPERM
 
+from pyrunc.errors import NEEDS_REAL_TIME
 from pyrunc.linux import processes as p
 
 MAGIC = 0x31676E4C
@@ -18,6 +19,7 @@ NO_PROCESS = "config.json has no process, so there is nothing to start"
 _FAILURE = Struct("<5I")
 #: How the label of a call begins, its errno, and what that means in the words of config.json.
 _MEANINGS = (
+    ("join cgroup ", EINVAL, NEEDS_REAL_TIME),
     ("set uid ", EINVAL, "the user namespace does not map it (linux.uidMappings)"),
     ("set gid ", EINVAL, "the user namespace does not map it (linux.gidMappings)"),
     (
