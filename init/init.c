@@ -15,7 +15,7 @@
  *
  * Two programs are for a process that enters another's pid namespace: the first is carried out
  * where the container cannot see it, and is forgotten before the second begins, whose process can
- * be seen, and traced, from its birth. The second may also come through a socket, when it is known.
+ * be seen, and traced, from its birth. A process 1 may get one for its child through a socket.
  */
 
 #include "../syscall/call.h"
@@ -134,9 +134,6 @@ static s64 close_others(u64 first, const u32 *kept, u64 count)
 	return 0;
 }
 
-/* The program that came through a socket, if one did. */
-static struct program taken;
-
 static void load(struct program *program, u64 descriptor);
 
 /* What recvmsg(2) fills in for four descriptors: struct cmsghdr and its data. */
@@ -146,7 +143,8 @@ struct passed {
 	int descriptors[4];
 };
 
-static s64 take_program(int socket)
+/* Wait for stdin, stdout, stderr and a launch program. */
+static void receive_program(int socket, int descriptors[4])
 {
 	u8 byte;
 	struct { void *base; u64 length; } content = { &byte, 1 };
@@ -168,14 +166,53 @@ static s64 take_program(int socket)
 	/* As in await(): nobody is left who wants a program. */
 	if (result != 1 || passed.length != sizeof(passed) || passed.type != 1 /* SCM_RIGHTS */)
 		end(1);
-	for (int i = 0; i < 3; i++) {
-		result = call(NR_dup3, passed.descriptors[i], i, 0);
-		if (failed(result))
-			return result;
-		call(NR_close, passed.descriptors[i]);
+	for (int i = 0; i < 4; i++)
+		descriptors[i] = passed.descriptors[i];
+}
+
+static void carry_out(const struct program *program, int *report);
+
+/* Everything that came is closed by execve; what is in the way of 0, 1 and 2 is replaced. */
+static __attribute__((noreturn)) void become_served(int report, const int descriptors[4])
+{
+	struct program program;
+
+	for (int i = 0; i < 3; i++)
+		if (failed(call(NR_dup3, descriptors[i], i, 0)))
+			end(1);
+	load(&program, (u64)descriptors[3]);
+	carry_out(&program, &report);
+	end(1);
+}
+
+/*
+ * As process 1: bring forth the one that carries the program out, which tells through the socket what
+ * fails; that it ends without a word tells that it has executed. This process keeps nothing but the
+ * duty to collect orphans, and ends with its child, and thereby all others. How that has ended it
+ * tells by its own name, which nobody else can change, and which is there until it is collected.
+ */
+static s64 serve(int socket)
+{
+	int descriptors[4], status = 0;
+
+	receive_program(socket, descriptors);
+	s64 pid = call(NR_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
+	if (pid == 0)
+		become_served(socket, descriptors);
+	for (int i = 0; i < 4; i++)
+		call(NR_close, descriptors[i]);
+	if (failed(pid))
+		return pid;
+	call(NR_close, socket);
+	for (;;) {
+		s64 ended = call(NR_wait4, -1, &status, 0, 0);
+		if (ended == pid)
+			break;
+		if (failed(ended) && ended != -EINTR)
+			end(1);
 	}
-	load(&taken, (u64)passed.descriptors[3]);
-	return call(NR_close, socket);
+	take_name("done", (u32)status);
+	end(0);
 }
 
 static s64 share(int descriptor)
@@ -261,8 +298,8 @@ static s64 execute(u32 index, const struct op *op, int *report)
 	case OWN_PID:
 		write_own_pid((u8 *)op->args[0], op->args[1], (u8)op->args[2]);
 		return 0;
-	case TAKE_PROGRAM:
-		return take_program((int)op->args[0]);
+	case SERVE:
+		return serve((int)op->args[0]);
 	}
 	return -ENOSYS;
 }
@@ -328,10 +365,6 @@ __attribute__((noreturn, used)) void run(u64 *stack)
 		load(&programs[i], number_in((const char *)stack[2 + i]));
 	for (u64 i = 0; i < count; i++) {
 		carry_out(&programs[i], &report);
-		if (i == 0 && taken.base) {
-			programs[1] = taken;
-			count = 2;
-		}
 		if (i + 1 < count)
 			call(NR_munmap, programs[i].base, programs[i].size);
 	}

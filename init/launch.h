@@ -37,8 +37,9 @@ enum kind {
 	EXEC,          /* execve(path, argv, envp) */
 	DROP_CAPABILITIES, /* drop those in the mask args[0] from the bounding set */
 	OWN_PID,       /* write it at args[0], in decimal, filled up to args[1] bytes with args[2] */
-	TAKE_PROGRAM,  /* wait at the socket args[0] for stdin, stdout, stderr and the next program */
-	LAST_KIND = TAKE_PROGRAM,
+	SERVE,         /* wait at the socket args[0] for stdin, stdout, stderr and a program, have a child
+			* carry it out, and end with that, whose wait status is our name */
+	LAST_KIND = SERVE,
 };
 
 #define IGNORE 1   /* flag: a failing call is as good as any */

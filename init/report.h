@@ -75,16 +75,16 @@ static u32 copied(u8 *to, const u8 *text, u32 most)
 	return length;
 }
 
-/* The name of a process has room for 15 characters. */
-static void take_name_of(u32 index)
+/* Take a name of four letters and a number: a process's has room for 15 characters. */
+static void take_name(const char *letters, u32 number)
 {
-	char name[16] = "call ";
+	char name[16] = { letters[0], letters[1], letters[2], letters[3], ' ' };
 	u32 digits = 1;
 
-	for (u32 rest = index; rest > 9; rest /= 10)
+	for (u32 rest = number; rest > 9; rest /= 10)
 		digits++;
-	for (u32 at = 5 + digits; at-- > 5; index /= 10)
-		name[at] = (char)('0' + index % 10);
+	for (u32 at = 5 + digits; at-- > 5; number /= 10)
+		name[at] = (char)('0' + number % 10);
 	call(NR_prctl, 15 /* PR_SET_NAME */, name);
 }
 
@@ -98,7 +98,7 @@ fail(int report, u32 index, const struct op *op, s64 error, u32 detail)
 
 	if (report == BY_STATUS && !shared) {
 		if (op->kind != EXEC)
-			take_name_of(index);
+			take_name("call", index);
 		end(error ? (int)-error : 255);
 	}
 	length = copied(record->text, (const u8 *)op->label, 512);

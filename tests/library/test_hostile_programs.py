@@ -45,6 +45,21 @@ def test_init_can_neither_be_killed_nor_looked_into(user):
     assert all(word.isdigit() for word in shown[: shown.index("alive")])
 
 
+@pytest.mark.parametrize("user", [65534, 0])
+def test_how_a_program_ended_only_its_init_tells(user):
+    """Init, its parent, does so by its name (container/making/served.py)."""
+    script = """
+        for path in /proc/1/comm /proc/self/comm /proc/$$/comm; do echo "done 0" >$path; done
+        (echo "done 0" >/proc/self/comm; sleep 0.1) & kill -9 -- -1 2>/dev/null
+        exit 5
+    """
+    for number in (3, 255):
+        result = pyrunc.run(["sh", "-c", script.replace("exit 5", f"exit {number}")], user=user)
+        assert (result.status, result.returncode) == ("exited", number), result
+    result = pyrunc.run(["sh", "-c", script.replace("exit 5", "kill -9 $$")], user=user)
+    assert (result.status, result.returncode) == ("signaled", -signal.SIGKILL)
+
+
 def test_no_new_namespace_no_mount_no_device():
     script = """
 import ctypes, os

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from init_program import Init, Pipe, init
 
+from pyrunc.container.making.served import status_told
 from pyrunc.process.failure import parse_failure, printed_in
 from pyrunc.process.launch import PID_WIDTH, LaunchProgram, Pointer
 from pyrunc.process.seal import launch_fd
@@ -320,69 +321,94 @@ def test_a_hook_that_is_not_there_is_reported(init: Init) -> None:
     assert init.failure() == (0, 0, 127 << 8, "the hook")
 
 
-class Line:
-    """A socket through which init takes its second program."""
+class Served:
+    """An init that waits at a socket for the program of its child."""
 
-    def __init__(self) -> None:
-        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.theirs.set_inheritable(True)
-
-    def waiting(self, init: Init) -> int:
-        """Start an init that takes its next program from here; return its pid."""
+    def __init__(self, init: Init) -> None:
+        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.set_inheritable(True)
         program = init.program()
         program.call("tell", "write", init.output.writing, b"!", 1)
-        program.close_others(3, [], [self.theirs.fileno()])
-        program.take_program("wait for the next", self.theirs.fileno())
-        pid = init.start(program)
-        self.theirs.close()
+        program.close_others(3, [], [theirs.fileno()])
+        program.serve("wait for the program", theirs.fileno())
+        self.pid = init.start(program)
+        theirs.close()
         assert init.output.read(1) == b"!"
-        return pid
 
-    def send(self, program: LaunchProgram, *stdio: int) -> None:
-        """Hand over a program, with its standard streams."""
+    def send(self, program: LaunchProgram, *stdio: int) -> bytes:
+        """Hand over a program, with its standard streams; return what is said of it."""
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         memory = launch_fd(program.encode())
-        socket.send_fds(self.ours, [b"p"], [*stdio, memory])
+        streams = (*stdio, null, null, null)[:3]
+        socket.send_fds(self.line, [b"p"], [*streams, memory])
         os.close(memory)
+        os.close(null)
+        return self.line.recv(4096)
+
+    def status(self, init: Init) -> int | None:
+        """Return the wait status that it tells of its child, once it has ended."""
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        told = status_told(self.pid)
+        assert init.wait(self.pid) == (told is None)
+        return told
 
 
-def test_a_second_program_comes_through_a_socket_with_its_standard_streams(init: Init) -> None:
-    line, streams = Line(), Pipe()
-    pid = line.waiting(init)
-    second = init.program()
-    second.execute("run", "/bin/sh", ["sh", "-c", "echo out; ls /proc/self/fd >&2"], [])
+def shell(script: str) -> LaunchProgram:
+    program = LaunchProgram()
+    program.execute("run", "/bin/sh", ["sh", "-c", script], [])
+    return program
+
+
+def test_a_served_program_has_its_standard_streams_and_nothing_else(init: Init) -> None:
+    streams, errors = Pipe(), Pipe()
+    served = Served(init)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    errors = Pipe()
-    line.send(second, null, streams.writing, errors.writing)
-    assert init.wait(pid) == 0
-    assert streams.read_all() == b"out\n"
+    script = "echo out; ls /proc/self/fd >&2; echo; ls /proc/$PPID/fd >&2"
+    assert served.send(shell(script), null, streams.writing, errors.writing) == b""
+    assert served.status(init) == 0
+    assert streams.read_all() == b"out\n\n"
     # Neither the socket nor what came through it is left; 3 is what ls reads the directory by.
-    assert errors.read_all().split() == [b"0", b"1", b"2", b"3"]
+    assert errors.read_all().split() == [b"0", b"1", b"2", b"3", *(b"0", b"1", b"2")]
     os.close(null)
     streams.close()
     errors.close()
 
 
-def test_nobody_is_left_who_could_send_a_program(init: Init) -> None:
-    line = Line()
-    pid = line.waiting(init)
-    line.ours.close()
-    assert init.wait(pid) == 1
-    assert init.failure() is None
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exit 0", 0), ("exit 1", 1 << 8), ("exit 255", 255 << 8), ("kill -KILL $$", signal.SIGKILL)],
+)
+def test_how_a_served_program_ends_is_told_by_the_name_of_init(
+    init: Init, script: str, status: int
+) -> None:
+    served = Served(init)
+    assert served.send(shell(script)) == b""
+    assert served.status(init) == status
 
 
-@pytest.mark.parametrize("count", [0, 3])
-def test_a_message_without_a_program_ends_it(init: Init, count: int) -> None:
-    line = Line()
-    pid = line.waiting(init)
-    socket.send_fds(line.ours, [b"p"], [0] * count)
-    assert init.wait(pid) == 1
+def test_a_served_program_that_is_not_there_is_told(init: Init) -> None:
+    served = Served(init)
+    program = LaunchProgram()
+    program.execute("run", "/no/such", ["x"], [])
+    failure = parse_failure(served.send(program))
+    assert failure == (0, errno.ENOENT, 0, "run")
+    assert served.status(init) == 1 << 8
 
 
-def test_a_malformed_program_from_a_socket_is_not_carried_out(init: Init) -> None:
-    line = Line()
-    pid = line.waiting(init)
-    memory = os.memfd_create("launch")
-    os.write(memory, b"no program, but long enough to hold the header of one")
-    socket.send_fds(line.ours, [b"p"], [0, 1, 2, memory])
+def test_what_is_sent_must_be_a_launch_program(init: Init) -> None:
+    served = Served(init)
+    memory = launch_fd(b"nonsense" * 10)
+    socket.send_fds(served.line, [b"p"], [0, 1, 2, memory])
     os.close(memory)
-    assert init.wait(pid) == 1
+    assert served.line.recv(4096) == b""
+    assert served.status(init) == 1 << 8
+
+
+@pytest.mark.parametrize("descriptors", [0, 3])
+def test_nobody_is_left_who_could_send_a_program(init: Init, descriptors: int) -> None:
+    served = Served(init)
+    if descriptors:
+        socket.send_fds(served.line, [b"p"], list(range(descriptors)))
+    served.line.close()
+    assert served.status(init) is None
+    assert init.failure() is None

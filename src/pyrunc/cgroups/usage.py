@@ -32,16 +32,24 @@ class Usage:
 
 def usage_of(paths: Mapping[str, str], version: int) -> Usage:
     """Read the numbers of the cgroup at ``paths`` (by controller; "" on v2)."""
-    usage = Usage()
+    usage = sums_of(paths, version)
     memory, pids = paths.get("memory", ""), paths.get("pids", "")
     if version == 2:
         memory = pids = paths.get("", "")
-    usage.cpu_time = cpu_time_of(paths, version)
     peak = "memory.peak" if version == 2 else "memory.max_usage_in_bytes"
     usage.memory_peak = _number(memory, peak)
     usage.pids_peak = _number(pids, "pids.peak")
+    return usage
+
+
+def sums_of(paths: Mapping[str, str], version: int) -> Usage:
+    """Read what only grows: what was before can be taken from what comes out."""
+    usage = Usage()
+    usage.cpu_time = cpu_time_of(paths, version)
     events = "memory.events" if version == 2 else "memory.oom_control"
-    usage.oom_kills = _member(memory, events, "oom_kill") or 0
+    usage.oom_kills = (
+        _member(paths.get("" if version == 2 else "memory", ""), events, "oom_kill") or 0
+    )
     return usage
 
 

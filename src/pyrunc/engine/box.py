@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import copy
 import posix
+import socket
 from typing import TYPE_CHECKING, Any
 
-from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, tasks_in, usage_of
+from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, sums_of, tasks_in, usage_of
 from pyrunc.container.delete import remove
-from pyrunc.container.entering.ahead import Ahead, send_ahead
 from pyrunc.container.entering.entering import Home
 from pyrunc.container.entering.exec_process import ExecOptions
 from pyrunc.container.entering.execute import spawn_in
 from pyrunc.container.freeze import pause, resume
 from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
+from pyrunc.container.making.served import execute_served, stdio_is_given
 from pyrunc.container.start import start
 from pyrunc.container.update import update
 from pyrunc.engine.networks import may_pass_on, network_of
@@ -29,17 +30,16 @@ from pyrunc.errors import WrongStatus
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
     from pyrunc.checkpoint.restore import Restoration
-    from pyrunc.container.making.making import Making
     from pyrunc.container.making.remembered import Remembered
-    from pyrunc.container.record.record import Record
     from pyrunc.container.settings import Settings
     from pyrunc.engine.networks import Network, Networks
     from pyrunc.engine.roots import Layer
     from pyrunc.spec.types import Process, Spec
+
+    _Made = Creation | Restoration
 
 
 class Box:
@@ -66,11 +66,12 @@ class Box:
         self.layer = layer
         self._spec = spec
         spec.setdefault("linux", {})["cgroupsPath"] = f"{cgroup}/{box_id}"
-        self._creation: Creation | Restoration | None = None
-        #: Whether it is for one process, which is like the config's: that can be sent ahead.
+        self._creation: _Made | None = None
+        #: Whether it is for one process, which is like the config's: its init can bring that forth.
         self._for_one = for_one
-        self._ahead: Ahead | None = None
-        #: What it had used before anything was asked of it, if that was looked up (:meth:`settle`).
+        #: Where init is told what to execute, if it waits for that.
+        self._served: socket.socket | None = None
+        #: What it had used before anything was asked of it, if that is known (:meth:`settle`).
         self._before: Usage | None = None
         self._killed = False
         #: Whether its init was sent SIGKILL, which :meth:`kill` need not have done.
@@ -89,7 +90,7 @@ class Box:
         creation = self._creation
         return creation is not None and not self._killed and not p.poll((creation.pidfd,), 0)
 
-    def ensure(self) -> Creation | Restoration:
+    def ensure(self) -> _Made:
         """Make the container, or make it anew when its init has ended.
 
         :raises Error: when it cannot be made.
@@ -109,56 +110,52 @@ class Box:
 
     def settle(self) -> None:
         """Find out what a process's start would have to find out, for when there is time."""
-        self._before = self.usage()
+        self._before = self._sums()
 
     def _create(self, spec: Spec, *, held: bool) -> Creation:
         passes_on = may_pass_on(spec)
         self._network = self._networks.take() if passes_on else None
+        theirs = None
+        if self._for_one and held and self._remembered.gives_stdio:
+            self._served, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         options = CreateOptions(
             "/",
             spec=spec,
             held=held,
             no_new_keyring=True,
             remembered=self._remembered,
-            meanwhile=self._send_ahead if self._for_one else None,
             network=self._network.namespace if self._network else -1,
+            line=theirs.fileno() if theirs else -1,
         )
         creation = Creation(self.settings, self.id, options)
-        creation.load()
         try:
+            creation.load()
             creation.carry_out()
         except BaseException:
-            self._call_back()
+            self._let_go()
             self._give_up_network()
             raise
-        creation.entry.unlock()
+        finally:
+            if theirs:
+                theirs.close()
+        if not creation.plan.served:
+            self._let_go()
         self._creation = creation
+        creation.entry.unlock()
         if passes_on and not self._network:
             self._network = network_of(creation.pid)
-        if self._ahead and not self._ahead.enter():
-            self._call_back()
         return creation
 
-    def _send_ahead(self, making: Making) -> None:
-        """Use the time until the container's init is ready."""
-        # The record has of its cgroups what was known before they were made.
-        record: Record = {**making.record, "cgroup": making.driver.to_state()}
-        home = Home(making.entry, record, making.spec)
-        assert making.planned
-        routes = making.planned.routes
-        process, entrance = making.spec["process"], making.take_entrance()
-        self._ahead = send_ahead(self.settings, home, process, routes, entrance)
-
     def _give_up_network(self) -> None:
-        network, self._network = self._network, None
-        if network:
-            network.close()
+        if self._network:
+            self._network.close()
+        self._network = None
 
-    def _call_back(self) -> None:
-        """End what was sent ahead, if it is not needed."""
-        ahead, self._ahead = self._ahead, None
-        if ahead:
-            ahead.end()
+    def _let_go(self) -> None:
+        """Close the way to its init, which ends if it still waits there."""
+        if self._served:
+            self._served.close()
+        self._served = None
 
     @property
     def init(self) -> int:
@@ -176,13 +173,16 @@ class Box:
         if has_capabilities(process):
             # It might do in there what is not counted.
             self._give_up_network()
-        before, self._before = self._before or self.usage(), None
+        before, self._before = self._before or self._sums(), None
+        if self._served:
+            if running := self._start_served(process, line, limits, before):
+                return running
+            creation, before = self.ensure(), self._sums()
         masters: list[int] = []
-        started = self._start_ahead(process)
         home = Home(creation.entry, creation.record, creation.spec)
         options = ExecOptions(process=process, take_terminal=masters.append)
         try:
-            pid, pidfd = started or spawn_in(self.settings, home, options)
+            pid, pidfd = spawn_in(self.settings, home, options)
         except BaseException:
             for master in masters:
                 posix.close(master)
@@ -190,9 +190,27 @@ class Box:
         if (pids := limits.get("pids")) is not None:
             creation.driver.apply({"pids": {"limit": pids}})
         running = Running(self, pid, pidfd, line, limits, before)
-        running.terminal = masters[0] if masters else -1
         self.processes.append(running)
+        running.terminal = masters[0] if masters else -1
         return running
+
+    def _start_served(
+        self, process: Process, line: socket.socket, limits: dict[str, Any], before: Usage
+    ) -> Running | None:
+        """Have its init execute the process; None if it has to be made anew for it."""
+        creation, served = self._creation, self._served
+        assert served and isinstance(creation, Creation)
+        self._for_one = {**creation.spec["process"], "args": []} == {**process, "args": []}
+        if self._for_one and not stdio_is_given(creation):
+            self._for_one = self._remembered.gives_stdio = False
+        if self._for_one and execute_served(creation, served, process["args"]):
+            self._let_go()
+            if (pids := limits.get("pids")) is not None:
+                creation.driver.apply({"pids": {"limit": pids}})
+            return self._begin_with(creation, line, {**limits, "served": True}, before)
+        self._for_one = False
+        self.end()
+        return None
 
     def start_first(self, process: Process, line: socket.socket, limits: dict[str, Any]) -> Running:
         """Execute a process as the first one of a container made anew, which ends with it.
@@ -213,7 +231,7 @@ class Box:
         except BaseException:
             self.end()
             raise
-        return self._begin_with(creation, line, limits)
+        return self._begin_with(creation, line, limits, self._sums())
 
     def restore(
         self, options: dict[str, Any], line: socket.socket, limits: dict[str, Any]
@@ -232,13 +250,13 @@ class Box:
         restoration.record["noNewKeyring"] = True
         restoration.carry_out()
         self._creation = restoration
-        return self._begin_with(restoration, line, limits)
+        return self._begin_with(restoration, line, limits, self._sums())
 
     def _begin_with(
-        self, made: Creation | Restoration, line: socket.socket, limits: dict[str, Any]
+        self, made: _Made, line: socket.socket, limits: dict[str, Any], before: Usage
     ) -> Running:
-        limits = {**limits, "first": True}
-        running = Running(self, made.pid, posix.dup(made.pidfd), line, limits, self.usage())
+        limits, pidfd = {**limits, "first": True}, posix.dup(made.pidfd)
+        running = Running(self, made.pid, pidfd, line, limits, before)
         self.processes.append(running)
         return running
 
@@ -247,20 +265,12 @@ class Box:
         """The process of the program's that is the container's first, if one is."""
         return next((running for running in self.processes if running.is_first), None)
 
-    def _start_ahead(self, process: Process) -> tuple[int, int] | None:
-        """Have the process that was sent ahead execute the program, if there is one like it."""
-        ahead = self._ahead
-        if ahead is None or not ahead.is_for(process):
-            return None
-        self._ahead = None
-        try:
-            return ahead.execute(process["args"])
-        finally:
-            ahead.close()
-
     def usage(self) -> Usage:
         """Return what it has used so far."""
         return usage_of(*self._cgroup()) if self._creation else Usage()
+
+    def _sums(self) -> Usage:
+        return sums_of(*self._cgroup())
 
     def cpu_time(self) -> float | None:
         """Return the processor time that it has used so far, in seconds."""
@@ -280,7 +290,12 @@ class Box:
         if creation is None or self._killed:
             return
         self._killed = True
-        self._call_back()
+        self._let_go()
+        if (first := self.first) and first.has_ended():
+            # Process 1: there is nobody any more.
+            first.reap()
+            self._collected = True
+            return
         if self._is_empty(creation):
             # There is nobody in it who could make others: its end is for when there is time.
             return
@@ -295,7 +310,7 @@ class Box:
             self._collected = True
         self._collect(creation)
 
-    def _is_empty(self, creation: Creation | Restoration) -> bool:
+    def _is_empty(self, creation: _Made) -> bool:
         """Tell whether there is nothing in it but our init; what has ended is collected then."""
         if self.first or not all(running.has_ended() for running in self.processes):
             return False
@@ -309,7 +324,7 @@ class Box:
         if self._creation and not self._collected:
             self._kill_init(self._creation)
 
-    def _kill_init(self, creation: Creation | Restoration) -> None:
+    def _kill_init(self, creation: _Made) -> None:
         if self._is_dying:
             return
         self._is_dying = True
@@ -318,7 +333,7 @@ class Box:
             # Frozen by cgroup v1, a process takes no signal.
             creation.driver.thaw()
 
-    def _collect(self, creation: Creation | Restoration) -> None:
+    def _collect(self, creation: _Made) -> None:
         """Wait for the end of its first process, unless that was done."""
         if not self._collected:
             self._collected = True

@@ -6,6 +6,7 @@ import posix
 import time
 from typing import TYPE_CHECKING, Any
 
+from pyrunc.container.making.served import status_told
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Running:
         self.alone = bool(limits.get("alone"))
         #: Whether it is the container's first process, with which that ends.
         self.is_first = bool(limits.get("first"))
+        #: Whether it is the child of our init's, which ends with it: :attr:`pid` is init's then.
+        self._is_served = bool(limits.get("served"))
         self.began = time.monotonic()
         self.deadline: float | None = None
         if limits.get("timeout") is not None:
@@ -94,7 +97,12 @@ class Running:
     def reap(self) -> None:
         """Collect the process, which has ended or is about to."""
         if self.status < 0:
-            self.status = posix.waitpid(self.pid, 0)[1]
+            told = None
+            if self._is_served:
+                posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOWAIT)
+                told = status_told(self.pid)
+            status = posix.waitpid(self.pid, 0)[1]
+            self.status = status if told is None else told
             posix.close(self.pidfd)
 
     def report(self) -> dict[str, Any]:
@@ -115,7 +123,8 @@ class Running:
             "cpu_time": cpu_time,
             "memory_peak": usage.memory_peak,
             # But for the sandbox's own init.
-            "pids_peak": usage.pids_peak and usage.pids_peak - (not self.is_first),
+            "pids_peak": usage.pids_peak
+            and usage.pids_peak - (self._is_served or not self.is_first),
         }
 
     def kill(self, signal: int) -> None:

@@ -7,12 +7,10 @@ then shows itself there: with the program's own descriptors and nothing else.
 from __future__ import annotations
 
 from pyrunc.cgroups.entrance import MYSELF
-from pyrunc.errors import Error
 from pyrunc.linux import processes as p
 from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID, plan_last_mile
 from pyrunc.process.attributes import add_cpu_affinity, lost_by_fork
 from pyrunc.process.late import (
-    ARGUMENTS,
     BIRTHPLACE,
     DOWN,
     PAGE,
@@ -69,8 +67,6 @@ def plan_execution(
     namespaces: Sequence[str],
     ways_in: Sequence[tuple[Descriptor, int]],
     entrance: Entrance,
-    *,
-    waits: bool = False,
 ) -> ExecutionPlan:
     """Plan a process of a container.
 
@@ -78,27 +74,20 @@ def plan_execution(
     :param namespaces: the types in which the container is elsewhere than the runtime.
     :param ways_in: what to call setns(2) with to get into these, descriptors and flags.
     :param entrance: how it gets into its cgroups.
-    :param waits: whether it is told only inside what it executes, and with what stdio.
-    :raises Error: when it cannot wait.
     """
     spawns = "pid" in namespaces
     last_mile, late_scheduler, warnings = _plan_last_mile(spec, process, facts, namespaces)
-    if waits and (late_scheduler or not spawns or not last_mile.can_wait):
-        raise Error("this process cannot enter before it is known what it executes")
-
     launch = LaunchProgram(UP)
     _begin(launch, process, entrance, shares=spawns)
     last_mile.add_limits(launch)
     last_mile.add_labels(launch)
     _enter(launch, namespaces, ways_in)
-    pipes = [UP, DOWN] if last_mile.notifies else [DOWN] if late_scheduler or waits else []
+    pipes = [UP, DOWN] if last_mile.notifies else [DOWN] if late_scheduler else []
     _close_others(launch, facts.preserved, pipes, spawns=spawns)
     last_mile.add_cwd(launch)
     last_mile.add_preparation(launch)
     last_mile.add_privileges(launch)
     last_mile.add_late_cwd(launch)
-    if waits:
-        launch.take_program("wait for what is to be executed", DOWN)
     inside = launch
     if spawns:
         inside = _inside(launch, last_mile, scheduled=bool(late_scheduler))
@@ -106,7 +95,7 @@ def plan_execution(
         # sd_listen_fds(3): only now is there a pid.
         inside.own_pid(inside.string(LISTEN_PID + UNKNOWN_PID) + len(LISTEN_PID), b"\0")
     last_mile.add_session(inside)
-    last_mile.add_execution(inside, args=ARGUMENTS if waits else None)
+    last_mile.add_execution(inside)
     return ExecutionPlan(
         (launch, inside) if spawns else (launch,),
         notifies=last_mile.notifies,

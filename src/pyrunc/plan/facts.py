@@ -54,6 +54,7 @@ class Facts:
     ``cgroup_needs_process`` whether they can be made only for a process that is there (systemd);
     ``own_namespaces`` the types whose paths in the config lead to what the runtime is in;
     ``process`` what the host has for the process; ``held`` whether that is never to be started;
+    ``serves`` whether a held one is for one process, which init is told of;
     ``has_network`` whether the network namespace that the config wants as a new one is there;
     ``stands_still`` whether the runtime does nothing while the builder is at work.
     """
@@ -70,6 +71,7 @@ class Facts:
         "pivot",
         "process",
         "rootless",
+        "serves",
         "stands_still",
     )
 
@@ -86,6 +88,7 @@ class Facts:
         own_namespaces: frozenset[str] = frozenset(),
         process: ProcessFacts | None = None,
         held: bool = False,
+        serves: bool = False,
         has_network: bool = False,
         stands_still: bool = False,
     ) -> None:
@@ -99,5 +102,6 @@ class Facts:
         self.own_namespaces = own_namespaces
         self.process = process or ProcessFacts()
         self.held = held
+        self.serves = serves
         self.has_network = has_network
         self.stands_still = stands_still

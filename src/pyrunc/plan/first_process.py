@@ -15,6 +15,7 @@ from pyrunc.process.channel import READY
 from pyrunc.process.failure import NO_PROCESS
 from pyrunc.process.hooks import with_pid
 from pyrunc.process.late import (
+    ARGUMENTS,
     DOWN,
     HERE,
     HOOK_OUTPUT,
@@ -51,11 +52,11 @@ def created_state(state: bytes, pid: str) -> bytes:
 
 def plan_first_process(
     spec: Spec, spaces: Namespaces, facts: Facts, state: bytes
-) -> tuple[tuple[LaunchProgram, ...], list[str]]:
-    """Return what the first process of a container does, and warnings.
+) -> tuple[tuple[LaunchProgram, ...], LaunchProgram | None, list[str]]:
+    """Return what the first process of a container does, what it is yet to be told, and warnings.
 
     It is one program, or two when a pid namespace is joined: the second is carried out by a
-    process that can be seen there.
+    process that can be seen there. What it is told a child of it carries out.
 
     :param state: the state JSON for hooks, of a container in the making, with ``"pid":0``.
     """
@@ -74,7 +75,7 @@ def plan_first_process(
     programs = (launch, inside) if joins else (launch,)
     if process is None:
         _do_without_process(launch, inside, spaces, held=facts.held)
-        return programs, []
+        return programs, None, []
     last_mile, _, warnings = plan_last_mile(
         spec, process, facts.process, in_user_namespace=spaces.private("user")
     )
@@ -96,13 +97,36 @@ def plan_first_process(
     last_mile.add_late_cwd(launch)
     if not facts.held:
         last_mile.add_permission_check(launch)
-    _wait_for_start(launch, inside, held=facts.held, fork_pass=last_mile.fork_pass)
+    served = _plan_served(last_mile, facts) if facts.serves and not joins else None
+    _wait_for_start(
+        launch, inside, held=facts.held, serves=bool(served), fork_pass=last_mile.fork_pass
+    )
     if joins:
         last_mile.add_session(inside)
         _tell_own_pid(inside, facts.process, state if last_mile.hooks else b"")
     if not facts.held:
         last_mile.add_execution(inside, RESULT)
-    return programs, warnings
+    return programs, served, warnings
+
+
+def _plan_served(last_mile: LastMile, facts: Facts) -> LaunchProgram | None:
+    """Return what a child of the first process does to become the program; None if it cannot."""
+    scheduler = last_mile.scheduler
+    if (
+        not last_mile.can_wait
+        or last_mile.hooks
+        or last_mile.label_writes
+        or facts.process.announced
+        or (scheduler and lost_by_fork(scheduler))
+    ):
+        return None
+    program = LaunchProgram()
+    program.tell_no_more_times()
+    # The first process ignores those that it must.
+    program.reset_signals()
+    last_mile.add_session(program)
+    last_mile.add_execution(program, args=ARGUMENTS)
+    return program
 
 
 def _do_without_process(
@@ -174,7 +198,12 @@ def _enter_pid_namespace(launch: LaunchProgram, spaces: Namespaces) -> None:
 
 
 def _wait_for_start(
-    launch: LaunchProgram, inside: LaunchProgram, *, held: bool, fork_pass: int = 0
+    launch: LaunchProgram,
+    inside: LaunchProgram,
+    *,
+    held: bool,
+    serves: bool = False,
+    fork_pass: int = 0,
 ) -> None:
     """Wait until the runtime has written everything down, then for the start.
 
@@ -182,14 +211,14 @@ def _wait_for_start(
     the container lives on its own. What a seccomp filter forbids of this is done without.
     """
     if held and inside is launch:
-        _end_with_runtime(launch)
+        _end_with_runtime(launch, collects=serves)
     elif not held:
         # The change of ids has made the kernel forget it, but where there was none.
         launch.call("outlive the runtime", "prctl", p.PR_SET_PDEATHSIG, 0, 0, 0, 0, ignore=True)
     launch.call("report that the container is ready", "write", UP, READY, 1)
     launch.await_byte("wait until the container is on record", DOWN)
     if inside is launch:
-        launch.report_to(RESULT)
+        launch.report_to(START if serves else RESULT)
         launch.call("close the pipe", "close", UP, ignore=True)
         launch.call("close the pipe", "close", DOWN, ignore=True)
     else:
@@ -203,16 +232,21 @@ def _wait_for_start(
             _end_with_runtime(inside)
         inside.await_living(doing, START, RESULT)
         inside.report_to(RESULT)
-    inside.await_byte("wait for the start", START)
+    if serves:
+        inside.serve("bring the program forth", START)
+    else:
+        inside.await_byte("wait for the start", START)
 
 
-def _end_with_runtime(program: LaunchProgram) -> None:
+def _end_with_runtime(program: LaunchProgram, *, collects: bool = False) -> None:
+    """Have the kernel end it with the runtime; ``collects``: it collects orphans itself."""
     # Set anew, as the change of ids has undone it (PR_SET_PDEATHSIG(2const)).
     program.call("end with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
     ignored = program.blob(pack("=4Q", _SIG_IGN, 0, 0, 0))
-    # The kernel collects the children of who ignores this (wait(2), NOTES).
-    label = "let the kernel collect orphans"
-    program.call(label, "rt_sigaction", p.SIGCHLD, ignored, 0, _SIGSET_SIZE)
+    if not collects:
+        # The kernel collects the children of who ignores this (wait(2), NOTES).
+        label = "let the kernel collect orphans"
+        program.call(label, "rt_sigaction", p.SIGCHLD, ignored, 0, _SIGSET_SIZE)
     # A process of the same user could end it, and all others with it. The kernel lets no signal
     # of the container's through to process 1 that this does not ask for: these it does.
     for number in range(1, 32):

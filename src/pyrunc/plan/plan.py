@@ -26,6 +26,7 @@ class Plan:
         "namespaces",
         "opened_by_runtime",
         "runtime",
+        "served",
         "warnings",
     )
 
@@ -36,6 +37,7 @@ class Plan:
         opened_by_runtime: tuple[BindMount, ...],
         devices_of_runtime: tuple[MakeDevice, ...],
         init: tuple[LaunchProgram, ...],
+        served: LaunchProgram | None,
         warnings: list[str],
     ) -> None:
         self.namespaces = namespaces
@@ -53,6 +55,8 @@ class Plan:
         #: What the builder becomes then: one launch program, or two when a pid namespace is
         #: joined, the second for a process that can be seen there.
         self.init = init
+        #: What init is to be told through a socket, and has a child carry out, if it does.
+        self.served = served
         #: What the config asks for in vain.
         self.warnings = warnings
 
@@ -64,5 +68,6 @@ class Plan:
             self.opened_by_runtime,
             self.devices_of_runtime,
             self.init,
+            self.served,
             self.warnings,
         )

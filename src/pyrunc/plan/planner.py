@@ -89,8 +89,8 @@ def plan(spec: Spec, bundle: str, state: bytes, facts: Facts) -> Plan:
             for step in device_steps
             if isinstance(step, devices.MakeDevice) and step.bind and step.kind != "p"
         )
-    init, warnings = plan_first_process(spec, spaces, facts, state)
-    return Plan(spaces, tuple(steps), opened, made, init, warnings)
+    init, served, warnings = plan_first_process(spec, spaces, facts, state)
+    return Plan(spaces, tuple(steps), opened, made, init, served, warnings)
 
 
 def _found_inside(

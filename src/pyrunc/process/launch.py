@@ -26,7 +26,7 @@ __all__ = ["PID_WIDTH", "LaunchProgram", "Pointer"]
 
 _CALL, _AWAIT, _AWAIT_LIVING, _REPORT_TO, _RESET_SIGNALS = range(5)
 _SHARE, _SPAWN, _SPAWN_INTO, _CHECK_CWD, _HOOK, _EXEC, _DROP_CAPABILITIES, _OWN_PID = range(6, 14)
-_TAKE_PROGRAM = 14
+_SERVE = 14
 _IGNORE = 1
 _INDIRECT = 2
 _MAY_BE_FORBIDDEN = 4
@@ -178,13 +178,15 @@ class LaunchProgram(Blobs):
         arguments = (path, self.strings(args), env, stdin, timeout, filter_)
         self._add(label, _HOOK, arguments, output)
 
-    def take_program(self, label: str, socket: Number) -> None:
-        """Wait for stdin, stdout, stderr and the launch program that comes after this one.
+    def serve(self, label: str, socket: Number) -> None:
+        """Wait for stdin, stdout, stderr and a launch program, for a child of this process to run.
 
-        They come in one message through ``socket`` (SCM_RIGHTS), which is closed then; when its
-        other end goes away first, end without a word.
+        They come in one message through ``socket`` (SCM_RIGHTS); when its other end goes away
+        first, end without a word. That is told what fails, and sees this end closed when the child
+        has executed. Then wait for the child's end, of which this process's name tells, and end
+        (``container/making/served.py``).
         """
-        self._add(label, _TAKE_PROGRAM, (socket,))
+        self._add(label, _SERVE, (socket,))
 
     def execute(self, label: Label, path: Text, args: Texts, env: Texts) -> None:
         """Execute the program that all this was for."""

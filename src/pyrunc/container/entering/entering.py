@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pyrunc.plan.facts import ProcessFacts
     from pyrunc.process.descriptors import Passed
     from pyrunc.process.foreground import Relay
-    from pyrunc.process.launch import LaunchProgram
     from pyrunc.spec.types import Process, Spec
 
 #: How long init may take to end once it has brought forth the process, in seconds.
@@ -177,26 +176,13 @@ class Entering(Birth):
             late.ROOT.name: self.root,
             late.STAMPS.name: self.settings.trace.stamps,
         }
-        self.know_entrance()
-        if facts.label_writes:
-            self.known[late.PROC.name] = self.keep(files.open_host_proc())
-        return facts
-
-    def know_entrance(self) -> None:
-        """Put what leads into the cgroups into the places that the plan has for it."""
         self.known[late.BIRTHPLACE.name] = self.entrance.birthplace
         for number, (path, descriptor) in enumerate(self.entrance.tasks):
             self.known[late.tasks(number).name] = descriptor
             self.known[late.cgroup(number).name] = path
-
-    def programs(self) -> tuple[LaunchProgram, ...]:
-        """Return the launch programs that init begins with."""
-        return self.plan.init
-
-    def way_down(self) -> tuple[int, int]:
-        """Return both ends of what init waits at, its own first."""
-        reading, writing = posix.pipe2(files.O_CLOEXEC)
-        return reading, self.keep(writing)
+        if facts.label_writes:
+            self.known[late.PROC.name] = self.keep(files.open_host_proc())
+        return facts
 
     def hear(self) -> bytes:
         """Return init's next message, or nothing at the end of all messages."""

@@ -46,11 +46,12 @@ class SpawnInit(RuntimeStep):
 
     def apply(self, doing: Entering) -> None:
         doing.up, up = _pipe(doing)
-        down, doing.down = doing.way_down()
+        down, writing = posix.pipe2(files.O_CLOEXEC)
         doing.inherited.append(down)
+        doing.down = doing.keep(writing)
         doing.page = doing.keep(make_page())
         doing.known |= {UP.name: up, DOWN.name: down, PAGE.name: doing.page}
-        programs = launch_fds(doing.programs(), doing.known, doing.settings.trace)
+        programs = launch_fds(doing.plan.init, doing.known, doing.settings.trace)
         doing.inherited += programs
         kept = doing.settings.kept.init
         init = kept if kept >= 0 else doing.keep(sealed_init())

@@ -6,9 +6,6 @@ from pyrunc.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyrunc.container.making.making import Making
     from pyrunc.container.making.remembered import Remembered
     from pyrunc.spec.types import Spec
 
@@ -22,7 +19,7 @@ class CreateOptions:
         "console_socket",
         "foreground",
         "held",
-        "meanwhile",
+        "line",
         "network",
         "no_new_keyring",
         "no_pivot",
@@ -48,8 +45,8 @@ class CreateOptions:
         spec: Spec | None = None,
         held: bool = False,
         remembered: Remembered | None = None,
-        meanwhile: Callable[[Making], object] | None = None,
         network: int = -1,
+        line: int = -1,
     ) -> None:
         self.bundle = bundle
         #: A config that was checked already, in place of the bundle's file.
@@ -57,11 +54,12 @@ class CreateOptions:
         #: Never to be started, only to execute processes in: init collects orphans and ends with
         #: this process. The program of the config need not be there.
         self.held = held
-        #: What the caller has to do while the builder is at work; it must not fail.
-        self.meanwhile = meanwhile
         #: A network namespace that was made before, with its loopback interface up, to be used in
         #: place of a new one; -1 for none.
         self.network = network
+        #: For one that is held: the end of a socket through which init is told the one program
+        #: that it is for (making/served.py), if that can be; -1 for none.
+        self.line = line
         #: What is known from containers made before, by who makes many.
         self.remembered = remembered
         #: Another name for the bundle's config.json.

@@ -133,16 +133,7 @@ class Making(Birth):
                 if descriptor >= 0:
                     posix.close(descriptor)
         self.close_joined()
-        if not self.options.meanwhile:
-            self.entrance.close()
-
-    def take_entrance(self) -> Entrance:
-        """Return what leads into all of the container's cgroups, or nothing; to be closed."""
-        entrance, self.entrance = self.entrance, Entrance()
-        if entrance.later:
-            entrance.close()
-            return Entrance()
-        return entrance
+        self.entrance.close()
 
     def close_joined(self) -> None:
         """Close the namespaces to join."""

@@ -27,25 +27,27 @@ _MOST = 64
 class Planned:
     """A plan, the facts that it was made from, and its launch programs as last filled in."""
 
-    __slots__ = ("facts", "filled", "plan", "routes")
+    __slots__ = ("facts", "filled", "plan", "served")
 
     def __init__(self, plan: Plan, facts: Facts) -> None:
         self.plan = plan
         self.facts = facts
         self.filled: FilledIn | None = None
-        #: Who enters such a container keeps here what that takes (entering/ahead.py).
-        self.routes: dict[Any, Any] = {}
+        #: The launch program that init is told through a socket, likewise.
+        self.served: FilledIn | None = None
 
 
 class Remembered:
     """What one process remembers of the containers that it has made."""
 
-    __slots__ = ("_planned", "layout")
+    __slots__ = ("_planned", "gives_stdio", "layout")
 
     def __init__(self) -> None:
         #: How the host's cgroups are mounted, and where among them this process is.
         self.layout: Layout | None = None
         self._planned: dict[bytes, Planned] = {}
+        #: Whether this process can give a container's user its standard streams, as far as known.
+        self.gives_stdio = True
 
     def get(self, key: bytes) -> Planned | None:
         """Return what is known of containers with this :func:`key_of`."""
@@ -86,7 +88,8 @@ def key_of(spec: Spec, options: CreateOptions, *host: bool) -> bytes:
     ):
         return b""
     compared = {**spec, "linux": {**linux, "cgroupsPath": ""}}
-    flags = (options.held, options.no_pivot, options.no_new_keyring, options.network >= 0)
+    there = (options.network >= 0, options.line >= 0)
+    flags = (options.held, options.no_pivot, options.no_new_keyring, *there)
     told = (compared, flags, options.bundle, host)
     # The format without references: else equal values would be written differently.
     return marshal.dumps(told, 2)

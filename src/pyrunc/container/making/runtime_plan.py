@@ -40,7 +40,6 @@ def plan_container(
     planned.runtime = (
         *_before_the_builder(spec, container_id, options, planned, facts),
         *_beside_the_builder(spec, planned, facts),
-        *((s.DoMeanwhile(options.meanwhile),) if options.meanwhile else ()),
         *_for_the_builder(spec, options, planned.builder),
         *_for_init(spec, options, planned, facts),
     )
@@ -146,7 +145,7 @@ def _for_init(spec: Spec, options: CreateOptions, planned: Plan, facts: Facts) -
 
         steps.append(FollowIntoPidNamespace())
     steps += _attributes(spec, planned, facts)
-    steps += [s.SetLateLimits(), s.RecordCreated()]
+    steps += [s.SetLateLimits(), s.RecordCreated(on_disk=not planned.served)]
     if options.pidfd_socket:
         steps.append(SendPidfd(options.pidfd_socket))
     if options.pid_file:

@@ -18,8 +18,6 @@ from pyrunc.process.shared_page import make_page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyrunc.container.making.making import Making
 
 
@@ -107,9 +105,12 @@ class OpenForBuilder(RuntimeStep):
         kept = making.settings.kept
         handover.init = posix.dup(kept.init) if kept.init >= 0 else sealed_init()
         handover.empty = kept.empty
+        known = handover.known
+        if making.plan.served:
+            known[START.name] = posix.dup(making.options.line)
+            return
         for name in ("exec.fifo", "result.fifo"):
             posix.mkfifo(name, 0o600, dir_fd=directory)
-        known = handover.known
         # Opened for both directions, a fifo has a reader and a writer from the start on.
         flags = posix.O_RDWR | files.O_CLOEXEC
         known[START.name] = posix.open("exec.fifo", flags, dir_fd=directory)
@@ -236,18 +237,6 @@ class WriteRecord(RuntimeStep):
         making.entry.save_config(making.spec)
 
 
-class DoMeanwhile(RuntimeStep):
-    """Do what else there is to do while the builder is at work."""
-
-    action: Callable[[Making], object]
-
-    def describe(self) -> str:
-        return "do what else there is to do meanwhile"
-
-    def apply(self, making: Making) -> None:
-        self.action(making)
-
-
 class AwaitReady(RuntimeStep):
     """Wait until the builder has become init, and that is ready."""
 
@@ -269,7 +258,12 @@ class SetLateLimits(RuntimeStep):
 
 
 class RecordCreated(RuntimeStep):
-    """Write down that the container is created."""
+    """Write down that the container is created; not ``on_disk`` where nobody else will ask for it.
+
+    What is there for `delete` names the cgroup, and init ends with this process.
+    """
+
+    on_disk: bool
 
     def describe(self) -> str:
         return "write down that the container is created"
@@ -277,7 +271,8 @@ class RecordCreated(RuntimeStep):
     def apply(self, making: Making) -> None:
         making.record["phase"] = states.CREATED
         making.record["cgroup"] = making.driver.to_state()
-        making.entry.save(making.record)
+        if self.on_disk:
+            making.entry.save(making.record)
 
 
 class LetLive(RuntimeStep):
