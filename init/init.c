@@ -188,10 +188,11 @@ static __attribute__((noreturn)) void become_served(int report, const int descri
 /*
  * As process 1: bring forth the one that carries the program out, which tells through the socket what
  * fails; that it ends without a word tells that it has executed. This process keeps nothing but the
- * duty to collect orphans, and ends with its child, and thereby all others. How that has ended it
- * tells by its own name, which nobody else can change, and which is there until it is collected.
+ * duty to collect orphans, and ends with its child, and thereby all others. How that has ended, and
+ * whether anybody was left then, it tells by its own name, which nobody else can change, and which
+ * is there until it is collected. `sign`, which is of no use but to be closed, says when to look.
  */
-static s64 serve(int socket)
+static s64 serve(int socket, int sign)
 {
 	int descriptors[4], status = 0;
 
@@ -211,7 +212,12 @@ static s64 serve(int socket)
 		if (failed(ended) && ended != -EINTR)
 			end(1);
 	}
-	take_name("done", (u32)status);
+	do
+		pid = call(NR_wait4, -1, 0, WNOHANG | WALL, 0);
+	while (pid > 0);
+	take_name(pid == -ECHILD ? "done" : "left", (u32)status);
+	/* At its end the kernel would do so late, after it has taken the mounts away. */
+	call(NR_close, sign);
 	end(0);
 }
 
@@ -299,7 +305,7 @@ static s64 execute(u32 index, const struct op *op, int *report)
 		write_own_pid((u8 *)op->args[0], op->args[1], (u8)op->args[2]);
 		return 0;
 	case SERVE:
-		return serve((int)op->args[0]);
+		return serve((int)op->args[0], (int)op->args[1]);
 	}
 	return -ENOSYS;
 }

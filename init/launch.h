@@ -38,7 +38,7 @@ enum kind {
 	DROP_CAPABILITIES, /* drop those in the mask args[0] from the bounding set */
 	OWN_PID,       /* write it at args[0], in decimal, filled up to args[1] bytes with args[2] */
 	SERVE,         /* wait at the socket args[0] for stdin, stdout, stderr and a program, have a child
-			* carry it out, and end with that, whose wait status is our name */
+			* carry it out, and end with that: its wait status is our name, and args[1] is closed */
 	LAST_KIND = SERVE,
 };
 

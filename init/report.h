@@ -39,10 +39,13 @@ static struct shared *shared;
 #define EPERM 1
 #define ENOENT 2
 #define EINTR 4
+#define ECHILD 10
 #define EINVAL 22
 #define EPIPE 32
 #define ETIMEDOUT 110
 #define ENOSYS 38
+#define WNOHANG 1
+#define WALL 0x40000000
 #define CLONE_VFORK 0x4000
 #define CLONE_PARENT 0x8000
 #define CLONE_PARENT_SETTID 0x100000

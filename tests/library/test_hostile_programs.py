@@ -45,6 +45,15 @@ def test_init_can_neither_be_killed_nor_looked_into(user):
     assert all(word.isdigit() for word in shown[: shown.index("alive")])
 
 
+@pytest.mark.parametrize("pool", [0, 2])
+def test_who_is_left_when_the_program_has_ended_is_gone_before_that_is_told(pool):
+    word = f"1000.{os.getpid()}"
+    script = f"for n in 1 2 3; do sleep {word} & setsid sleep {word} & done; exit 3"
+    for _ in range(10):
+        assert pyrunc.run(["sh", "-c", script], pool=pool).returncode == 3
+        assert processes_with(word.encode()) == []
+
+
 @pytest.mark.parametrize("user", [65534, 0])
 def test_how_a_program_ended_only_its_init_tells(user):
     """Init, its parent, does so by its name (container/making/served.py)."""

@@ -15,6 +15,7 @@ import pytest
 from init_program import Init, Pipe, init
 
 from pyrunc.container.making.served import status_told
+from pyrunc.linux import processes as p
 from pyrunc.process.failure import parse_failure, printed_in
 from pyrunc.process.launch import PID_WIDTH, LaunchProgram, Pointer
 from pyrunc.process.seal import launch_fd
@@ -329,10 +330,15 @@ class Served:
         theirs.set_inheritable(True)
         program = init.program()
         program.call("tell", "write", init.output.writing, b"!", 1)
-        program.close_others(3, [], [theirs.fileno()])
-        program.serve("wait for the program", theirs.fileno())
+        # As process 1 it would be.
+        program.call("be the reaper", "prctl", p.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        reading, self.sign = os.pipe()
+        os.set_inheritable(reading, True)
+        program.close_others(3, [], [theirs.fileno(), reading])
+        program.serve("wait for the program", theirs.fileno(), reading)
         self.pid = init.start(program)
         theirs.close()
+        os.close(reading)
         assert init.output.read(1) == b"!"
 
     def send(self, program: LaunchProgram, *stdio: int) -> bytes:
@@ -345,11 +351,13 @@ class Served:
         os.close(null)
         return self.line.recv(4096)
 
-    def status(self, init: Init) -> int | None:
-        """Return the wait status that it tells of its child, once it has ended."""
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+    def status(self, init: Init) -> tuple[int | None, bool]:
+        """Return what it tells of its child when it has ended, and whether that was the last."""
+        # It has let go of it when it has, or will have, nothing more to say.
+        assert p.poll((self.sign,), 20)
         told = status_told(self.pid)
-        assert init.wait(self.pid) == (told is None)
+        os.close(self.sign)
+        assert init.wait(self.pid) == (told[0] is None)
         return told
 
 
@@ -365,10 +373,14 @@ def test_a_served_program_has_its_standard_streams_and_nothing_else(init: Init) 
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     script = "echo out; ls /proc/self/fd >&2; echo; ls /proc/$PPID/fd >&2"
     assert served.send(shell(script), null, streams.writing, errors.writing) == b""
-    assert served.status(init) == 0
+    assert served.status(init) == (0, True)
     assert streams.read_all() == b"out\n\n"
     # Neither the socket nor what came through it is left; 3 is what ls reads the directory by.
-    assert errors.read_all().split() == [b"0", b"1", b"2", b"3", *(b"0", b"1", b"2")]
+    shown = errors.read_all().split()
+    assert shown[:4] == [b"0", b"1", b"2", b"3"]
+    # Init keeps the sign besides.
+    assert shown[4:7] == [b"0", b"1", b"2"]
+    assert len(shown) == 8
     os.close(null)
     streams.close()
     errors.close()
@@ -383,7 +395,25 @@ def test_how_a_served_program_ends_is_told_by_the_name_of_init(
 ) -> None:
     served = Served(init)
     assert served.send(shell(script)) == b""
-    assert served.status(init) == status
+    assert served.status(init) == (status, True)
+
+
+def test_others_who_are_left_are_told_of(init: Init) -> None:
+    served = Served(init)
+    orphan = "sleep 0.4 & exec >&-; sh -c 'sleep 100 & echo $! >&2'; exit 3"
+    errors = Pipe()
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    assert served.send(shell(orphan), null, null, errors.writing) == b""
+    assert served.status(init) == (3 << 8, False)
+    os.kill(int(errors.read(16)), signal.SIGKILL)
+    os.close(null)
+    errors.close()
+
+
+def test_those_who_ended_before_are_not_left(init: Init) -> None:
+    served = Served(init)
+    assert served.send(shell("sh -c 'true & true &'; sleep 0.2; exit 3")) == b""
+    assert served.status(init) == (3 << 8, True)
 
 
 def test_a_served_program_that_is_not_there_is_told(init: Init) -> None:
@@ -392,7 +422,7 @@ def test_a_served_program_that_is_not_there_is_told(init: Init) -> None:
     program.execute("run", "/no/such", ["x"], [])
     failure = parse_failure(served.send(program))
     assert failure == (0, errno.ENOENT, 0, "run")
-    assert served.status(init) == 1 << 8
+    assert served.status(init) == (1 << 8, True)
 
 
 def test_what_is_sent_must_be_a_launch_program(init: Init) -> None:
@@ -401,7 +431,7 @@ def test_what_is_sent_must_be_a_launch_program(init: Init) -> None:
     socket.send_fds(served.line, [b"p"], [0, 1, 2, memory])
     os.close(memory)
     assert served.line.recv(4096) == b""
-    assert served.status(init) == 1 << 8
+    assert served.status(init) == (1 << 8, True)
 
 
 @pytest.mark.parametrize("descriptors", [0, 3])
@@ -410,5 +440,5 @@ def test_nobody_is_left_who_could_send_a_program(init: Init, descriptors: int) -
     if descriptors:
         socket.send_fds(served.line, [b"p"], list(range(descriptors)))
     served.line.close()
-    assert served.status(init) is None
+    assert served.status(init) == (None, False)
     assert init.failure() is None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import posix
-import socket
 from typing import TYPE_CHECKING, Any
 
 from pyrunc.cgroups.usage import Usage, cpu_time_of, forget_peak, sums_of, tasks_in, usage_of
@@ -20,7 +19,7 @@ from pyrunc.container.entering.execute import spawn_in
 from pyrunc.container.freeze import pause, resume
 from pyrunc.container.making.create import Creation
 from pyrunc.container.making.create_options import CreateOptions
-from pyrunc.container.making.served import execute_served, stdio_is_given
+from pyrunc.container.making.served import Served
 from pyrunc.container.start import start
 from pyrunc.container.update import update
 from pyrunc.engine.networks import may_pass_on, network_of
@@ -30,6 +29,7 @@ from pyrunc.errors import WrongStatus
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     from pyrunc.checkpoint.restore import Restoration
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyrunc.engine.roots import Layer
     from pyrunc.spec.types import Process, Spec
 
+    _Limits = dict[str, Any]
     _Made = Creation | Restoration
 
 
@@ -69,8 +70,8 @@ class Box:
         self._creation: _Made | None = None
         #: Whether it is for one process, which is like the config's: its init can bring that forth.
         self._for_one = for_one
-        #: Where init is told what to execute, if it waits for that.
-        self._served: socket.socket | None = None
+        #: How init is told what to execute, if it waits for that.
+        self._served: Served | None = None
         #: What it had used before anything was asked of it, if that is known (:meth:`settle`).
         self._before: Usage | None = None
         self._killed = False
@@ -90,16 +91,17 @@ class Box:
         creation = self._creation
         return creation is not None and not self._killed and not p.poll((creation.pidfd,), 0)
 
-    def ensure(self) -> _Made:
+    def ensure(self, args: Sequence[str] = ()) -> _Made:
         """Make the container, or make it anew when its init has ended.
 
+        :param args: what will be executed in it next, if that is known.
         :raises Error: when it cannot be made.
         """
         if self._creation is not None:
             if self.lives:
                 return self._creation
             self.end()
-        creation = self._create(copy.copy(self._spec), held=True)
+        creation = self._create(copy.copy(self._spec), args, held=True)
         forget_peak(*self._cgroup())
         return creation
 
@@ -110,14 +112,13 @@ class Box:
 
     def settle(self) -> None:
         """Find out what a process's start would have to find out, for when there is time."""
-        self._before = self._sums()
+        self._before = self._take_sums()
 
-    def _create(self, spec: Spec, *, held: bool) -> Creation:
+    def _create(self, spec: Spec, args: Sequence[str] = (), *, held: bool) -> Creation:
         passes_on = may_pass_on(spec)
         self._network = self._networks.take() if passes_on else None
-        theirs = None
         if self._for_one and held and self._remembered.gives_stdio:
-            self._served, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._served = Served(args)
         options = CreateOptions(
             "/",
             spec=spec,
@@ -125,7 +126,7 @@ class Box:
             no_new_keyring=True,
             remembered=self._remembered,
             network=self._network.namespace if self._network else -1,
-            line=theirs.fileno() if theirs else -1,
+            served=self._served,
         )
         creation = Creation(self.settings, self.id, options)
         try:
@@ -135,9 +136,6 @@ class Box:
             self._let_go()
             self._give_up_network()
             raise
-        finally:
-            if theirs:
-                theirs.close()
         if not creation.plan.served:
             self._let_go()
         self._creation = creation
@@ -162,22 +160,43 @@ class Box:
         """The pid of its first process."""
         return self.ensure().pid
 
-    def start(self, process: Process, line: socket.socket, limits: dict[str, Any]) -> Running:
+    def start(self, process: Process, line: socket.socket, limits: _Limits) -> Running:
         """Execute a process in it, with this process's standard streams.
 
         :param limits: of the process: ``timeout`` and ``cpu_time`` in seconds; ``pids`` is the
             container's limit from now on, when that is too small for executing anything.
         :raises Error: when it cannot be executed.
         """
-        creation = self.ensure()
+        self.ensure()
         if has_capabilities(process):
             # It might do in there what is not counted.
             self._give_up_network()
-        before, self._before = self._before or self._sums(), None
-        if self._served:
-            if running := self._start_served(process, line, limits, before):
-                return running
-            creation, before = self.ensure(), self._sums()
+        running = self._start_served(process, line, limits) if self._served else None
+        running = running or self._spawn(process, line, limits)
+        if (pids := limits.get("pids")) is not None:
+            assert self._creation
+            self._creation.driver.apply({"pids": {"limit": pids}})
+        return running
+
+    def _start_served(
+        self, process: Process, line: socket.socket, limits: _Limits
+    ) -> Running | None:
+        """Have its init execute the process; None if it has to be made anew for it."""
+        creation, served = self._creation, self._served
+        assert served and isinstance(creation, Creation)
+        self._for_one = {**creation.spec["process"], "args": []} == {**process, "args": []}
+        if self._for_one and not served.stdio_is_given(creation):
+            self._for_one = self._remembered.gives_stdio = False
+        before = self._take_sums()
+        if self._for_one and served.execute(creation, process["args"]):
+            self._let_go()
+            return self._begin_with(creation, line, limits, before, creation.down)
+        self._for_one = False
+        self.end()
+        return None
+
+    def _spawn(self, process: Process, line: socket.socket, limits: _Limits) -> Running:
+        creation, before = self.ensure(), self._take_sums()
         masters: list[int] = []
         home = Home(creation.entry, creation.record, creation.spec)
         options = ExecOptions(process=process, take_terminal=masters.append)
@@ -187,32 +206,12 @@ class Box:
             for master in masters:
                 posix.close(master)
             raise
-        if (pids := limits.get("pids")) is not None:
-            creation.driver.apply({"pids": {"limit": pids}})
         running = Running(self, pid, pidfd, line, limits, before)
         self.processes.append(running)
         running.terminal = masters[0] if masters else -1
         return running
 
-    def _start_served(
-        self, process: Process, line: socket.socket, limits: dict[str, Any], before: Usage
-    ) -> Running | None:
-        """Have its init execute the process; None if it has to be made anew for it."""
-        creation, served = self._creation, self._served
-        assert served and isinstance(creation, Creation)
-        self._for_one = {**creation.spec["process"], "args": []} == {**process, "args": []}
-        if self._for_one and not stdio_is_given(creation):
-            self._for_one = self._remembered.gives_stdio = False
-        if self._for_one and execute_served(creation, served, process["args"]):
-            self._let_go()
-            if (pids := limits.get("pids")) is not None:
-                creation.driver.apply({"pids": {"limit": pids}})
-            return self._begin_with(creation, line, {**limits, "served": True}, before)
-        self._for_one = False
-        self.end()
-        return None
-
-    def start_first(self, process: Process, line: socket.socket, limits: dict[str, Any]) -> Running:
+    def start_first(self, process: Process, line: socket.socket, limits: _Limits) -> Running:
         """Execute a process as the first one of a container made anew, which ends with it.
 
         A checkpoint holds nothing but this process and its descendants. That it ends when
@@ -231,11 +230,9 @@ class Box:
         except BaseException:
             self.end()
             raise
-        return self._begin_with(creation, line, limits, self._sums())
+        return self._begin_with(creation, line, limits, self._take_sums())
 
-    def restore(
-        self, options: dict[str, Any], line: socket.socket, limits: dict[str, Any]
-    ) -> Running:
+    def restore(self, options: dict[str, Any], line: socket.socket, limits: _Limits) -> Running:
         """Have CRIU make the container, and what runs in it.
 
         :param options: for :class:`pyrunc.checkpoint.options.RestoreOptions`.
@@ -250,13 +247,13 @@ class Box:
         restoration.record["noNewKeyring"] = True
         restoration.carry_out()
         self._creation = restoration
-        return self._begin_with(restoration, line, limits, self._sums())
+        return self._begin_with(restoration, line, limits, self._take_sums())
 
     def _begin_with(
-        self, made: _Made, line: socket.socket, limits: dict[str, Any], before: Usage
+        self, made: _Made, line: socket.socket, limits: _Limits, before: Usage, sign: int = -1
     ) -> Running:
         limits, pidfd = {**limits, "first": True}, posix.dup(made.pidfd)
-        running = Running(self, made.pid, pidfd, line, limits, before)
+        running = Running(self, made.pid, pidfd, line, limits, before, sign)
         self.processes.append(running)
         return running
 
@@ -269,8 +266,9 @@ class Box:
         """Return what it has used so far."""
         return usage_of(*self._cgroup()) if self._creation else Usage()
 
-    def _sums(self) -> Usage:
-        return sums_of(*self._cgroup())
+    def _take_sums(self) -> Usage:
+        before, self._before = self._before or sums_of(*self._cgroup()), None
+        return before
 
     def cpu_time(self) -> float | None:
         """Return the processor time that it has used so far, in seconds."""
@@ -292,9 +290,9 @@ class Box:
         self._killed = True
         self._let_go()
         if (first := self.first) and first.has_ended():
-            # Process 1: there is nobody any more.
+            # With it, all others.
             first.reap()
-            self._collected = True
+            self._collected, self._is_dying = first.is_collected, True
             return
         if self._is_empty(creation):
             # There is nobody in it who could make others: its end is for when there is time.
@@ -307,7 +305,7 @@ class Box:
                 running.reap()
         if first := self.first:
             first.reap()
-            self._collected = True
+            self._collected = first.is_collected
         self._collect(creation)
 
     def _is_empty(self, creation: _Made) -> bool:

@@ -30,10 +30,13 @@ class Running:
         line: socket.socket,
         limits: dict[str, Any],
         before: Usage,
+        sign: int = -1,
     ) -> None:
         self.box = box
         self.pid = pid
         self.pidfd = pidfd
+        #: What is ready when it has ended: the pidfd, or what is not ours to close.
+        self.sign = sign if sign >= 0 else pidfd
         #: Where the program hears of the end; when it closes its end, that is the end.
         self.line = line
         #: Whether the container ends with it.
@@ -41,7 +44,9 @@ class Running:
         #: Whether it is the container's first process, with which that ends.
         self.is_first = bool(limits.get("first"))
         #: Whether it is the child of our init's, which ends with it: :attr:`pid` is init's then.
-        self._is_served = bool(limits.get("served"))
+        self._is_served = sign >= 0
+        #: Whether the process with that number has been waited for.
+        self.is_collected = False
         self.began = time.monotonic()
         self.deadline: float | None = None
         if limits.get("timeout") is not None:
@@ -88,22 +93,35 @@ class Running:
 
     def has_ended(self) -> bool:
         """Tell whether it has, collected or not."""
-        return self.status >= 0 or bool(p.poll((self.pidfd,), 0))
+        return self.status >= 0 or bool(p.poll((self.sign,), 0))
 
     def is_near_end(self) -> bool:
         """Tell whether it has ended, or is about to of its own, or of a signal it was sent."""
         return self._is_killed or self.has_ended() or p.is_ending(self.pid)
 
     def reap(self) -> None:
-        """Collect the process, which has ended or is about to."""
+        """Collect the process, which has ended or is about to.
+
+        The kernel may be at work still on the end of our init, if that was the last one there.
+        """
         if self.status < 0:
-            told = None
-            if self._is_served:
-                posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOWAIT)
-                told = status_told(self.pid)
-            status = posix.waitpid(self.pid, 0)[1]
-            self.status = status if told is None else told
+            self.status = self._status_told()
+            if self.status < 0:
+                status = posix.waitpid(self.pid, 0)[1]
+                self.status, self.is_collected = status, True
             posix.close(self.pidfd)
+
+    def _status_told(self) -> int:
+        """Return how it has ended, told by its parent, our init; -1 if that does not tell."""
+        if not self._is_served:
+            return -1
+        told, is_alone = status_told(self.pid)
+        if told is not None and is_alone:
+            return told
+        # With the others, whom it takes along.
+        posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOWAIT)
+        told, _ = status_told(self.pid)
+        return -1 if told is None else told
 
     def report(self) -> dict[str, Any]:
         """Return what the program is told of the end; to be asked before the cgroup goes."""

@@ -178,11 +178,11 @@ class Server:
             self._see_to_first(box)
             if not request.get("first"):
                 # Before the streams are lent: its init must not have them.
-                box.ensure()
+                box.ensure(process["args"])
             start = box.start_first if request.get("first") else box.start
             with self._streams.being(streams):
                 running = start(process, line, request)
-        self._watch.add(running.pidfd, lambda: self._collect(running))
+        self._watch.add(running.sign, lambda: self._collect(running))
         self._watch.add(line.fileno(), lambda: self._hear(running))
         return running
 
@@ -250,7 +250,7 @@ class Server:
         if running.alone or running.is_first:
             self._end_all(running.box)
             return
-        self._watch.forget(running.pidfd)
+        self._watch.forget(running.sign)
         running.reap()
         self._part(running)
 
@@ -263,7 +263,7 @@ class Server:
         """End the container and tell of each of its processes how it ended."""
         processes = list(box.processes)
         for running in processes:
-            self._watch.forget(running.pidfd)
+            self._watch.forget(running.sign)
             if not running.why and not running.is_near_end():
                 running.why = "stopped"
         box.kill()

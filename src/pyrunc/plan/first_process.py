@@ -220,7 +220,9 @@ def _wait_for_start(
     if inside is launch:
         launch.report_to(START if serves else RESULT)
         launch.call("close the pipe", "close", UP, ignore=True)
-        launch.call("close the pipe", "close", DOWN, ignore=True)
+        if not serves:
+            # Else its end, of a pipe that nobody writes to any more, tells the other of init's end.
+            launch.call("close the pipe", "close", DOWN, ignore=True)
     else:
         launch.tell_no_more_times()
         for descriptor in (UP, DOWN, STAMPS):
@@ -233,7 +235,7 @@ def _wait_for_start(
         inside.await_living(doing, START, RESULT)
         inside.report_to(RESULT)
     if serves:
-        inside.serve("bring the program forth", START)
+        inside.serve("bring the program forth", START, DOWN)
     else:
         inside.await_byte("wait for the start", START)
 

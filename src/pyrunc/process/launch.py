@@ -178,15 +178,15 @@ class LaunchProgram(Blobs):
         arguments = (path, self.strings(args), env, stdin, timeout, filter_)
         self._add(label, _HOOK, arguments, output)
 
-    def serve(self, label: str, socket: Number) -> None:
+    def serve(self, label: str, socket: Number, sign: Number) -> None:
         """Wait for stdin, stdout, stderr and a launch program, for a child of this process to run.
 
         They come in one message through ``socket`` (SCM_RIGHTS); when its other end goes away
         first, end without a word. That is told what fails, and sees this end closed when the child
-        has executed. Then wait for the child's end, of which this process's name tells, and end
-        (``container/making/served.py``).
+        has executed. Then wait for the child's end, of which this process's name tells, close
+        ``sign``, and end (``container/making/served.py``).
         """
-        self._add(label, _SERVE, (socket,))
+        self._add(label, _SERVE, (socket, sign))
 
     def execute(self, label: Label, path: Text, args: Texts, env: Texts) -> None:
         """Execute the program that all this was for."""

@@ -141,7 +141,7 @@ class Creation(Making):
             new_keyring=not self.options.no_new_keyring,
             process=self._process_facts(),
             held=self.options.held,
-            serves=self.options.line >= 0,
+            serves=self.options.served is not None,
             has_network=self.options.network >= 0,
             stands_still=self._can_stand_still(),
         )

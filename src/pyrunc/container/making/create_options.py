@@ -7,6 +7,7 @@ from pyrunc.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.container.making.remembered import Remembered
+    from pyrunc.container.making.served import Served
     from pyrunc.spec.types import Spec
 
 
@@ -19,7 +20,6 @@ class CreateOptions:
         "console_socket",
         "foreground",
         "held",
-        "line",
         "network",
         "no_new_keyring",
         "no_pivot",
@@ -28,6 +28,7 @@ class CreateOptions:
         "pidfd_socket",
         "preserve_fds",
         "remembered",
+        "served",
         "spec",
     )
 
@@ -46,7 +47,7 @@ class CreateOptions:
         held: bool = False,
         remembered: Remembered | None = None,
         network: int = -1,
-        line: int = -1,
+        served: Served | None = None,
     ) -> None:
         self.bundle = bundle
         #: A config that was checked already, in place of the bundle's file.
@@ -57,9 +58,8 @@ class CreateOptions:
         #: A network namespace that was made before, with its loopback interface up, to be used in
         #: place of a new one; -1 for none.
         self.network = network
-        #: For one that is held: the end of a socket through which init is told the one program
-        #: that it is for (making/served.py), if that can be; -1 for none.
-        self.line = line
+        #: For one that is held: how init is told the one program that it is for, if that can be.
+        self.served = served
         #: What is known from containers made before, by who makes many.
         self.remembered = remembered
         #: Another name for the bundle's config.json.

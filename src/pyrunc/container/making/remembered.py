@@ -88,7 +88,7 @@ def key_of(spec: Spec, options: CreateOptions, *host: bool) -> bytes:
     ):
         return b""
     compared = {**spec, "linux": {**linux, "cgroupsPath": ""}}
-    there = (options.network >= 0, options.line >= 0)
+    there = (options.network >= 0, options.served is not None)
     flags = (options.held, options.no_pivot, options.no_new_keyring, *there)
     told = (compared, flags, options.bundle, host)
     # The format without references: else equal values would be written differently.

@@ -139,6 +139,9 @@ def _for_init(spec: Spec, options: CreateOptions, planned: Plan, facts: Facts) -
         from pyrunc.container.making.seldom import SendListener
 
         steps.append(SendListener())
+    if options.served and planned.served and facts.stands_still:
+        # Else the builder may be at work still.
+        steps.append(s.PrepareServed(options.served))
     steps.append(s.AwaitReady())
     if planned.namespaces.entered_by_builder:
         from pyrunc.container.making.seldom import FollowIntoPidNamespace

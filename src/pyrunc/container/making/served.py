@@ -1,10 +1,12 @@
-"""The one program of a container whose init was made to bring it forth (``CreateOptions.line``).
+"""The one program of a container whose init was made to bring it forth (``CreateOptions.served``).
 
 For who makes containers for one program each. Init, process 1, waits at a socket for what is to be
 executed and for its standard streams, forks, collects orphans, and ends with its child, and with it
 all that runs in the container. So it takes one execve less, and nobody has to enter a container
 that was made a moment ago. It says nothing to anybody once the program runs: its own name tells how
-that has ended, which is there, and nobody else's to change, until init is collected.
+that has ended, which is there, and nobody else's to change, until init is collected. When it ends
+it lets go of the pipe that it was let go on through, long before the kernel has taken its mounts
+away.
 """
 
 from __future__ import annotations
@@ -20,83 +22,113 @@ from pyrunc.process.attributes import without_repetitions
 from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.mapped_ids import id_mapping, outside
 from pyrunc.process.program import find_program, give_stdio, with_home
-from pyrunc.process.seal import filled_in
+from pyrunc.process.seal import FilledIn, filled_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyrunc.container.making.create import Creation
-    from pyrunc.process.late import Known
+    from pyrunc.container.making.making import Making
 
-#: How init names itself, before the wait status of its child (init/init.c, serve).
-_NAME = b"done "
+#: How init names itself, before the wait status of its child (init/init.c, serve): the latter when
+#: there are others still, whom the kernel kills with it.
+_ALONE, _NOT_ALONE = b"done ", b"left "
 _LONGEST_RECORD = 4096
 
 
-def stdio_is_given(creation: Creation) -> bool:
-    """Give this process's standard streams to the program's user; tell whether that could be."""
-    return not give_stdio(outside(id_mapping(creation.pid, "uid_map"), _uid(creation)))
+class Served:
+    """The way to the init of such a container. It has to be closed."""
+
+    __slots__ = ("_args", "_line", "_prepared", "_theirs")
+
+    def __init__(self, args: Sequence[str] = ()) -> None:
+        """``args`` is what it will be asked to execute, if that is known."""
+        self._args = list(args)
+        self._line, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._prepared: FilledIn | None = None
+
+    def take_inits_end(self) -> int:
+        """Return init's end of the line, which is the caller's from now on."""
+        return self._theirs.detach()
+
+    def prepare(self, making: Making) -> None:
+        """Find the program, while init, which has its root by now, gets ready."""
+        if self._args:
+            try:
+                self._prepared = self._filled_in(making, self._args)
+            except (OSError, Error):
+                # Who executes it meets the same, and is told.
+                return
+
+    def stdio_is_given(self, making: Making) -> bool:
+        """Give this process's standard streams to the user; tell whether that could be."""
+        return not give_stdio(outside(id_mapping(making.pid, "uid_map"), _uid(making)))
+
+    def execute(self, making: Making, args: Sequence[str]) -> bool:
+        """Have init execute the program, with this process's standard streams.
+
+        :return: False when init was dead already.
+        :raises pyrunc.errors.ExecFailed: when there is no such program.
+        :raises Error: when it cannot be executed otherwise; init ends then.
+        """
+        try:
+            filled = self._prepared if self._args == args else None
+            (launch,) = (filled or self._filled_in(making, args)).open()
+        except FileNotFoundError:
+            # Somebody has killed it: what /proc has of it goes before it has ended.
+            return False
+        try:
+            socket.send_fds(self._line, [b"p"], [0, 1, 2, launch])
+            told = self._line.recv(_LONGEST_RECORD)
+        except ConnectionError:
+            return False
+        finally:
+            posix.close(launch)
+        if told:
+            failure = parse_failure(told)
+            why = describe_failure(failure) if failure else "init died"
+            raise Error(f"unable to start container process: {why}")
+        return True
+
+    def _filled_in(self, making: Making, args: Sequence[str]) -> FilledIn:
+        """Return the launch program of init's child."""
+        process, uid = making.spec["process"], _uid(making)
+        directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
+        root = posix.open(f"/proc/{making.pid}/root", directory)
+        try:
+            environment = with_home(root, list(process.get("env") or ()), uid)
+            program = find_program(root, args[0], environment, process["cwd"])
+        finally:
+            posix.close(root)
+        known = {
+            late.PROGRAM.name: program,
+            late.ARGUMENTS.name: list(args),
+            late.ENVIRONMENT.name: without_repetitions(environment),
+        }
+        planned, launch = making.planned, making.plan.served
+        assert launch
+        filled = filled_in(planned.served if planned else None, (launch,), known)
+        if planned:
+            planned.served = filled
+        return filled
+
+    def close(self) -> None:
+        """Close it; init ends if it still waits there."""
+        self._line.close()
+        self._theirs.close()
 
 
-def execute_served(creation: Creation, line: socket.socket, args: Sequence[str]) -> bool:
-    """Have a container's init execute its program, with this process's standard streams.
-
-    :return: False when init was dead already.
-    :raises pyrunc.errors.ExecFailed: when there is no such program.
-    :raises Error: when it cannot be executed otherwise; init ends then.
-    """
-    planned, plan = creation.planned, creation.plan
-    assert plan.served
-    try:
-        known = _known(creation, args)
-    except FileNotFoundError:
-        # Somebody has killed it: what /proc has of it goes before it has ended.
-        return False
-    filled = filled_in(planned.served if planned else None, (plan.served,), known)
-    if planned:
-        planned.served = filled
-    (launch,) = filled.open()
-    try:
-        socket.send_fds(line, [b"p"], [0, 1, 2, launch])
-        told = line.recv(_LONGEST_RECORD)
-    except ConnectionError:
-        return False
-    finally:
-        posix.close(launch)
-    if told:
-        failure = parse_failure(told)
-        why = describe_failure(failure) if failure else "init died"
-        raise Error(f"unable to start container process: {why}")
-    return True
+def _uid(making: Making) -> int:
+    return (making.spec["process"].get("user") or {}).get("uid", 0)
 
 
-def _known(creation: Creation, args: Sequence[str]) -> Known:
-    """Find what its launch program names."""
-    process = creation.spec["process"]
-    directory = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC
-    root = posix.open(f"/proc/{creation.pid}/root", directory)
-    try:
-        environment = with_home(root, list(process.get("env") or ()), _uid(creation))
-        program = find_program(root, args[0], environment, process["cwd"])
-    finally:
-        posix.close(root)
-    return {
-        late.PROGRAM.name: program,
-        late.ARGUMENTS.name: list(args),
-        late.ENVIRONMENT.name: without_repetitions(environment),
-    }
+def status_told(pid: int) -> tuple[int | None, bool]:
+    """Return the wait status that an init tells of its child, and whether nobody else is there.
 
-
-def _uid(creation: Creation) -> int:
-    return (creation.spec["process"].get("user") or {}).get("uid", 0)
-
-
-def status_told(pid: int) -> int | None:
-    """Return the wait status that an init that has ended, and is not collected, tells of its child.
-
-    None when it was ended before that, with all others.
+    None for one that waits still, or was ended with all others before it could tell. To be asked
+    before it is collected.
     """
     name = p.name_of(pid)
-    digits = name.removeprefix(_NAME)
-    return int(digits) if name.startswith(_NAME) and digits.isdigit() else None
+    kind, digits = name[: len(_ALONE)], name[len(_ALONE) :]
+    told = kind in (_ALONE, _NOT_ALONE) and digits.isdigit()
+    return int(digits) if told else None, told and kind == _ALONE

@@ -19,6 +19,7 @@ from pyrunc.process.shared_page import make_page
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.container.making.making import Making
+    from pyrunc.container.making.served import Served
 
 
 class ReserveId(RuntimeStep):
@@ -106,8 +107,8 @@ class OpenForBuilder(RuntimeStep):
         handover.init = posix.dup(kept.init) if kept.init >= 0 else sealed_init()
         handover.empty = kept.empty
         known = handover.known
-        if making.plan.served:
-            known[START.name] = posix.dup(making.options.line)
+        if making.plan.served and making.options.served:
+            known[START.name] = making.options.served.take_inits_end()
             return
         for name in ("exec.fifo", "result.fifo"):
             posix.mkfifo(name, 0o600, dir_fd=directory)
@@ -235,6 +236,18 @@ class WriteRecord(RuntimeStep):
     def apply(self, making: Making) -> None:
         making.entry.save(making.record)
         making.entry.save_config(making.spec)
+
+
+class PrepareServed(RuntimeStep):
+    """Find out what the one program of the container is, while init gets ready."""
+
+    served: Served
+
+    def describe(self) -> str:
+        return "find the program that init will be told"
+
+    def apply(self, making: Making) -> None:
+        self.served.prepare(making)
 
 
 class AwaitReady(RuntimeStep):
