@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from pyrunc.errors import Error
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _QUIET = 5.0
 #: How many containers may wait to be taken away, should it never be quiet.
 _MOST = 8
+#: After how many containers garbage is collected, should it never be quiet: a millisecond.
+_LONGEST_GARBAGE = 500
 
 
 class Leisure:
@@ -26,6 +29,10 @@ class Leisure:
         self._log = log
         self._ended: list[Box] = []
         self._is_quiet = False
+        # Else some hundred objects more would start it, a dozen times for each container.
+        gc.disable()
+        #: Containers that were taken away since garbage was collected.
+        self._garbage = 0
 
     def put_off(self, box: Box) -> None:
         """Take a container away later, in which nothing runs any more."""
@@ -50,13 +57,20 @@ class Leisure:
         except (OSError, Error) as error:
             # What is left, the keeper removes; whoever hears of it is not whose box it was.
             self._log.warn(f"a sandbox could not be taken away: {error}")
+        self._garbage += 1
+        if self._garbage >= _LONGEST_GARBAGE:
+            self._collect_garbage()
+
+    def _collect_garbage(self) -> None:
+        self._garbage = 0
+        gc.collect()
 
     def pause(self, longest: float | None) -> float | None:
         """Return how long to wait for something to happen, in milliseconds.
 
         :param longest: how long it may be; None is for ever.
         """
-        if not self._ended and not self._pool.wants_more:
+        if not self._ended and not self._pool.wants_more and not self._garbage:
             return longest
         mine = 0.0 if self._is_quiet else _QUIET
         return mine if longest is None else min(mine, longest)
@@ -69,6 +83,8 @@ class Leisure:
         if has_waited and self._is_quiet:
             if self._ended:
                 self._take_away(self._ended.pop())
-            else:
+            elif self._pool.wants_more:
                 self._pool.prepare()
+            elif self._garbage:
+                self._collect_garbage()
         self._is_quiet = has_waited
