@@ -39,6 +39,7 @@ NOT_EMULATED = {
     "the process is qemu-user's, with its memory": {
         "test_a_working_directory_outside_the_root_is_refused",
         "test_a_waiting_init_takes_next_to_no_memory",
+        "test_a_served_program_has_its_standard_streams_and_nothing_else",
         "test_what_is_behind_exe_cannot_be_written",
         "test_content_is_taken_and_long_runs_of_zeros_are_not",
         "test_what_is_wiped_in_forks_is_never_copied",
