@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pyrunc.process.namespaces import Namespaces
     from pyrunc.spec.types import Spec
 
-_SIG_IGN = 1
+_SIG_DFL, _SIG_IGN = 0, 1
 _SIGSET_SIZE = 8
 
 
@@ -82,6 +82,9 @@ def plan_first_process(
     _complete(last_mile, spec, spaces, facts)
     if joins:
         last_mile.plan_fork(spec)
+    serves = facts.serves and not joins and _can_serve(last_mile, facts)
+    if serves:
+        last_mile.filter_early = _is_default_filter(spec)
     kept = [HOOK_STDIN, HOOK_OUTPUT] if last_mile.hooks else []
     if last_mile.label_writes:
         kept.append(PROC)
@@ -97,10 +100,8 @@ def plan_first_process(
     last_mile.add_late_cwd(launch)
     if not facts.held:
         last_mile.add_permission_check(launch)
-    served = _plan_served(last_mile, facts) if facts.serves and not joins else None
-    _wait_for_start(
-        launch, inside, held=facts.held, serves=bool(served), fork_pass=last_mile.fork_pass
-    )
+    served = _plan_served(last_mile) if serves else None
+    _wait_for_start(launch, inside, held=facts.held, serves=serves, fork_pass=last_mile.fork_pass)
     if joins:
         last_mile.add_session(inside)
         _tell_own_pid(inside, facts.process, state if last_mile.hooks else b"")
@@ -109,21 +110,33 @@ def plan_first_process(
     return programs, served, warnings
 
 
-def _plan_served(last_mile: LastMile, facts: Facts) -> LaunchProgram | None:
-    """Return what a child of the first process does to become the program; None if it cannot."""
+def _is_default_filter(spec: Spec) -> bool:
+    """Tell whether the filter lets through what init does yet: so it need not be the last.
+
+    To load it takes as long as to execute a program.
+    """
+    from pyrunc.security import default_filter
+
+    return spec["linux"].get("seccomp") == default_filter.section()
+
+
+def _can_serve(last_mile: LastMile, facts: Facts) -> bool:
+    """Tell whether a child of the first process can become the program, of what it inherits."""
     scheduler = last_mile.scheduler
-    if (
-        not last_mile.can_wait
-        or last_mile.hooks
-        or last_mile.label_writes
-        or facts.process.announced
-        or (scheduler and lost_by_fork(scheduler))
-    ):
-        return None
+    return (
+        last_mile.can_wait
+        and not last_mile.hooks
+        and not last_mile.label_writes
+        and not facts.process.announced
+        and not (scheduler and lost_by_fork(scheduler))
+    )
+
+
+def _plan_served(last_mile: LastMile) -> LaunchProgram:
+    """Return what such a child does."""
     program = LaunchProgram()
     program.tell_no_more_times()
-    # The first process ignores those that it must.
-    program.reset_signals()
+    _treat_ending_signals(program, _SIG_DFL)
     last_mile.add_session(program)
     last_mile.add_execution(program, args=ARGUMENTS)
     return program
@@ -244,14 +257,19 @@ def _end_with_runtime(program: LaunchProgram, *, collects: bool = False) -> None
     """Have the kernel end it with the runtime; ``collects``: it collects orphans itself."""
     # Set anew, as the change of ids has undone it (PR_SET_PDEATHSIG(2const)).
     program.call("end with the runtime", "prctl", p.PR_SET_PDEATHSIG, p.SIGKILL, 0, 0, 0)
-    ignored = program.blob(pack("=4Q", _SIG_IGN, 0, 0, 0))
     if not collects:
         # The kernel collects the children of who ignores this (wait(2), NOTES).
+        ignored = program.blob(pack("=4Q", _SIG_IGN, 0, 0, 0))
         label = "let the kernel collect orphans"
         program.call(label, "rt_sigaction", p.SIGCHLD, ignored, 0, _SIGSET_SIZE)
     # A process of the same user could end it, and all others with it. The kernel lets no signal
     # of the container's through to process 1 that this does not ask for: these it does.
+    _treat_ending_signals(program, _SIG_IGN)
+
+
+def _treat_ending_signals(program: LaunchProgram, how: int) -> None:
+    action = program.blob(pack("=4Q", how, 0, 0, 0))
     for number in range(1, 32):
         if ENDING_SIGNALS >> number & 1:
-            label = f"ignore signal {number}"
-            program.call(label, "rt_sigaction", number, ignored, 0, _SIGSET_SIZE)
+            label = f"treat signal {number}"
+            program.call(label, "rt_sigaction", number, action, 0, _SIGSET_SIZE)

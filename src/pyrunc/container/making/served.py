@@ -62,7 +62,10 @@ class Served:
 
     def stdio_is_given(self, making: Making) -> bool:
         """Give this process's standard streams to the user; tell whether that could be."""
-        return not give_stdio(outside(id_mapping(making.pid, "uid_map"), _uid(making)))
+        uid = _uid(making)
+        if making.plan.namespaces.private("user"):
+            uid = outside(id_mapping(making.pid, "uid_map"), uid)
+        return not give_stdio(uid)
 
     def execute(self, making: Making, args: Sequence[str]) -> bool:
         """Have init execute the program, with this process's standard streams.
