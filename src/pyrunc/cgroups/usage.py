@@ -33,9 +33,7 @@ class Usage:
 def usage_of(paths: Mapping[str, str], version: int) -> Usage:
     """Read the numbers of the cgroup at ``paths`` (by controller; "" on v2)."""
     usage = sums_of(paths, version)
-    memory, pids = paths.get("memory", ""), paths.get("pids", "")
-    if version == 2:
-        memory = pids = paths.get("", "")
+    memory, pids = (_directory(paths, version, name) for name in ("memory", "pids"))
     peak = "memory.peak" if version == 2 else "memory.max_usage_in_bytes"
     usage.memory_peak = _number(memory, peak)
     usage.pids_peak = _number(pids, "pids.peak")
@@ -47,9 +45,7 @@ def sums_of(paths: Mapping[str, str], version: int) -> Usage:
     usage = Usage()
     usage.cpu_time = cpu_time_of(paths, version)
     events = "memory.events" if version == 2 else "memory.oom_control"
-    usage.oom_kills = (
-        _member(paths.get("" if version == 2 else "memory", ""), events, "oom_kill") or 0
-    )
+    usage.oom_kills = _member(_directory(paths, version, "memory"), events, "oom_kill") or 0
     return usage
 
 
@@ -64,7 +60,7 @@ def cpu_time_of(paths: Mapping[str, str], version: int) -> float | None:
 
 def tasks_in(paths: Mapping[str, str], version: int) -> int | None:
     """Return how many threads there are, those included that have ended and are not collected."""
-    return _number(paths.get("" if version == 2 else "pids", ""), "pids.current")
+    return _number(_directory(paths, version, "pids"), "pids.current")
 
 
 def forget_peak(paths: Mapping[str, str], version: int) -> None:
@@ -75,6 +71,10 @@ def forget_peak(paths: Mapping[str, str], version: int) -> None:
         except Error:
             # Not ours to write to: then the builder's share stays in it.
             return
+
+
+def _directory(paths: Mapping[str, str], version: int, controller: str) -> str:
+    return paths.get("" if version == 2 else controller, "")
 
 
 def _number(directory: str, name: str) -> int | None:

@@ -19,7 +19,9 @@ from pyrunc.rootfs.protect import empty_filesystem
 if TYPE_CHECKING:
     from pyrunc.spec.types import Mount
 
-_DIRECTORIES = ("dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "var", "work")
+#: Name of a directory of every sandbox's, for what its programs make and keep.
+WORK = "work"
+_DIRECTORIES = ("dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "var", WORK)
 #: On most systems links into /usr; elsewhere directories to be bound like it.
 _BESIDE_USR = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _FILES = {
@@ -67,7 +69,7 @@ def _make_skeleton(path: str) -> None:
     os.mkdir(path, 0o755)
     for name in _DIRECTORIES:
         os.mkdir(f"{path}/{name}", 0o755)
-    for name in ("tmp", "work"):
+    for name in ("tmp", WORK):
         os.chmod(f"{path}/{name}", 0o1777)
     for name in _BESIDE_USR:
         if os.path.islink(f"/{name}"):

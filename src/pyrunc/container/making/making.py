@@ -106,7 +106,7 @@ class Making(Birth):
         """
         message = channel.receive(self.up)
         if message[:1] != kind:
-            raise _failure(message)
+            raise failure_told(message)
         return message
 
     def undo(self, error: BaseException) -> None:
@@ -121,7 +121,7 @@ class Making(Birth):
         if p.poll((self.up,), 0):
             message = channel.receive(self.up)
             if message[:1] not in _WELL:
-                raise _failure(message)
+                raise failure_told(message)
 
     def close_the_builders(self) -> None:
         """Close what the builder has by now, or will not get any more."""
@@ -152,7 +152,8 @@ class Making(Birth):
             self.entry.close()
 
 
-def _failure(message: bytes) -> Error:
+def failure_told(message: bytes) -> Error:
+    """Return the error for what the builder or init has said of its failure; or for no word."""
     if message[:1] == channel.FAILED:
         return Error(f"unable to start container process: {channel.failure_text(message)}")
     failure = parse_failure(message)

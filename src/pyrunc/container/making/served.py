@@ -14,12 +14,12 @@ from __future__ import annotations
 import posix
 import socket
 
+from pyrunc.container.making.making import failure_told
 from pyrunc.errors import Error
 from pyrunc.linux import files
 from pyrunc.linux import processes as p
 from pyrunc.process import late
 from pyrunc.process.attributes import without_repetitions
-from pyrunc.process.failure import describe_failure, parse_failure
 from pyrunc.process.mapped_ids import id_mapping, outside
 from pyrunc.process.program import find_program, give_stdio, with_home
 from pyrunc.process.seal import FilledIn, filled_in
@@ -88,9 +88,7 @@ class Served:
         finally:
             posix.close(launch)
         if told:
-            failure = parse_failure(told)
-            why = describe_failure(failure) if failure else "init died"
-            raise Error(f"unable to start container process: {why}")
+            raise failure_told(told)
         return True
 
     def _filled_in(self, making: Making, args: Sequence[str]) -> FilledIn:
