@@ -21,7 +21,7 @@ from images import BUSYBOX, busybox_layer
 
 import pyrunc
 from cgroup_tree import cgroups_beginning
-from pyrunc.engine import client
+from pyrunc.engine import client, roots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -37,6 +37,8 @@ def _package_parent() -> Path:
 
 
 SOURCES = _package_parent()
+#: What a sandbox's programs make there stays in its layer, unlike in /tmp.
+WORK = f"/{roots.WORK}"
 #: What a program of a test begins with, so that it uses the library under test.
 PREAMBLE = f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nimport pyrunc\n"
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from conftest import shown_on
+from conftest import WORK, shown_on
 
 import pyrunc
 from pyrunc import DEVNULL, PIPE, STDOUT, Change
@@ -22,19 +22,19 @@ def box():
 
 
 def test_files_outlive_the_programs_that_make_them(box):
-    assert box.run(["sh", "-c", "echo hello >/work/file"]).ok
-    assert box.run(["cat", "/work/file"]).stdout == b"hello\n"
-    assert box.read_file("/work/file") == b"hello\n"
+    assert box.run(["sh", "-c", f"echo hello >{WORK}/file"]).ok
+    assert box.run(["cat", f"{WORK}/file"]).stdout == b"hello\n"
+    assert box.read_file(f"{WORK}/file") == b"hello\n"
 
 
 def test_written_files_are_the_program_s_own(box):
-    box.write_file("/work/deep/down/main.py", "print(open('/tmp/data').read())")
+    box.write_file(f"{WORK}/deep/down/main.py", "print(open('/tmp/data').read())")
     box.write_file("/tmp/data", b"data")
-    assert box.run(["python3", "/work/deep/down/main.py"]).stdout == b"data\n"
+    assert box.run(["python3", f"{WORK}/deep/down/main.py"]).stdout == b"data\n"
     box.write_file("/tmp/data", b"other data")
     assert box.run(["sh", "-c", "cat /tmp/data; echo more >>/tmp/data"]).stdout == b"other data"
     assert box.read_file("/tmp/data") == b"other datamore\n"
-    assert box.run(["rm", "-r", "/work/deep"]).ok
+    assert box.run(["rm", "-r", f"{WORK}/deep"]).ok
 
 
 def test_programs_see_each_other(box):
@@ -135,7 +135,7 @@ def test_an_orphan_that_floods_is_not_waited_for(box):
 
 
 def test_changes_and_reset(box):
-    script = "echo x >/etc/hosts; echo >/work/new; rm /etc/group; mkdir /var/d; echo >/var/d/f"
+    script = f"echo x >/etc/hosts; echo >{WORK}/new; rm /etc/group; mkdir /var/d; echo >/var/d/f"
     assert box.run(["sh", "-c", script]).returncode != 0
     with pyrunc.Sandbox(user=0) as root_s:
         # Without CAP_DAC_OVERRIDE root may write what is its own.
@@ -145,7 +145,7 @@ def test_changes_and_reset(box):
             Change("/etc/hosts", "changed"),
             Change("/var/d", "added"),
             Change("/var/d/f", "added"),
-            Change("/work/new", "added"),
+            Change(f"{WORK}/new", "added"),
         ]
         root_s.reset()
         assert root_s.changes() == []
@@ -158,13 +158,13 @@ def test_files_in_and_out(box, tmp_path):
     (tree / "below/script").write_text("#!/bin/sh\necho from $0\n")
     (tree / "below/script").chmod(0o755)
     (tree / "link").symlink_to("below/script")
-    box.put(tree, "/work/tree")
-    assert box.run(["/work/tree/link"], text=True).stdout == "from /work/tree/link\n"
-    assert box.run(["sh", "-c", "echo out >/work/tree/new"]).ok
-    box.get("/work/tree", tmp_path / "back")
+    box.put(tree, f"{WORK}/tree")
+    assert box.run([f"{WORK}/tree/link"], text=True).stdout == f"from {WORK}/tree/link\n"
+    assert box.run(["sh", "-c", f"echo out >{WORK}/tree/new"]).ok
+    box.get(f"{WORK}/tree", tmp_path / "back")
     assert (tmp_path / "back/new").read_text() == "out\n"
     assert os.readlink(tmp_path / "back/link") == "below/script"
-    box.get("/work/tree/new", tmp_path / "single")
+    box.get(f"{WORK}/tree/new", tmp_path / "single")
     assert (tmp_path / "single").read_text() == "out\n"
 
 
@@ -246,16 +246,16 @@ def test_stats_and_update(box):
 
 def test_the_layer_is_limited():
     with pyrunc.Sandbox(disk="1M", files=40) as box:
-        result = box.run(["sh", "-c", "head -c 3000000 /dev/zero >/work/big"])
+        result = box.run(["sh", "-c", f"head -c 3000000 /dev/zero >{WORK}/big"])
         assert b"No space left on device" in result.stderr
         with pytest.raises(pyrunc.FileFailed, match="no space"):
-            box.write_file("/work/other", bytes(2 << 20))
+            box.write_file(f"{WORK}/other", bytes(2 << 20))
 
 
 def test_two_sandboxes_see_nothing_of_each_other():
     with pyrunc.Sandbox() as one, pyrunc.Sandbox() as other:
-        one.run(["sh", "-c", "echo >/work/mine; sleep 1000 &"])
-        assert other.run(["ls", "/work"]).stdout == b""
+        one.run(["sh", "-c", f"echo >{WORK}/mine; sleep 1000 &"])
+        assert other.run(["ls", WORK]).stdout == b""
         assert other.pids() == []
 
 

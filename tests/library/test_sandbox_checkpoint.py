@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import keeper_and_engine, wait_until_gone
+from conftest import WORK, keeper_and_engine, wait_until_gone
 
 import pyrunc
 from pyrunc import PIPE, Sandbox
@@ -41,7 +41,7 @@ def say(process, line):
 def images(tmp_path):
     """A shell that was told one line, with a file."""
     with Sandbox(**ROOT) as box:
-        box.write_file("/work/file", "content")
+        box.write_file(f"{WORK}/file", "content")
         process = begun(box)
         assert say(process, b"one\n") == b"0 one\n"
         assert box.checkpoint(tmp_path / "images")["pagesWritten"] > 0
@@ -55,15 +55,15 @@ def test_each_copy_goes_on_where_it_was(images):
             assert box.process.args == tuple(SHELL)
             assert box.process.returncode is None
             assert box.pids() == [box.process.pid]
-            assert box.read_file("/work/file") == b"content"
-            box.write_file("/work/file", b"%d" % number)
+            assert box.read_file(f"{WORK}/file") == b"content"
+            box.write_file(f"{WORK}/file", b"%d" % number)
             assert say(box.process, b"%d\n" % number) == b"1 %d\n" % number
             # Other programs see the same files.
-            assert box.run(["cat", "/work/file"]).stdout == b"%d" % number
+            assert box.run(["cat", f"{WORK}/file"]).stdout == b"%d" % number
             assert box.process.communicate(b"bye\n")[0] == b"2 bye\n"
             assert box.process.result.status == "exited"
             # A container without the program, but with its files.
-            assert box.run(["cat", "/work/file"]).stdout == b"%d" % number
+            assert box.run(["cat", f"{WORK}/file"]).stdout == b"%d" % number
             return number
 
     assert copy(0) == 0
@@ -76,26 +76,26 @@ def test_it_can_go_on(tmp_path):
         process = begun(box)
         box.checkpoint(tmp_path / "images", leave_running=True)
         assert say(process, b"still\n") == b"0 still\n"
-        box.write_file("/work/later", "")
+        box.write_file(f"{WORK}/later", "")
         with Sandbox.restore(tmp_path / "images", stdin=PIPE, stdout=PIPE) as copy:
             assert say(copy.process, b"too\n") == b"0 too\n"
             assert copy.changes() == []
             # What was restored can be saved again.
-            copy.write_file("/work/copy", "")
+            copy.write_file(f"{WORK}/copy", "")
             copy.checkpoint(tmp_path / "second")
         with Sandbox.restore(tmp_path / "second", stdin=PIPE, stdout=PIPE) as copy:
             assert say(copy.process, b"three\n") == b"1 three\n"
-            assert [change.path for change in copy.changes()] == ["/work/copy"]
+            assert [change.path for change in copy.changes()] == [f"{WORK}/copy"]
         assert say(process, b"on\n") == b"1 on\n"
 
 
 def test_the_sandbox_is_there_after_its_program_was_saved(tmp_path):
     with Sandbox(**ROOT) as box:
         process = begun(box)
-        box.write_file("/work/file", "content")
+        box.write_file(f"{WORK}/file", "content")
         box.checkpoint(tmp_path / "images")
         assert process.wait(10) == -9
-        assert box.run(["cat", "/work/file"]).stdout == b"content"
+        assert box.run(["cat", f"{WORK}/file"]).stdout == b"content"
         assert say(begun(box), b"anew\n") == b"0 anew\n"
 
 
@@ -174,7 +174,7 @@ while not select.select([0], [], [], 0)[0]:
 print("always the same")
 """
     with Sandbox(**ROOT) as box:
-        box.write_file("/work/large", os.urandom(20 << 20))
+        box.write_file(f"{WORK}/large", os.urandom(20 << 20))
         process = begun(box, ["python3", "-c", code])
         box.checkpoint(tmp_path / "images", leave_running=True)
         assert process.communicate(b"\n")[0] == b"always the same\n"
@@ -264,7 +264,7 @@ def test_no_room_for_the_files(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", target], check=True)
     try:
         with Sandbox(**ROOT) as box:
-            box.write_file("/work/large", os.urandom(8 << 20))
+            box.write_file(f"{WORK}/large", os.urandom(8 << 20))
             process = begun(box)
             with pytest.raises(pyrunc.Error, match="cannot save the sandbox's files: no space"):
                 box.checkpoint(target)
