@@ -41,12 +41,14 @@ class Candidate:
     run: Callable[[], Any]
     run_async: Callable[[], Awaitable[Any]] | None = None
     version: str = ""
-    #: What is waited before each run, in seconds; then there is but one at a time.
+    #: What is waited before each run, and before each row of them, in seconds; then there is but
+    #: one at a time.
     pause: float = 0.0
+    rest: float = 0.0
 
     def counts(self, numbers: Sequence[int]) -> Sequence[int]:
         """Return how many at a time are measured, of these numbers."""
-        return [1] if self.pause else numbers
+        return [1] if self.pause or self.rest else numbers
 
 
 def candidates(directory: Path) -> list[Candidate]:
@@ -77,11 +79,19 @@ def _of_pyrunc() -> list[Candidate]:
     async def pooled_async() -> None:
         await pyrunc.aio.run(PROGRAM, check=True, pool=8)
 
+    def large() -> None:
+        pyrunc.run(PROGRAM, check=True, pool=64)
+
+    async def large_async() -> None:
+        await pyrunc.aio.run(PROGRAM, check=True, pool=64)
+
     return [
         Candidate("pyrunc.run", plain, plain_async, f"pyrunc {pyrunc.__version__}"),
         Candidate("pyrunc.run, pool=8", pooled, pooled_async),
         # A pool is for those who come now and then: without a pause it has to make each anew.
         Candidate("pyrunc.run, pool=8, pauses", pooled, pooled_async, pause=0.05),
+        # Or it is larger than what comes in a row.
+        Candidate("pyrunc.run, pool=64, filled", large, large_async, rest=1.0),
     ]
 
 

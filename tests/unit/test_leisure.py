@@ -104,11 +104,11 @@ def test_taking_away_comes_before_making(leisure: Leisure, pool: Pool) -> None:
 
 def test_no_more_than_a_few_wait_to_be_taken_away(leisure: Leisure) -> None:
     closed: list[Any] = []
-    for _ in range(100):
+    for _ in range(300):
         leisure.put_off(Box(closed))  # type: ignore[arg-type]
-    assert 90 <= len(closed) < 100
+    assert 200 <= len(closed) < 300
     leisure.take_away()
-    assert len(closed) == 100
+    assert len(closed) == 300
 
 
 def test_one_that_cannot_be_taken_away_is_told_of_and_stops_nobody(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 #: How long nothing must have happened, in milliseconds: whoever calls us in a row has the next
 #: request here by then, and making a container holds it up for longer than that.
 _QUIET = 5.0
-#: How many containers may wait to be taken away, should it never be quiet.
-_MOST = 8
+#: How many containers may wait to be taken away, should it never be quiet: little is left of them.
+_MOST = 64
 #: After how many containers garbage is collected, should it never be quiet: a millisecond.
 _LONGEST_GARBAGE = 500
 

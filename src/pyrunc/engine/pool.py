@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import marshal
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyrunc.errors import Error
 
@@ -20,8 +19,8 @@ _MOST_KINDS = 8
 class _Kind:
     """Containers of one request."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        self.request = request
+    def __init__(self, wanted: bytes) -> None:
+        self.wanted = wanted
         self.most = 0
         self.ready: deque[Box] = deque()
 
@@ -29,7 +28,7 @@ class _Kind:
 class Pool:
     """Keeps containers ready, as many of each kind as was asked for last."""
 
-    def __init__(self, make: Callable[[dict[str, Any]], Box]) -> None:
+    def __init__(self, make: Callable[[bytes], Box]) -> None:
         self._make = make
         self._kinds: OrderedDict[bytes, _Kind] = OrderedDict()
 
@@ -41,12 +40,14 @@ class Pool:
             for kind in self._kinds.values()
         )
 
-    def take(self, request: dict[str, Any], most: int) -> Box | None:
-        """Return a container that is ready, if there is one; keep ``most`` ready from now on."""
-        key = marshal.dumps(request, 2)
-        kind = self._kinds.setdefault(key, _Kind(request))
+    def take(self, wanted: bytes, most: int) -> Box | None:
+        """Return a container that is ready, if there is one; keep ``most`` ready from now on.
+
+        :param wanted: what it has to be like (:func:`pyrunc.engine.messages.packed`).
+        """
+        kind = self._kinds.setdefault(wanted, _Kind(wanted))
         kind.most = most
-        self._kinds.move_to_end(key)
+        self._kinds.move_to_end(wanted)
         while len(self._kinds) > _MOST_KINDS:
             self._close(self._kinds.popitem(last=False)[1])
         while kind.ready:
@@ -64,7 +65,7 @@ class Pool:
                 return
             if len(kind.ready) < kind.most:
                 try:
-                    box = self._make(kind.request)
+                    box = self._make(kind.wanted)
                     try:
                         box.ensure()
                     except BaseException:

@@ -25,10 +25,10 @@ from pyrunc.engine.keeper import cgroup_of
 from pyrunc.engine.leisure import Leisure
 from pyrunc.engine.networks import Networks
 from pyrunc.engine.pool import Pool
-from pyrunc.engine.prepared import checked_process, checked_spec
+from pyrunc.engine.prepared import checked_process
+from pyrunc.engine.recipes import Recipes
 from pyrunc.engine.runtimes import Runtimes
 from pyrunc.engine.saving import save
-from pyrunc.engine.seclusion import may_set_hostname
 from pyrunc.engine.shared_dev import SharedDev
 from pyrunc.engine.streams import StandardStreams
 from pyrunc.engine.watch import Watch
@@ -61,6 +61,7 @@ class Server:
         self._leisure = Leisure(self._pool, log)
         self._count = 0
         self._enforcement = Enforcement(self._cgroup)
+        self._recipes = Recipes(self._enforcement)
         self._watch = Watch()
         self._runtimes = Runtimes(self._streams, log, self._watch, Remembered())
 
@@ -122,6 +123,7 @@ class Server:
         """Run one process in a container of its own, which ends with it."""
         most = request.get("pool") or 0
         box = self._pool.take(request["box"], most) if most else None
+        is_ready = box is not None
         if box is None:
             box = self._make_box(request["box"], for_one=True)
         self._boxes[box.id] = box
@@ -130,8 +132,10 @@ class Server:
         except BaseException:
             self._close(box)
             raise
-        # While the program runs there is nothing else to do.
-        self._leisure.take_one_away()
+        if not is_ready:
+            # While the program runs there is nothing else to do. One that was ready is for who
+            # wants it at once: what has ended is taken away when the making of others has time.
+            self._leisure.take_one_away()
 
     def _open(self, request: Request, line: socket.socket, _: list[int]) -> None:
         """Make a container that lives until its line is closed."""
@@ -194,14 +198,8 @@ class Server:
         if box.first and box.first.is_near_end():
             self._end_all(box)
 
-    def _make_box(self, request: Request, *, for_one: bool = False) -> Box:
-        self._ids.see_to_user(request["spec"]["process"])
-        self._ids.see_to_image(request.get("ids"))
-        spec = checked_spec(request["spec"])
-        self._ids.confine(spec)
-        if "hostname" not in request["asked"] and not may_set_hostname():
-            spec.pop("hostname", None)
-        not_enforced = self._enforcement.see_to(spec, request)
+    def _make_box(self, wanted: bytes, *, for_one: bool = False) -> Box:
+        spec, layer_wanted, not_enforced = self._recipes.find(wanted, self._ids)
         layer = None
         if not self._count and not self._ids.is_confined:
             self._settings.kept = roots.kept_for_all(self._directory)
@@ -213,9 +211,9 @@ class Server:
             spec["mounts"] = [*mounts, *(spec.get("mounts") or ())]
         if for_one:
             self._dev.give(spec)
-        if wanted := request.get("layer"):
+        if layer_wanted:
             directory = f"{self._directory}/@layers/{box_id}"
-            layer = roots.Layer(directory, spec["root"]["path"], **wanted)
+            layer = roots.Layer(directory, spec["root"]["path"], **layer_wanted)
             spec["root"]["path"] = layer.root
         remembered = self._enforcement.remembered(spec, for_one=for_one)
         kept = (self._settings, remembered, self._networks)

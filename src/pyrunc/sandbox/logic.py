@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrunc.engine import box_files, client
 from pyrunc.engine.failures import FileFailure, described
+from pyrunc.engine.messages import packed
 from pyrunc.sandbox.communicating import run_in
 from pyrunc.sandbox.errors import EngineLost, InvalidArgument, SandboxClosed, from_engine
 from pyrunc.sandbox.options import arguments_of, sandbox_options
@@ -54,7 +55,7 @@ class SandboxLogic:
             return
         self._root = await root_filesystem(self._options.rootfs)
         await self._make(
-            {"box": box_request(self._options, self._root, (), writable=self._writable)}
+            {"box": packed(box_request(self._options, self._root, (), writable=self._writable))}
         )
 
     async def _make(self, request: dict[str, Any]) -> None:
@@ -174,7 +175,7 @@ class SandboxLogic:
         made = cls({}, writable=True)
         made._options, made._first = saved.options, saved.args
         made._root = await root_filesystem(saved.options.rootfs)
-        await made._make({"box": saved.box_request(made._root), "saved": True})
+        await made._make({"box": packed(saved.box_request(made._root)), "saved": True})
         try:
             line, _ = made._opened()
             pipes = Streams(*streams)

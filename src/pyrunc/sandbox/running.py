@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pyrunc.engine.messages import packed
 from pyrunc.sandbox.communicating import Communication, run_alone
 from pyrunc.sandbox.errors import InvalidArgument
 from pyrunc.sandbox.options import (
@@ -107,7 +108,7 @@ async def run(argv: Sequence[str] | None, arguments: RunArguments, *, text: bool
     program = Program(argv or root.command, about_program, text=text)  # type: ignore[arg-type]
     limits = ("cpu_time",) if program.cpu_time is not None else ()
     request: dict[str, Any] = {
-        "box": box_request(options, root, limits, writable=False),
+        "box": packed(box_request(options, root, limits, writable=False)),
         "pool": pool,
         "process": {
             "process": process(options, root, program.args),
