@@ -93,3 +93,27 @@ def test_a_sandbox_that_is_paused_after_its_program_has_ended_can_be_closed():
     with pyrunc.Sandbox() as box:
         assert box.run(["true"]).ok
         box.pause()
+
+
+def test_a_program_that_has_moved_since_its_container_was_made_is_found(tmp_path):
+    """A ready container knows where the last program was."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+        (directory / "moving").write_text(f"#!/bin/sh\necho {directory.name}\n")
+        (directory / "moving").chmod(0o755)
+    options = {
+        "binds": {"/first": first, "/second": second},
+        "env": {"PATH": "/first:/second:/usr/bin:/bin"},
+        "pool": 1,
+        "text": True,
+    }
+    assert pyrunc.run(["moving"], **options).stdout == "first\n"
+    _, engine = keeper_and_engine()
+    assert soon(lambda: len(waiting_below(engine)) == 1)
+    (first / "moving").unlink()
+    assert pyrunc.run(["moving"], **options).stdout == "second\n"
+    assert soon(lambda: len(waiting_below(engine)) == 1)
+    (second / "moving").unlink()
+    with pytest.raises(pyrunc.ProgramNotFound):
+        pyrunc.run(["moving"], **options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pyrunc.errors import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyrunc.engine.box import Box
 
@@ -22,6 +22,8 @@ class _Kind:
     def __init__(self, wanted: bytes) -> None:
         self.wanted = wanted
         self.most = 0
+        #: What was executed in the last one: likely also in the next.
+        self.args: Sequence[str] = ()
         self.ready: deque[Box] = deque()
 
 
@@ -40,13 +42,14 @@ class Pool:
             for kind in self._kinds.values()
         )
 
-    def take(self, wanted: bytes, most: int) -> Box | None:
+    def take(self, wanted: bytes, most: int, args: Sequence[str]) -> Box | None:
         """Return a container that is ready, if there is one; keep ``most`` ready from now on.
 
         :param wanted: what it has to be like (:func:`pyrunc.engine.messages.packed`).
+        :param args: what will be executed in it.
         """
         kind = self._kinds.setdefault(wanted, _Kind(wanted))
-        kind.most = most
+        kind.most, kind.args = most, args
         self._kinds.move_to_end(wanted)
         while len(self._kinds) > _MOST_KINDS:
             self._close(self._kinds.popitem(last=False)[1])
@@ -67,7 +70,7 @@ class Pool:
                 try:
                     box = self._make(kind.wanted)
                     try:
-                        box.ensure()
+                        box.ensure(kind.args)
                     except BaseException:
                         box.close()
                         raise

@@ -122,7 +122,8 @@ class Server:
     def _run(self, request: Request, line: socket.socket, streams: list[int]) -> None:
         """Run one process in a container of its own, which ends with it."""
         most = request.get("pool") or 0
-        box = self._pool.take(request["box"], most) if most else None
+        args = request["process"]["process"]["args"]
+        box = self._pool.take(request["box"], most, args) if most else None
         is_ready = box is not None
         if box is None:
             box = self._make_box(request["box"], for_one=True)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypedDict
 
-    from pyrunc.sandbox.options import SandboxArguments
+    from pyrunc.sandbox.options import SandboxArguments, SandboxOptions
     from pyrunc.sandbox.result import Result
+    from pyrunc.sandbox.rootfs import RootFilesystem
 
     class ProgramArguments(TypedDict, total=False):
         """The keyword arguments of a run that are about the program, for annotations."""
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
         pool: int
 
+    #: The options, the root, and the request for the engine, packed.
+    _Described = tuple[SandboxOptions, RootFilesystem, bytes]
+
+_MOST_KNOWN = 16
+_known: dict[bytes, _Described] = {}
 
 PROGRAM_ARGUMENTS = frozenset(("input", "timeout", "cpu_time", "output", "stop_on_output", "check"))
 
@@ -94,21 +100,42 @@ def _bytes(given: bytes | str | None, *, text: bool) -> bytes | None:
     raise InvalidArgument(f"input must be bytes, not {type(given).__name__}")
 
 
+async def _described(about_box: dict[str, Any], limits: tuple[str, ...]) -> _Described:
+    """Return what a run was told about its container.
+
+    The same need not be looked at again where it is made of the host's own files.
+    """
+    try:
+        key = packed((about_box, limits))
+    except ValueError:
+        # A path, for example.
+        key = b""
+    if key in _known:
+        return _known[key]
+    options = sandbox_options(about_box)  # type: ignore[arg-type]
+    root = await root_filesystem(options.rootfs)
+    described = options, root, packed(box_request(options, root, limits, writable=False))
+    if key and not (options.rootfs or options.binds or options.network):
+        if len(_known) == _MOST_KNOWN:
+            _known.clear()
+        _known[key] = described
+    return described
+
+
 async def run(argv: Sequence[str] | None, arguments: RunArguments, *, text: bool) -> Result[Any]:
     """Run a program in a container of its own; see :func:`pyrunc.run`."""
     pool = arguments.pop("pool", 0)
     about_program = {k: v for k, v in arguments.items() if k in PROGRAM_ARGUMENTS}
     about_box = {k: v for k, v in arguments.items() if k not in PROGRAM_ARGUMENTS}
-    options = sandbox_options(about_box)  # type: ignore[arg-type]
     if argv is not None:
         arguments_of(argv)
-    root = await root_filesystem(options.rootfs)
+    limits = ("cpu_time",) if arguments.get("cpu_time") is not None else ()
+    options, root, box = await _described(about_box, limits)
     if argv is None and not root.command:
         raise InvalidArgument("there is no image with a program of its own: give argv")
     program = Program(argv or root.command, about_program, text=text)  # type: ignore[arg-type]
-    limits = ("cpu_time",) if program.cpu_time is not None else ()
     request: dict[str, Any] = {
-        "box": packed(box_request(options, root, limits, writable=False)),
+        "box": box,
         "pool": pool,
         "process": {
             "process": process(options, root, program.args),

@@ -70,12 +70,12 @@ class Served:
     def execute(self, making: Making, args: Sequence[str]) -> bool:
         """Have init execute the program, with this process's standard streams.
 
-        :return: False when init was dead already.
+        :return: False when init was dead already, or what was found before is there no more.
         :raises pyrunc.errors.ExecFailed: when there is no such program.
         :raises Error: when it cannot be executed otherwise; init ends then.
         """
+        filled = self._prepared if self._args == args else None
         try:
-            filled = self._prepared if self._args == args else None
             (launch,) = (filled or self._filled_in(making, args)).open()
         except FileNotFoundError:
             # Somebody has killed it: what /proc has of it goes before it has ended.
@@ -87,6 +87,9 @@ class Served:
             return False
         finally:
             posix.close(launch)
+        if told and filled:
+            # Looked for again in another, it may be elsewhere; else this is said of that one.
+            return False
         if told:
             raise failure_told(told)
         return True
