@@ -135,8 +135,18 @@ def test_what_was_done_is_noticed(inhabited: Inhabited, what: Callable[[], None]
     assert inhabited.network.is_untouched
     inhabited.do(what)
     networks.put_back(inhabited.network)
+    networks.look()
     assert networks.take() is None
     assert inhabited.network.namespace == -1
+
+
+def test_one_that_is_like_new_is_looked_at_once_and_passed_on(inhabited: Inhabited) -> None:
+    networks = Networks()
+    networks.put_back(inhabited.network)
+    for _ in range(2):
+        networks.look()
+    assert networks.take() is inhabited.network
+    assert networks.take() is None
 
 
 def test_a_socket_that_somebody_kept_is_noticed(inhabited: Inhabited) -> None:

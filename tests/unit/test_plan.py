@@ -38,6 +38,26 @@ def test_all_three_lists_can_be_told_of_before_anything_is_there():
     assert init[-1] == "exec <program>"
 
 
+@pytest.mark.parametrize(
+    ("resources", "waits"),
+    [
+        ({}, False),
+        ({"memory": {"limit": 64 << 20, "swap": -1}, "pids": {"limit": 1}}, False),
+        ({"memory": {"limit": 1 << 20}}, True),
+        ({"memory": {"limit": 64 << 20, "kernel": 1 << 20}}, True),
+        ({"unified": {"memory.max": "1M"}}, True),
+    ],
+)
+def test_limits_in_which_init_has_no_room_wait_until_it_is_ready(resources, waits):
+    spec = spec_with()
+    spec["linux"]["resources"] = resources
+    facts = Facts(stands_still=True)
+    plan = plan_container(spec, "a", CreateOptions("/bundle"), b"{}", facts)
+    lines = [step.describe() for step in plan.runtime]
+    ready = "wait for the builder to become init, and for that to be ready"
+    assert (lines.index("set the last limits") > lines.index(ready)) is waits
+
+
 def test_what_the_builder_asks_for_the_runtime_answers_in_the_same_order():
     spec = spec_with(terminal=True)
     spec["hooks"] = {"prestart": [{"path": "/h"}], "poststop": [{"path": "/h"}]}

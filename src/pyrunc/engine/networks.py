@@ -85,10 +85,19 @@ class Networks:
     """Those that no container uses at the moment."""
 
     def __init__(self) -> None:
+        #: Those that were looked at, and others; what was put back first comes first.
+        self._like_new: list[Network] = []
         self._unused: list[Network] = []
+
+    def look(self) -> None:
+        """Look at one that was put back, in which nobody is any more, so that take() need not."""
+        if self._unused and self._unused[0].is_untouched:
+            self._like_new.append(self._unused.pop(0))
 
     def take(self) -> Network | None:
         """Return one that is like new, if there is one."""
+        if self._like_new:
+            return self._like_new.pop(0)
         while self._unused:
             # The one that was put back last may have sockets that the kernel is yet to free.
             network = self._unused.pop(0)
@@ -99,7 +108,7 @@ class Networks:
 
     def put_back(self, network: Network) -> None:
         """Keep one in which no process is any more, for another container."""
-        if len(self._unused) < _MOST:
+        if len(self._unused) + len(self._like_new) < _MOST:
             self._unused.append(network)
         else:
             network.close()

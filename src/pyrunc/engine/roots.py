@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pyrunc.container.settings import Kept
@@ -40,16 +41,20 @@ def host_root(directory: str) -> tuple[str, list[Mount]]:
     Of the host's /etc there is only what the dynamic linker and Debian's alternatives take.
     """
     path = f"{directory}/@host"
-    mounts = [_bound("/usr")]
-    for name in _BESIDE_USR:
-        if not os.path.islink(f"/{name}") and os.path.isdir(f"/{name}"):
-            mounts.append(_bound(f"/{name}"))
+    mounts = [_bound("/usr"), *(_bound(f"/{name}") for name in _directories_beside_usr())]
     if not os.path.isdir(path):
         made = f"{path}.new"
         shutil.rmtree(made, ignore_errors=True)
         _make_skeleton(made)
         os.rename(made, path)
     return path, mounts
+
+
+@cache
+def _directories_beside_usr() -> list[str]:
+    """Return the names of those beside the host's /usr: no system that runs comes by others."""
+    names = ((name, f"/{name}") for name in _BESIDE_USR)
+    return [name for name, path in names if os.path.isdir(path) and not os.path.islink(path)]
 
 
 def kept_for_all(directory: str) -> Kept:

@@ -137,6 +137,7 @@ class Server:
             # While the program runs there is nothing else to do. One that was ready is for who
             # wants it at once: what has ended is taken away when the making of others has time.
             self._leisure.take_one_away()
+            self._networks.look()
 
     def _open(self, request: Request, line: socket.socket, _: list[int]) -> None:
         """Make a container that lives until its line is closed."""

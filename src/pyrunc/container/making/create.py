@@ -193,9 +193,13 @@ class Creation(Making):
         return layout
 
     def _first_record(self) -> Record:
+        remembered = self.options.remembered
+        owner = remembered.owner if remembered else ""
         record = first_record(
-            self.settings, self.id, self.bundle, self.spec, self.driver.to_state()
+            self.settings, self.id, self.bundle, self.spec, self.driver.to_state(), owner
         )
+        if remembered:
+            remembered.owner = record["owner"]
         if self.options.no_new_keyring:
             record["noNewKeyring"] = True
         return record

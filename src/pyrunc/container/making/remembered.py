@@ -40,12 +40,14 @@ class Planned:
 class Remembered:
     """What one process remembers of the containers that it has made."""
 
-    __slots__ = ("_planned", "gives_stdio", "layout")
+    __slots__ = ("_planned", "gives_stdio", "layout", "owner")
 
     def __init__(self) -> None:
         #: How the host's cgroups are mounted, and where among them this process is.
         self.layout: Layout | None = None
         self._planned: dict[bytes, Planned] = {}
+        #: The login name of whoever this process works for.
+        self.owner = ""
         #: Whether this process can give a container's user its standard streams, as far as known.
         self.gives_stdio = True
 

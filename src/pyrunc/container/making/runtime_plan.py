@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from pyrunc.container.undertaking import RuntimeStep
     from pyrunc.plan.facts import Facts
     from pyrunc.plan.plan import Plan
-    from pyrunc.spec.types import Hook, Spec
+    from pyrunc.spec.types import Hook, Resources, Spec
     from pyrunc.step import Step
+
+#: What an init can have used before it is ready, in bytes, and then ten times that: its filter.
+_ROOM_FOR_INIT = 16 << 20
 
 
 def plan_container(
@@ -142,23 +145,40 @@ def _for_init(spec: Spec, options: CreateOptions, planned: Plan, facts: Facts) -
     if options.served and planned.served and facts.stands_still:
         # Else the builder may be at work still.
         steps.append(s.PrepareServed(options.served))
+    resources = spec.get("linux", {}).get("resources") or {}
+    limits = s.SetLateLimits()
+    is_init = facts.stands_still and not _is_tight(resources)
+    if is_init:
+        # This process goes on when the builder has become init, which is tiny but not ready yet.
+        steps.append(limits)
     steps.append(s.AwaitReady())
     if planned.namespaces.entered_by_builder:
         from pyrunc.container.making.seldom import FollowIntoPidNamespace
 
         steps.append(FollowIntoPidNamespace())
     steps += _attributes(spec, planned, facts)
-    steps += [s.SetLateLimits(), s.RecordCreated(on_disk=not planned.served)]
+    if not is_init:
+        steps.append(limits)
+    steps.append(s.RecordCreated(on_disk=not planned.served))
     if options.pidfd_socket:
         steps.append(SendPidfd(options.pidfd_socket))
     if options.pid_file:
         steps.append(WritePidFile(options.pid_file))
-    if (spec.get("linux", {}).get("resources") or {}).get("memory"):
+    if resources.get("memory"):
         from pyrunc.container.making.seldom import SeeItAlive
 
         steps.append(SeeItAlive())
     steps.append(s.LetLive())
     return steps
+
+
+def _is_tight(resources: Resources) -> bool:
+    """Tell whether an init that is getting ready might not have room in the memory that it has."""
+    if resources.get("unified"):
+        return True
+    memory = resources.get("memory") or {}
+    limits = (memory.get("limit"), memory.get("swap"), memory.get("kernel"))
+    return any(limit is not None and 0 <= limit < _ROOM_FOR_INIT for limit in limits)
 
 
 def _attributes(spec: Spec, planned: Plan, facts: Facts) -> list[RuntimeStep]:

@@ -39,13 +39,14 @@ _LONGEST_RECORD = 4096
 class Served:
     """The way to the init of such a container. It has to be closed."""
 
-    __slots__ = ("_args", "_line", "_prepared", "_theirs")
+    __slots__ = ("_args", "_launch", "_line", "_theirs")
 
     def __init__(self, args: Sequence[str] = ()) -> None:
         """``args`` is what it will be asked to execute, if that is known."""
         self._args = list(args)
         self._line, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._prepared: FilledIn | None = None
+        #: The launch program for these, once it is ready.
+        self._launch = -1
 
     def take_inits_end(self) -> int:
         """Return init's end of the line, which is the caller's from now on."""
@@ -55,7 +56,7 @@ class Served:
         """Find the program, while init, which has its root by now, gets ready."""
         if self._args:
             try:
-                self._prepared = self._filled_in(making, self._args)
+                (self._launch,) = self._filled_in(making, self._args).open()
             except (OSError, Error):
                 # Who executes it meets the same, and is told.
                 return
@@ -74,20 +75,22 @@ class Served:
         :raises pyrunc.errors.ExecFailed: when there is no such program.
         :raises Error: when it cannot be executed otherwise; init ends then.
         """
-        filled = self._prepared if self._args == args else None
+        is_prepared = self._launch >= 0 and self._args == args
         try:
-            (launch,) = (filled or self._filled_in(making, args)).open()
+            if not is_prepared:
+                self._let_go_of_launch()
+                (self._launch,) = self._filled_in(making, args).open()
         except FileNotFoundError:
             # Somebody has killed it: what /proc has of it goes before it has ended.
             return False
         try:
-            socket.send_fds(self._line, [b"p"], [0, 1, 2, launch])
+            socket.send_fds(self._line, [b"p"], [0, 1, 2, self._launch])
             told = self._line.recv(_LONGEST_RECORD)
         except ConnectionError:
             return False
         finally:
-            posix.close(launch)
-        if told and filled:
+            self._let_go_of_launch()
+        if told and is_prepared:
             # Looked for again in another, it may be elsewhere; else this is said of that one.
             return False
         if told:
@@ -116,8 +119,14 @@ class Served:
             planned.served = filled
         return filled
 
+    def _let_go_of_launch(self) -> None:
+        if self._launch >= 0:
+            posix.close(self._launch)
+        self._launch = -1
+
     def close(self) -> None:
         """Close it; init ends if it still waits there."""
+        self._let_go_of_launch()
         self._line.close()
         self._theirs.close()
 

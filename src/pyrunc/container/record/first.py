@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 
 def first_record(
-    settings: Settings, container_id: str, bundle: str, spec: Spec, cgroup: dict[str, Any]
+    settings: Settings,
+    container_id: str,
+    bundle: str,
+    spec: Spec,
+    cgroup: dict[str, Any],
+    owner: str = "",
 ) -> Record:
     """Return what is known of a container before it has a process.
 
     :param cgroup: what its driver is found again by.
+    :param owner: the caller's login name, if it is known.
     """
     namespaces = spec.get("linux", {}).get("namespaces") or ()
     record: Record = {
@@ -33,7 +39,7 @@ def first_record(
         "bundle": bundle,
         "rootfs": root_path(spec, bundle),
         "created": now(),
-        "owner": states.owner_name(posix.getuid()),
+        "owner": owner or states.owner_name(posix.getuid()),
         "ownerUid": posix.getuid(),
         "annotations": spec.get("annotations") or {},
         "phase": states.CREATING,
