@@ -9,6 +9,7 @@ import sys
 
 from pyrunc.errors import Error
 
+from .gaps import fill_gaps
 from .rehearsal import TIMES, rehearse
 from .started import RESTORED, Started
 
@@ -35,6 +36,7 @@ def stop(channel: int, started: Started, invoke: Callable[[list[str]], int]) -> 
     names = "\0".join(_files()).encode("utf-8", "surrogateescape")
     posix.write(channel, len(names).to_bytes(4, "little") + names)
     gc.collect()
+    fill_gaps()
     gc.freeze()
     try:
         told = _freeze.freeze(channel)
