@@ -11,7 +11,7 @@ from pyrunc.snapshot.gaps import fill_gaps
 
 # Objects of each size, every second of which is gone again.
 objects = [bytes(size - 33) for size in range(48, 513, 16) for _ in range(160)]
-large = [bytes(size) for size in range(600, 20000, 200) for _ in range(5)]
+large = [bytes(size) for size in range(600, 6000, 200) for _ in range(4)]
 del objects[::2], large[::2]
 before = {id(x) // 16384 for x in objects}
 fill_gaps()
