@@ -12,7 +12,9 @@ _LARGEST_SMALL = 512
 _STEP = 16
 _POOL = 16384
 _POOL_HEAD = 48
-_FEWEST_IN_ORDER = 4
+#: So many bytes in the order of their addresses are no gaps any more: half of a page, of which the
+#: other half is the command's, with the pool's beginning that it writes to.
+_IN_ORDER = 2000
 #: Larger ones are malloc(3)'s: the sizes of gaps that are looked for, and what is none of them.
 _SIZES = (32768, 16384, 8192, 4096, 2048, 1536, 1024, 768, 640, 544)
 _LARGER = 100_000
@@ -37,7 +39,7 @@ def fill_gaps() -> None:
             else:
                 in_order = in_order + 1 if in_order and place == last + size else 0
             last = place
-            if in_order == _FEWEST_IN_ORDER:
+            if in_order * size > _IN_ORDER:
                 # From its first block on: the pool was empty.
                 break
     # Too large for any gap: it is behind all of them, and the first gap of the command's own.
