@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -45,7 +46,7 @@ def take_turns(
     """Prepare and time something of each in turn; the first turn does not count."""
     times: dict[str, list[float]] = {name: [] for name in prepare}
     for turn in range(rounds + 1):
-        for name, prepared in prepare.items():
+        for name, prepared in random.sample(list(prepare.items()), len(prepare)):
             act = prepared()
             time.sleep(PAUSE)
             start = time.perf_counter()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -64,7 +66,7 @@ class Bench:
         self.interpreter = interpreter
         self.base = base
         self.rounds = rounds
-        self._only = only.split(",")
+        self._only = re.compile(only)
         self.results: dict[str, dict[str, list[float]]] = {}
         self.notes: dict[str, str] = {}
         self._number = 0
@@ -75,18 +77,21 @@ class Bench:
         return f"bench{os.getpid()}-{self._number}"
 
     def wants(self, title: str) -> bool:
-        """Whether a case is to be measured: its title holds one of the words that were given."""
-        return any(word in title for word in self._only)
+        """Whether a case is to be measured: its title matches the expression that was given."""
+        return bool(self._only.search(title))
 
     def case(self, title: str, measure: Callable[[Runtime], float], rounds: int = 0) -> None:
-        """Measure a case for every runtime in turn."""
+        """Measure a case for every runtime in turn, each time in another order.
+
+        Whoever comes after another of its kind finds more of what it needs in the caches.
+        """
         if not self.wants(title):
             return
         series: dict[str, list[float]] = {r.name: [] for r in self.runtimes}
         for runtime in self.runtimes:
             measure(runtime)
         for _ in range(rounds or self.rounds):
-            for runtime in self.runtimes:
+            for runtime in random.sample(self.runtimes, len(self.runtimes)):
                 series[runtime.name].append(measure(runtime))
         self.results[title] = series
         shown = "  ".join(f"{n} {statistics.median(v):8.2f}" for n, v in series.items())

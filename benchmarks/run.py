@@ -2,7 +2,7 @@
 
     make bench                      all cases
     benchmarks/run.py --quick       fewer rounds
-    benchmarks/run.py --only exec,state         cases whose name holds "exec" or "state"
+    benchmarks/run.py --only 'exec|state'       cases whose name matches a regular expression
     benchmarks/run.py --pause 0     without a pause between commands
     benchmarks/run.py --runc PATH --crun PATH   other peers than those of the PATH
 
@@ -71,7 +71,8 @@ def main() -> None:
     """Parse the options, measure, print the table, write the files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--only", default="", help="only cases whose name holds one of these (A,B)")
+    parser.add_argument("--only", default="", help="only cases whose name matches this (re.search)")
+    parser.add_argument("--rounds", type=int, default=0, help="of each case but the longest")
     parser.add_argument("--pyrunc", default=shutil.which("pyrunc"), help="the pyrunc to measure")
     parser.add_argument("--output", default="", help="directory for results.md and results.svg")
     parser.add_argument("--runc", default=shutil.which("runc"), help="the runc to measure")
@@ -98,7 +99,8 @@ def main() -> None:
         ordinary = Runtime(ORDINARY, options.pyrunc, base, pause, PYRUNC_SNAPSHOT="0")
         runtimes.insert(1, ordinary)
         python = interpreter_of(options.pyrunc)
-        bench = Bench(runtimes, base, 8 if options.quick else 30, options.only, python)
+        rounds = options.rounds or (8 if options.quick else 30)
+        bench = Bench(runtimes, base, rounds, options.only, python)
         run_cases(bench)
         versions = ", ".join(
             subprocess.run(
