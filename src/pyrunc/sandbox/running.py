@@ -110,8 +110,8 @@ async def _described(about_box: dict[str, Any], limits: tuple[str, ...]) -> _Des
     except ValueError:
         # A path, for example.
         key = b""
-    if key in _known:
-        return _known[key]
+    if known := _known.get(key):
+        return known
     options = sandbox_options(about_box)  # type: ignore[arg-type]
     root = await root_filesystem(options.rootfs)
     described = options, root, packed(box_request(options, root, limits, writable=False))

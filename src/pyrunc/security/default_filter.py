@@ -140,8 +140,8 @@ def assembled(machine: str = MACHINE) -> bytes:
     """Return the filter as an array of struct sock_filter for ``machine``.
 
     Numbers are looked for by halves. When a filter is loaded the kernel tries each number there is
-    with it, to keep those that are always allowed (seccomp_cache_prepare() of kernel/seccomp.c):
-    one comparison after the other, that takes three times as long as all the rest of it.
+    with it, to keep those that are always allowed (seccomp_cache_prepare() of kernel/seccomp.c),
+    which would take longer than anything else about it, one comparison after the other.
     """
     which = tuple(bpf.ARCHITECTURES).index(machine)
     program: list[Instruction | str] = [
