@@ -37,6 +37,12 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def line_of(descriptor: int) -> socket.socket:
+    """Return the end of a line that a descriptor is of, which is the socket's from now on."""
+    # Not told what it is, it would find out by three system calls.
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
+
+
 def send(line: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> None:
     """Send ``message``, of what marshal knows, with ``descriptors``.
 

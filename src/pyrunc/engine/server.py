@@ -104,7 +104,7 @@ class Server:
             # The keeper takes away all that we have made.
             os._exit(0)
         (name, request), descriptors = received
-        line = socket.socket(fileno=descriptors[0])
+        line = messages.line_of(descriptors[0])
         line.setblocking(False)
         failure = None
         try:
