@@ -161,9 +161,9 @@ DIFFERENCES = (
     Difference(
         "crun",
         "mounts",
-        drop(r"^/sys(/fs/cgroup.*)? is "),
+        drop(r"^/sys(/fs/cgroup.*|/kernel/.*)? is "),
         "Where the host's /sys must stand in for a new one, it has the options that the config "
-        "gives; crun drops them. Both cover the host's cgroups.",
+        "gives, with what is mounted in it; crun drops them. Both cover the host's cgroups.",
         r"user namespace, network of the host",
     ),
     Difference("crun", "devices", drop("core -> "), "/dev/core is there when /proc/kcore is."),
