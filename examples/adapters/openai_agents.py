@@ -129,8 +129,28 @@ class PyruncSession(BaseSandboxSession):
     async def hydrate_workspace(self, data: io.IOBase) -> None:
         with tempfile.TemporaryDirectory() as directory:
             with tarfile.open(fileobj=io.BytesIO(data.read())) as archive:
-                archive.extractall(directory, filter="data")
+                _unpack(archive, directory)
             await self.box.put(directory, self._root)
+
+
+def _unpack(archive: tarfile.TarFile, directory: str) -> None:
+    """Unpack what a sandbox may have made: nothing of it may end up elsewhere."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(directory, filter="data")
+        return
+    # Python before 3.11.4, which has no filters. Links come last: nothing is written through one.
+    links = []
+    for member in archive:
+        path = Path(directory, member.name)
+        if ".." in path.parts or not path.is_relative_to(directory):
+            raise ValueError(f"the archive would write to {member.name}")
+        if member.issym():
+            links.append((path, member.linkname))
+        elif member.isfile() or member.isdir():
+            archive.extract(member, directory)
+    for path, target in links:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
 
 
 class PyruncClient(BaseSandboxClient[PyruncOptions]):
