@@ -25,7 +25,7 @@ help:
 
 demo:
 	@tools/prepare demo
-	@.venv/bin/python tools/demo
+	@tools/without-snapshots .venv/bin/python tools/demo
 
 test:
 	@tools/prepare test
