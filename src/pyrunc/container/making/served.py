@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import posix
 import socket
-from _struct import pack
 
 from pyrunc.container.making.making import failure_told
 from pyrunc.errors import Error
@@ -85,8 +84,7 @@ class Served:
             # Somebody has killed it: what /proc has of it goes before it has ended.
             return False
         try:
-            passed = pack("=4i", 0, 1, 2, self._launch)
-            self._line.sendmsg([b"p"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+            socket.send_fds(self._line, [b"p"], [0, 1, 2, self._launch])
             told = self._line.recv(_LONGEST_RECORD)
         except ConnectionError:
             return False
