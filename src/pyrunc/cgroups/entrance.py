@@ -39,10 +39,13 @@ class Entrance:
         #: Whether the process must be moved after all: there are too few descriptors for this.
         self.moved = False
 
-    def give_up_if_crowded(self) -> bool:
-        """Close all and leave it to a move, if the limit on open files leaves no room for this."""
-        highest = max(self.descriptors(), default=-1)
-        if 0 < posix.sysconf("SC_OPEN_MAX") < highest + _NEEDED_BESIDES:
+    def give_up_if_crowded(self, limit: int) -> bool:
+        """Close all and leave it to a move, if the limit on open files leaves no room for this.
+
+        :param limit: sysconf(3)'s SC_OPEN_MAX; -1 for none.
+        """
+        latest = self.tasks[-1][1] if self.tasks else -1
+        if 0 < limit < max(latest, self.birthplace) + _NEEDED_BESIDES:
             self.close()
             self.moved = True
         return self.moved
@@ -66,11 +69,6 @@ class Entrance:
             posix.close(birthplace)
         while self.tasks:
             posix.close(self.tasks.pop()[1])
-
-    def descriptors(self) -> list[int]:
-        """Return all that is open."""
-        opened = [descriptor for _, descriptor in self.tasks]
-        return [*opened, self.birthplace] if self.birthplace >= 0 else opened
 
 
 def not_joined(path: str, error: OSError) -> Error:

@@ -130,6 +130,7 @@ class DriverV1(cgroupfs.FilesDriver):
         :param beside: a process of the container whose cgroup will do where its own is gone.
         """
         entrance = Entrance()
+        limit = posix.sysconf("SC_OPEN_MAX")
         for controller, path in self._paths.items():
             if controller and self._later:
                 entrance.later.append(path)
@@ -148,7 +149,7 @@ class DriverV1(cgroupfs.FilesDriver):
                 if not self._may_ignore(error):
                     entrance.close()
                     raise Error(f"cannot open cgroup {path}: {reason(error)}") from None
-            if entrance.give_up_if_crowded():
+            if entrance.give_up_if_crowded(limit):
                 break
         return entrance
 

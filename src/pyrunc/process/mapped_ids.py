@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pyrunc import ids
 from pyrunc.linux import files
+
+#: The mapping where there is no user namespace between the two sides.
+UNMAPPED = [(0, 0, ids.HIGHEST + 1)]
 
 
 def id_mapping(pid: int | str, name: str) -> list[tuple[int, int, int]]:

@@ -15,7 +15,7 @@ from pyrunc.linux import processes as p
 from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID
 from pyrunc.process import late
 from pyrunc.process.failure import describe_failure, parse_failure
-from pyrunc.process.mapped_ids import id_mapping
+from pyrunc.process.mapped_ids import UNMAPPED, id_mapping
 from pyrunc.process.namespaces import FLAGS, flags_of
 from pyrunc.process.program import can_enter, find_program, with_home
 from pyrunc.process.shared_page import sibling_in
@@ -85,12 +85,9 @@ class Entering(Birth):
         :raises WrongStatus: when its process has ended.
         """
         pid, began = self.record["pid"], self.record["startTime"]
-        init = p.open_process(pid, began)
-        if init is None:
-            raise WrongStatus("cannot exec in a stopped container")
-        #: Init's, or -1 where there are no pidfds.
-        self.container = self.keep(init.pidfd)
         try:
+            #: Init's, or -1 where there are no pidfds.
+            self.container = self.keep(p.pidfd_open(pid))
             self.open_root(pid)
             self.find_ways_in(pid)
         except OSError as error:
@@ -115,8 +112,10 @@ class Entering(Birth):
         """See what namespaces there are to enter, and how."""
         self.namespaces = differing_namespaces(pid)
         self.ways_in = self._find_ways_in(pid)
-        self.uid_map = id_mapping(pid, "uid_map")
-        self.gid_map = id_mapping(pid, "gid_map")
+        # Of our own namespace the kernel would tell what the ids are called outside of that.
+        mapped = "user" in self.namespaces
+        self.uid_map = id_mapping(pid, "uid_map") if mapped else UNMAPPED
+        self.gid_map = id_mapping(pid, "gid_map") if mapped else UNMAPPED
 
     def _find_ways_in(self, pid: int) -> list[tuple[late.Descriptor, int]]:
         """Return what to call setns(2) with: the pidfd, or the namespaces one by one."""
