@@ -38,7 +38,25 @@ _AT_EMPTY_PATH = 0x1000
 #: The host's procfs, for :func:`execute_by_path_where_refused`; -1 as a rule.
 _proc = -1
 
-_BINARY = __file__.rpartition("/process/")[0] + "/init/pyrunc-init"
+INIT = __file__.rpartition("/process/")[0] + "/init/pyrunc-init"
+#: What that file holds, once it has been read.
+_program = b""
+
+
+def init_program() -> bytes:
+    """Return the init program. It is read once: a snapshot has it in memory (docs/snapshot.md).
+
+    :raises Error: when the package lacks it.
+    """
+    global _program
+    if not _program:
+        try:
+            _program = files.read_file(INIT)
+        except OSError as error:
+            raise Error(
+                f"cannot read init program {INIT}: {reason(error)}; is pyrunc installed completely?"
+            ) from None
+    return _program
 
 
 def sealed_init() -> int:
@@ -46,12 +64,7 @@ def sealed_init() -> int:
 
     :raises Error: when the package lacks the program, or the host forbids executable memory files.
     """
-    try:
-        content = files.read_file(_BINARY)
-    except OSError as error:
-        raise Error(
-            f"cannot read init program {_BINARY}: {reason(error)}; is pyrunc installed completely?"
-        ) from None
+    content = init_program()
     try:
         descriptor = _memory_file(b"pyrunc-init\0", _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
     except OSError as error:

@@ -46,8 +46,10 @@ def stop(channel: int, started: Started, invoke: Callable[[list[str]], int]) -> 
 
 
 def _files() -> list[str]:
-    """Return the files that modules were read from, but for those that are mapped."""
-    found: set[str] = set()
+    """Return the files that modules, and init, were read from, but for those that are mapped."""
+    from pyrunc.process.seal import INIT
+
+    found = {INIT}
     # launcher/image_finder.py
     images: list[Any] = [finder for finder in sys.meta_path if hasattr(finder, "image")]
     for finder in images:

@@ -59,8 +59,10 @@ def rehearse(invoke: Callable[[list[str]], int], path: str) -> None:
         __import__(f"pyrunc.{name}")
     from pyrunc.container.run import plan_run
     from pyrunc.linux import libc
+    from pyrunc.process.seal import init_program
 
     libc.address_of(bytearray(1))
+    init_program()
     _invent(path, _NAME)
     for _ in range(TIMES):
         _invent(path, _ENDED)
