@@ -190,7 +190,9 @@ static PyObject *address_of(PyObject *self, PyObject *object)
 
 #define EFBIG 27
 #define EINVAL 22
+#define EPERM 1
 #define S_IFMT 0170000
+#define MODE 0777
 #define MOST_BYTES 4096
 
 /* struct stat. */
@@ -207,7 +209,10 @@ struct status {
 	u64 size, rest[16];
 };
 
-/* Read at most `most` bytes of what was opened, if it is of that kind (S_IFREG …; 0: of any). */
+/*
+ * Read at most `most` bytes of what was opened, if it is of that kind (S_IFREG …; 0: of any). With
+ * bits of a mode in it the file must have none of them, and be root's or the caller's.
+ */
 static s64 read_from(s64 file, u64 kind, char *to, u64 most)
 {
 	struct status found;
@@ -216,8 +221,11 @@ static s64 read_from(s64 file, u64 kind, char *to, u64 most)
 		s64 error = call(NR_fstat, file, &found);
 		if (error)
 			return error;
-		if ((found.mode & S_IFMT) != kind)
+		if ((found.mode & S_IFMT) != (kind & S_IFMT))
 			return -EINVAL;
+		if (kind & MODE && (found.mode & kind & MODE ||
+				    (found.uid && found.uid != (u32)call(NR_geteuid))))
+			return -EPERM;
 	}
 	if (!most)
 		return 0;

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -350,3 +351,16 @@ def test_list_tells_who_is_paused_whatever_their_cgroups_lie_in(make_bundle, pyr
     assert {state["id"]: state["status"] for state in json.loads(listed.stdout)} == expected
     for name in expected:
         pyrunc("resume", name)
+
+
+@pytest.mark.parametrize("command", ["exec sleep 1000", "while :; do :; done"], ids="SR")
+@pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped"])
+def test_list_tells_paused_from_stopped_by_a_signal(make_bundle, pyrunc, command, stopped):
+    """It looks at the freezer where the state of init does not tell: that is T or D."""
+    container = pyrunc.start(make_bundle(args=["sh", "-c", command]))
+    if stopped:
+        os.kill(pyrunc.state(container)["pid"], signal.SIGSTOP)
+    for act, expected in (("pause", "paused"), ("resume", "running")):
+        assert pyrunc(act, container.id).code == 0
+        (state,) = json.loads(pyrunc("list", "--format", "json").stdout)
+        assert state["status"] == expected

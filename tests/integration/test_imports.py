@@ -36,6 +36,7 @@ COMMON = {
     "pyrunc.container": "the room",
     "pyrunc.container.record": "the room",
     "pyrunc.container.record.entry": "a container's directory",
+    "pyrunc.container.record.place": "whose it is",
     "pyrunc.container.record.record": "what a record must hold",
     "pyrunc.container.settings": "the global options, resolved",
     "pyrunc.container.record.state": "the status of a container",

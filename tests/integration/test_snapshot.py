@@ -127,12 +127,13 @@ def test_debug_switches_it_off(own_package, tmp_path):
     assert "in call" in done.stderr
 
 
-@pytest.mark.parametrize("what", ["image", "library", "script", "launcher"])
+@pytest.mark.parametrize("what", ["image", "library", "init", "script", "launcher"])
 def test_a_replaced_file_is_noticed(own_package, what):
     """What has been read from it may be something else now. It is made anew, but not at once."""
     path = {
         "image": next(own_package.package.glob("startup.*")),
         "library": own_package.package / "linux/_syscall.abi3.so",
+        "init": own_package.package / "init/pyrunc-init",
         "script": own_package.script,
         "launcher": own_package.launcher,
     }[what]

@@ -143,6 +143,32 @@ def test_directories_that_are_no_containers_are_not_listed(foreign, pyrunc):
     assert "container does not exist" in pyrunc("state", "theirs").stderr
 
 
+def test_links_and_files_in_the_root_are_not_listed(make_bundle, pyrunc, state_root):
+    container = pyrunc.create(make_bundle())
+    (state_root / "link").symlink_to(state_root / container.id)
+    (state_root / "file").write_text("")
+    listed = pyrunc("list", "-q")
+    assert (listed.stdout, listed.stderr) == (f"{container.id}\n", "")
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o620, 0), (0o602, 0), (0o600, 1000)])
+def test_a_record_that_others_can_write_to_is_not_used(
+    make_bundle, pyrunc, state_root, mode, owner
+):
+    """`list` does not open the directory that it lies in: the file itself must be ours alone."""
+    container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
+    record = state_root / container.id / "state.json"
+    record.chmod(mode)
+    os.chown(record, owner, owner)
+    listed = pyrunc("list", "--format", "json")
+    assert [state["status"] for state in json.loads(listed.stdout)] == ["damaged"]
+    for told in (listed, pyrunc("state", container.id)):
+        assert "others can write to it" in told.stderr
+    os.chown(record, 0, 0)
+    record.chmod(0o600)
+    assert pyrunc.state(container)["status"] == "running"
+
+
 @pytest.mark.parametrize("root", ["/", "//", "/./", "/tmp/.."])
 def test_the_whole_file_system_is_no_state_root(pyrunc, root):
     # An id that no directory of the host has: the test must not need the refusal.

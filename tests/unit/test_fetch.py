@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from errno import EFBIG, EINVAL, ELOOP, ENOENT, ENXIO
+from errno import EFBIG, EINVAL, ELOOP, ENOENT, ENXIO, EPERM
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,25 @@ def test_a_file_of_another_kind_is_not_read(directory: int, tmp_path: Path) -> N
     assert libc.fetch(directory, b"directory", FLAGS, stat.S_IFREG, 4096) == -EINVAL
     assert libc.fetch(directory, b"link", FLAGS, stat.S_IFREG, 4096) == -ELOOP
     assert libc.fetch(directory, b"none", FLAGS, stat.S_IFREG, 4096) == -ENOENT
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "expected"),
+    [
+        (0o600, 0, b"x"), (0o644, 0, b"x"), (0o620, 0, -EPERM), (0o602, 0, -EPERM),
+        (0o600, 1000, -EPERM),
+    ],
+)  # fmt: skip
+def test_a_file_that_others_can_write_to(
+    directory: int, tmp_path: Path, mode: int, owner: int, expected: bytes | int
+) -> None:
+    """Who asks names the bits of the mode that it must not have; and then it is nobody else's."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    path.chmod(mode)
+    os.chown(path, owner, owner)
+    assert libc.fetch(directory, b"file", FLAGS, stat.S_IFREG | 0o022, 4096) == expected
+    assert libc.fetch(directory, b"file", FLAGS, stat.S_IFREG, 4096) == b"x"
 
 
 def test_whether_a_fifo_is_read_from(directory: int, tmp_path: Path) -> None:

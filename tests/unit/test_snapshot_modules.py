@@ -27,8 +27,12 @@ ASKING = {
 }
 #: Of the machine or of numbers alone.
 ALLOWED = {"posix.makedev", "posix.sysconf", "posix.uname"}
-#: What makes the system calls is chosen once; the builder, a fork, sets the other for itself.
-CHOSEN_ONCE = {("libc.py", "_native"), ("libc.py", "_fetch"), ("seal.py", "_proc")}
+#: What makes the system calls is chosen once; the builder, a fork, sets the other for itself; a
+#: snapshot is keyed on the file of init.
+CHOSEN_ONCE = {
+    *(("libc.py", "_native"), ("libc.py", "_fetch")),
+    *(("seal.py", "_proc"), ("seal.py", "_program")),
+}
 #: Reckons from constants.
 PURE = {"default_filter.py"}
 

@@ -17,23 +17,56 @@ if TYPE_CHECKING:
 _READ = posix.O_RDONLY | posix.O_CLOEXEC
 _DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 _MOST_PARENTS = 4
+#: Since Linux 6.1 no process of a frozen v1 cgroup, whatever it was at, is shown in one of these
+#: states (proc_pid_stat(5)): all are in D, and so may be others.
+_FREE = (b"R", b"S")
+_TOLD_BY_STATE = (6, 1)
 
 
-def is_frozen(
-    version: int, paths: Mapping[str, str], parents: dict[str, int] | None = None
-) -> bool:
+class Many:
+    """What makes it shorter for who asks about many cgroups. Close it when done."""
+
+    __slots__ = ("_parents", "_told_by_state")
+
+    def __init__(self) -> None:
+        #: The first few directories above them, open; from there the way to the next is shorter.
+        self._parents: dict[str, int] = {}
+        major, minor = posix.uname().release.split(".", 2)[:2]
+        self._told_by_state = (int(major), int(minor.split("-")[0])) >= _TOLD_BY_STATE
+
+    def tells(self, version: int, state: bytes) -> bool:
+        """Tell whether the state of one of its processes shows that a cgroup is not frozen."""
+        return self._told_by_state and version == 1 and state in _FREE
+
+    def nearest(self, directory: str) -> tuple[int, str]:
+        """Return the descriptor that the way to a cgroup begins at, and the rest of the path."""
+        above, _, own = directory.rpartition("/")
+        if above not in self._parents:
+            if len(self._parents) == _MOST_PARENTS:
+                return AT_FDCWD, directory
+            try:
+                self._parents[above] = posix.open(f"{above}/", _DIRECTORY)
+            except OSError:
+                return AT_FDCWD, directory
+        return self._parents[above], own
+
+    def close(self) -> None:
+        """Close the directories."""
+        for descriptor in self._parents.values():
+            posix.close(descriptor)
+
+
+def is_frozen(version: int, paths: Mapping[str, str], many: Many | None = None) -> bool:
     """Tell whether the processes are stopped, or are being stopped.
 
     :param paths: the container's directory by controller, as the drivers have it.
-    :param parents: for who asks for many: the first few directories above, by path, opened here
-        and closed by the caller. From there the way to the next is shorter.
     :raises OSError: when the cgroup cannot be read; one that is gone is not frozen.
     """
     controller, name = ("", "cgroup.freeze") if version == 2 else ("freezer", "freezer.state")
     directory = paths.get(controller)
     if not directory:
         return False
-    above, path = _nearest(parents, directory)
+    above, path = many.nearest(directory) if many else (AT_FDCWD, directory)
     # In one call: the kernel gives such a file at once.
     state = fetch(above, f"{path}/{name}".encode("utf-8", "surrogateescape"), _READ, 0, 64)
     if isinstance(state, int):
@@ -41,21 +74,6 @@ def is_frozen(
             return False
         raise OSError(-state, posix.strerror(-state))
     return state.strip() in (b"1", b"FROZEN", b"FREEZING")
-
-
-def _nearest(parents: dict[str, int] | None, directory: str) -> tuple[int, str]:
-    """Return the descriptor that the way to a cgroup begins at, and the rest of the path."""
-    if parents is None:
-        return AT_FDCWD, directory
-    above, _, own = directory.rpartition("/")
-    if above not in parents:
-        if len(parents) == _MOST_PARENTS:
-            return AT_FDCWD, directory
-        try:
-            parents[above] = posix.open(f"{above}/", _DIRECTORY)
-        except OSError:
-            return AT_FDCWD, directory
-    return parents[above], own
 
 
 def may_be_frozen_below(version: int, paths: Mapping[str, str]) -> bool:

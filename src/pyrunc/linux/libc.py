@@ -9,7 +9,7 @@ or `kill` make none.
 from __future__ import annotations
 
 import posix
-from errno import EFBIG, EINTR, EINVAL
+from errno import EFBIG, EINTR, EINVAL, EPERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _LOWEST_ERROR = -4095
 #: The directory of whoever asks, for :func:`fetch`.
 AT_FDCWD = -100
 _S_IFMT = 0o170000
+_MODE = 0o777
 
 
 _native: ModuleType | None = None
@@ -76,8 +77,9 @@ def fetch(directory: int, name: bytes, flags: int, kind: int, most: int) -> byte
 
     :param directory: where the path ``name`` begins; AT_FDCWD for an absolute one.
     :param flags: of open(2).
-    :param kind: the S_IF* that it must be (EINVAL); 0 for what the kernel makes up, which need
-        not be looked at.
+    :param kind: the S_IF* that it must be (EINVAL), and bits of a mode: those it must not have,
+        and if there are any, it must be root's or the caller's (EPERM); 0 for what the kernel
+        makes up, which need not be looked at.
     :param most: as many bytes, 4096 at the most, are too many (EFBIG); so is a file of another
         size than was read. 0 to read nothing.
     """
@@ -87,8 +89,10 @@ def fetch(directory: int, name: bytes, flags: int, kind: int, most: int) -> byte
         descriptor = posix.open(name, flags, dir_fd=None if directory == AT_FDCWD else directory)
         try:
             status = posix.fstat(descriptor) if kind else None
-            if status and status.st_mode & _S_IFMT != kind:
+            if status and status.st_mode & _S_IFMT != kind & _S_IFMT:
                 return -EINVAL
+            if status and kind & _MODE and _is_others(status, kind):
+                return -EPERM
             content = posix.read(descriptor, most) if most else b""
         finally:
             posix.close(descriptor)
@@ -97,6 +101,10 @@ def fetch(directory: int, name: bytes, flags: int, kind: int, most: int) -> byte
     if most and (len(content) == most or (status and len(content) != status.st_size)):
         return -EFBIG
     return content
+
+
+def _is_others(status: posix.stat_result, kind: int) -> bool:
+    return bool(status.st_mode & kind & _MODE) or status.st_uid not in (0, posix.geteuid())
 
 
 def syscall(

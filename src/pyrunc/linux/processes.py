@@ -233,11 +233,21 @@ def start_time(pid: int) -> int:
 
 def is_running(pid: int, started: int) -> bool:
     """Tell whether the process is still the one that started then, and not a zombie."""
+    return bool(state_of(pid, started))
+
+
+def state_of(pid: int, started: int) -> bytes:
+    """Return the letter of the process's state if it is still the one that started then.
+
+    Nothing when it is gone, or a zombie.
+    """
     if pid <= 0:
-        return False
+        return b""
     # No further than the 22nd field, of 52: all commands ask.
     fields = stat_fields(pid, 20)
-    return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
+    if not fields or fields[0] in (b"Z", b"X") or int(fields[19]) != started:
+        return b""
+    return fields[0]
 
 
 def has_executed(pid: int) -> bool:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EINVAL, ENOENT, ENOTDIR, ENXIO, EWOULDBLOCK
+from errno import EINVAL, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
-from pyrunc.container.record.record import RECORD_FORMAT, first_wrong, salvaged
+from pyrunc.container.record.place import is_open_to_others, open_place
+from pyrunc.container.record.record import RECORD_FORMAT, REMEDY, parse, record_in, salvaged
 from pyrunc.errors import AlreadyExists, BeingCreated, Error, NotFound, NotSaved, reason
 from pyrunc.linux import files
 from pyrunc.linux.libc import fetch
@@ -20,7 +21,6 @@ from pyrunc.spec import json_text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
     from pyrunc.container.record.record import Record
     from pyrunc.spec.types import Spec
@@ -50,10 +50,11 @@ _LONGEST_OPERATION = 30.0
 _USUAL_SIZE = 4096
 #: Larger than any record or config (bytes): of a config no more is read in the first place.
 _LARGEST = 64 << 20
-_REMEDY = "delete --force removes it"
-DIRECTORY = posix.O_RDONLY | files.O_DIRECTORY | files.O_NOFOLLOW | files.O_CLOEXEC
 #: Fifos do not keep us waiting, links lead nowhere.
 _CAREFULLY = posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
+
+#: Nobody else's, and not to be written to by others: whose the directory is does not matter then.
+_OUR_FILE = files.S_IFREG | 0o022
 
 _NOT_THE_FIFO = "not the fifo that pyrunc has made"
 #: What to do with a container whose hooks run, or whose mounts are made.
@@ -61,15 +62,32 @@ UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
 
 
 class Entry:
-    """One container's directory, open. Close it when done."""
+    """One container's directory. Close it when done."""
 
-    __slots__ = ("directory", "id", "locked", "path")
+    __slots__ = ("_begin", "_directory", "_within", "id", "locked", "path")
 
-    def __init__(self, container_id: str, path: str, directory: int) -> None:
+    def __init__(
+        self, container_id: str, path: str, directory: int | None = None, held: int = -1
+    ) -> None:
+        """``directory`` is the one at ``path``, open; without it ``held`` is the one above."""
         self.id = container_id
         self.path = path
-        self.directory = directory
+        self._directory = directory
+        #: Where the paths of its files begin, and with what.
+        self._begin, self._within = (
+            (held, f"{container_id}/") if directory is None else (directory, "")
+        )
         self.locked = False
+
+    @property
+    def directory(self) -> int:
+        """The directory, open; who looks at many containers needs it of few.
+
+        :raises NotFound: when it is gone.
+        """
+        if self._directory is None:
+            self._directory = open_place(self.id, self.path)
+        return self._directory
 
     def lock(self, *, wait: bool = True) -> bool:
         """Take the container for this operation; returns whether it was had.
@@ -128,7 +146,7 @@ class Entry:
     def _is_being_made(self) -> bool:
         """Tell whether whoever holds it is still about to make the container."""
         try:
-            record = self._parse(self._contents("state.json"))
+            record = parse(self._contents("state.json"), self.id)
         except FileNotFoundError:
             return self._is_there()
         except (OSError, Error):
@@ -168,7 +186,7 @@ class Entry:
         directory of the mode in which it makes them.
         """
         try:
-            record = self._parse(self._contents("state.json"))
+            record = parse(self._contents("state.json"), self.id)
         except (OSError, Error):
             record = {}
         if record.get("format") == RECORD_FORMAT and record.get("id") == self.id:
@@ -184,7 +202,8 @@ class Entry:
 
     def close(self) -> None:
         """Let go of the directory, and with it of the lock."""
-        posix.close(self.directory)
+        if self._directory is not None:
+            posix.close(self._directory)
 
     def load(self) -> Record:
         """Read the record.
@@ -192,14 +211,7 @@ class Entry:
         :raises NotFound: when the container was deleted meanwhile.
         :raises Error: when there is none, or it is damaged: ``delete --force`` removes it.
         """
-        record = self._parse(self._read())
-        if record.get("format") != RECORD_FORMAT:
-            raise Error(
-                f"the state of container {self.id} is not one that this version can read; {_REMEDY}"
-            )
-        if wrong := first_wrong(record, self.id):
-            raise Error(f"the state of container {self.id} is damaged: {wrong!r}; {_REMEDY}")
-        return record  # type: ignore[return-value]
+        return record_in(self._read(), self.id)
 
     def salvage(self) -> Record:
         """Return what a damaged record, or one of another version, still tells of the container.
@@ -207,34 +219,26 @@ class Entry:
         That is at most its pid with the start time, its cgroup and its hooks.
         """
         try:
-            return salvaged(self._parse(self._contents("state.json")))
+            return salvaged(parse(self._contents("state.json"), self.id))
         except (OSError, Error):
             return {}
-
-    def _parse(self, text: bytes) -> dict[str, Any]:
-        try:
-            record = json_text.parse(text)
-        except Error as error:
-            raise Error(
-                f"the state of container {self.id} is damaged: {error}; {_REMEDY}"
-            ) from None
-        if not isinstance(record, dict):
-            raise Error(f"the state of container {self.id} is damaged; {_REMEDY}")
-        return record
 
     def _contents(self, name: str) -> bytes:
         """Read a file of the directory, which must be one: a fifo would hold us for ever.
 
         :raises OSError: EINVAL when it is anything else, or far larger than it can be.
         """
-        found = fetch(self.directory, name.encode(), _CAREFULLY, files.S_IFREG, _USUAL_SIZE)
+        path = self._within + name
+        found = fetch(self._begin, path.encode(), _CAREFULLY, _OUR_FILE, _USUAL_SIZE)
         if isinstance(found, bytes):
             return found
-        descriptor = posix.open(name, _CAREFULLY, dir_fd=self.directory)  # O_RDONLY is 0.
+        descriptor = posix.open(path, _CAREFULLY, dir_fd=self._begin)  # O_RDONLY is 0.
         try:
             status = posix.fstat(descriptor)
             if status.st_mode & files.S_IFMT != files.S_IFREG or status.st_size > _LARGEST:
                 raise OSError(EINVAL, "not a file that pyrunc has written")
+            if is_open_to_others(status):
+                raise OSError(EPERM, "others can write to it")
             return files.read_all(descriptor, _LARGEST)
         finally:
             posix.close(descriptor)
@@ -266,7 +270,7 @@ class Entry:
                     # Made a moment ago by a `create` that is about to take the lock.
                     time.sleep(0.001)
                     continue
-            raise Error(f"cannot read the state of container {self.id}: {why}; {_REMEDY}")
+            raise Error(f"cannot read the state of container {self.id}: {why}; {REMEDY}")
 
     def save(self, record: Record) -> None:
         """Replace the record, all or nothing.
@@ -285,10 +289,10 @@ class Entry:
             spec = json_text.parse(self._contents("config.json"))
         except (OSError, Error) as error:
             raise Error(
-                f"cannot read the config of container {self.id}: {reason(error)}; {_REMEDY}"
+                f"cannot read the config of container {self.id}: {reason(error)}; {REMEDY}"
             ) from None
         if not isinstance(spec, dict) or not isinstance(spec.get("linux", {}), dict):
-            raise Error(f"the config of container {self.id} is damaged; {_REMEDY}")
+            raise Error(f"the config of container {self.id} is damaged; {REMEDY}")
         return spec  # type: ignore[return-value]
 
     def save_config(self, spec: Spec) -> None:
@@ -362,12 +366,13 @@ class Entry:
         if a `start` had been killed before it could remove it.
         """
         flags = posix.O_WRONLY | _CAREFULLY
-        found = fetch(self.directory, b"exec.fifo", flags, files.S_IFIFO, 0)
+        path = f"{self._within}exec.fifo".encode()
+        found = fetch(self._begin, path, flags, files.S_IFIFO, 0)
         # Nobody has it open, or it was removed after a start.
         if isinstance(found, bytes) or found in (-ENXIO, -ENOENT):
             return found == b""
         what = _NOT_THE_FIFO if found == -EINVAL else posix.strerror(-found)
-        why = f"exec.fifo: {reason(OSError(-found, what))}; {_REMEDY}"
+        why = f"exec.fifo: {reason(OSError(-found, what))}; {REMEDY}"
         raise Error(f"cannot tell the state of container {self.id}: {why}")
 
     def open_fifo(self, name: str, flags: int) -> int:

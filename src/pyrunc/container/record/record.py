@@ -6,6 +6,9 @@ there. What is wrong is found here, once, so that nobody who reads a record has 
 
 from __future__ import annotations
 
+from pyrunc.errors import Error
+from pyrunc.spec import json_text
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,11 +46,43 @@ if TYPE_CHECKING:
 
 
 RECORD_FORMAT = 1
+REMEDY = "delete --force removes it"
 _NEEDED = ("ociVersion", "bundle", "rootfs", "created", "pid", "startTime", "id", "phase", "cgroup")
 #: What a record of another form is still asked for: to find processes and cgroups, to run hooks.
 _SALVAGED = ("pid", "startTime", "criu", "cgroup", "sharedPidNamespace", "hooks", "intelRdt")
 #: The kernel's highest number of a process and then some (proc_sys_kernel(5), pid_max).
 _HIGHEST_PID = (1 << 31) - 1
+
+
+def parse(text: bytes, container_id: str) -> dict[str, Any]:
+    """Return the members of a record, whatever they are.
+
+    :raises Error: when it has none.
+    """
+    try:
+        record = json_text.parse(text)
+    except Error as error:
+        raise Error(
+            f"the state of container {container_id} is damaged: {error}; {REMEDY}"
+        ) from None
+    if not isinstance(record, dict):
+        raise Error(f"the state of container {container_id} is damaged; {REMEDY}")
+    return record
+
+
+def record_in(text: bytes, container_id: str) -> Record:
+    """Return the record, every member of which is what it must be.
+
+    :raises Error: when it is damaged: ``delete --force`` removes it.
+    """
+    record = parse(text, container_id)
+    if record.get("format") != RECORD_FORMAT:
+        raise Error(
+            f"the state of container {container_id} is not one that this version can read; {REMEDY}"
+        )
+    if wrong := first_wrong(record, container_id):
+        raise Error(f"the state of container {container_id} is damaged: {wrong!r}; {REMEDY}")
+    return record  # type: ignore[return-value]
 
 
 def first_wrong(record: dict[str, Any], container_id: str) -> str:

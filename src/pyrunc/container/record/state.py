@@ -42,33 +42,35 @@ _UNKNOWN = {
 }
 
 
-def status_of(entry: Entry, record: Record, parents: dict[str, int] | None = None) -> str:
+def status_of(entry: Entry, record: Record, many: frozen.Many | None = None) -> str:
     """Judge the status: by the init process, the start fifo and the freezer (runtime.md, "State").
 
     The process is known by number and start time: a reused number is not taken for it.
 
-    :param parents: as :func:`pyrunc.cgroups.frozen.is_frozen` takes it.
+    :param many: for who asks about many.
     """
     if record.get("phase") == CREATING:
         # Whoever makes it holds the lock; without that it was given up half-way.
-        return CREATING if _is_alive(record) or entry.held_by_another() else STOPPED
+        return CREATING if _life(record) or entry.held_by_another() else STOPPED
     damage = None
     try:
         waits = entry.awaits_start()
     except Error as error:
         waits, damage = False, error
-    # Who waits for the start lives: that spares a look at /proc, the dearest of all here.
-    if not waits and not _is_alive(record):
+    # Who waits for the start lives: that spares a look at /proc.
+    life = b"" if waits else _life(record)
+    if not waits and not life:
         return STOPPED
-    if is_paused(record, parents):
+    if is_paused(record, many, life):
         return PAUSED
     if damage is not None:
         raise damage
     return CREATED if waits else RUNNING
 
 
-def _is_alive(record: Record) -> bool:
-    return processes.is_running(record.get("pid", 0), record.get("startTime", 0))
+def _life(record: Record) -> bytes:
+    """Return the state of the container's init, or nothing when it has ended."""
+    return processes.state_of(record.get("pid", 0), record.get("startTime", 0))
 
 
 def take(entry: Entry) -> tuple[Record, str]:
@@ -92,13 +94,19 @@ def but_created(status: str) -> str:
     return f": it is still being created; {UNTIL_CREATED}" if status == CREATING else ""
 
 
-def is_paused(record: Record, parents: dict[str, int] | None = None) -> bool:
-    """Tell whether the container's cgroup is frozen."""
+def is_paused(record: Record, many: frozen.Many | None = None, life: bytes = b"") -> bool:
+    """Tell whether the container's cgroup is frozen.
+
+    :param many: for who asks about many; ``life`` is the state of its init then, if it is known.
+    """
     saved = record.get("cgroup")
     if not saved:
         return False
+    version = saved.get("version", 1)
+    if many and many.tells(version, life):
+        return False
     try:
-        return frozen.is_frozen(saved.get("version", 1), saved.get("paths") or {}, parents)
+        return frozen.is_frozen(version, saved.get("paths") or {}, many)
     except OSError as error:
         raise Error(
             f"cannot tell whether container {record['id']} is paused: {reason(error)}"
@@ -111,9 +119,9 @@ def may_be_frozen_below(record: Record) -> bool:
     return frozen.may_be_frozen_below(saved.get("version", 1), saved.get("paths") or {})
 
 
-def describe(entry: Entry, record: Record, parents: dict[str, int] | None = None) -> dict[str, Any]:
+def describe(entry: Entry, record: Record, many: frozen.Many | None = None) -> dict[str, Any]:
     """Return the state as `state` and `list` print it."""
-    status = status_of(entry, record, parents)
+    status = status_of(entry, record, many)
     state: dict[str, Any] = {
         "ociVersion": record["ociVersion"],
         "id": record["id"],
@@ -147,12 +155,12 @@ def query(settings: Settings, container_id: str) -> dict[str, Any]:
 
     :raises NotFound: when there is no such container.
     """
-    return _described(Store(settings.root).open(container_id), None)
+    return _described(Store(settings.root).open(container_id))
 
 
-def _described(entry: Entry, parents: dict[str, int] | None) -> dict[str, Any]:
+def _described(entry: Entry, many: frozen.Many | None = None) -> dict[str, Any]:
     try:
-        return describe(entry, entry.load(), parents)
+        return describe(entry, entry.load(), many)
     finally:
         entry.close()
 
@@ -167,19 +175,19 @@ def query_all(settings: Settings) -> list[dict[str, Any]]:
     if root is None:
         return []
     states = []
-    parents: dict[str, int] = {}
+    many = frozen.Many()
     try:
         for container_id in store.ids(root):
             try:
-                states.append(_described(store.open(container_id, root), parents))
+                states.append(_described(store.open(container_id, root), many))
             except NotFound:
                 continue
             except (OSError, Error) as error:
                 settings.log.warn(reason(error))
                 states.append({**_UNKNOWN, "id": container_id})
     finally:
-        for descriptor in (root, *parents.values()):
-            posix.close(descriptor)
+        many.close()
+        posix.close(root)
     return states
 
 

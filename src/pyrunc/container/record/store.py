@@ -9,9 +9,10 @@ ROOT/ID/result.fifo   how init reports a start that failed
 from __future__ import annotations
 
 import posix
-from errno import EACCES, EEXIST, ENOENT, ENOTDIR, EPERM, EROFS
+from errno import EEXIST, ENOENT
 
-from pyrunc.container.record.entry import DIRECTORY, Entry
+from pyrunc.container.record.entry import Entry
+from pyrunc.container.record.place import DIRECTORY, cannot, is_open_to_others, open_place
 from pyrunc.errors import AlreadyExists, Error, NotFound, reason
 from pyrunc.linux import files
 
@@ -56,7 +57,7 @@ class Store:
                 raise AlreadyExists(
                     f"container with given ID already exists: {container_id}"
                 ) from None
-            raise _cannot("make state directory", path, error) from None
+            raise cannot("make state directory", path, error) from None
         try:
             return self._open_new(container_id, path)
         except (FileNotFoundError, NotFound):
@@ -87,29 +88,21 @@ class Store:
         except OSError as error:
             if error.errno == ENOENT:
                 return None
-            raise _cannot("list state root", self.root, error) from None
+            raise cannot("list state root", self.root, error) from None
 
     def open(self, container_id: str, held: int | None = None) -> Entry:
         """Open an existing container's directory.
 
         :param held: the root from :meth:`hold`, with an id from :meth:`ids`: neither is checked
-            again then.
+            again then, and the directory is opened only for who needs more than its files.
         :raises NotFound: when there is none.
         """
         path = f"{self.root}/{container_id}"
-        if held is None:
-            check_id(container_id)
-            self._check_root()
-        try:
-            directory = posix.open(path if held is None else container_id, DIRECTORY, dir_fd=held)
-        except OSError as error:
-            if error.errno in (ENOENT, ENOTDIR):
-                raise NotFound(f"container does not exist: {container_id}") from None
-            raise _cannot("open state directory", path, error) from None
-        if _is_open_to_others(posix.fstat(directory)):
-            posix.close(directory)
-            raise Error(f"state directory {path} can be written to by others: it is not used")
-        return Entry(container_id, path, directory)
+        if held is not None:
+            return Entry(container_id, path, held=held)
+        check_id(container_id)
+        self._check_root()
+        return Entry(container_id, path, open_place(container_id, path))
 
     def ids(self, held: int | None = None) -> list[str]:
         """Return the ids of all containers, sorted; none when the root is not there yet.
@@ -119,11 +112,12 @@ class Store:
         if held is None:
             self._check_root()
         try:
-            names = posix.listdir(self.root if held is None else held)
+            with posix.scandir(self.root if held is None else held) as found:
+                names = [one.name for one in found if one.is_dir(follow_symlinks=False)]
         except OSError as error:
             if error.errno == ENOENT:
                 return []
-            raise _cannot("list state root", self.root, error) from None
+            raise cannot("list state root", self.root, error) from None
         return sorted(name for name in names if _ID_CHARACTERS.issuperset(name))
 
     def _make_root(self) -> None:
@@ -132,7 +126,7 @@ class Store:
             try:
                 files.make_directories(self.root, 0o700)
             except OSError as error:
-                raise _cannot("make state root", self.root, error) from None
+                raise cannot("make state root", self.root, error) from None
             # It may be another's, who was faster.
             self._check_root()
 
@@ -145,11 +139,11 @@ class Store:
             status = posix.stat(self.root)
         except OSError as error:
             if error.errno != ENOENT:
-                raise _cannot("use state root", self.root, error) from None
+                raise cannot("use state root", self.root, error) from None
             return False
         if self.root == "/":
             raise Error("state root / holds the whole file system; give a directory of its own")
-        if _is_open_to_others(status):
+        if is_open_to_others(status):
             raise Error(
                 f"state root {self.root} can be written to by others; "
                 "give it to the caller alone (mode 0700)"
@@ -157,22 +151,6 @@ class Store:
         if posix.geteuid() == 0:
             _check_above(self.root)
         return True
-
-
-def _cannot(do: str, path: str, error: OSError) -> Error:
-    """Return the error; an ordinary user hears which root would do.
-
-    Without XDG_RUNTIME_DIR, as su(1) leaves it, the root is the machine's.
-    """
-    hint = ""
-    if error.errno in (EACCES, EPERM, EROFS) and posix.geteuid() != 0:
-        hint = "; name a state root of your own: --root, or XDG_RUNTIME_DIR, which su leaves unset"
-    return Error(f"cannot {do} {path}: {reason(error)}{hint}")
-
-
-def _is_open_to_others(status: posix.stat_result) -> bool:
-    owner = status.st_uid
-    return bool(status.st_mode & 0o022) or (owner != 0 and owner != posix.geteuid())
 
 
 def _check_above(root: str) -> None:
