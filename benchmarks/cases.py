@@ -129,7 +129,7 @@ def _create(bench: Bench, bundle: str) -> Callable[[Runtime], float]:
 
 
 def _lists(bench: Bench, sleeper: str) -> None:
-    """`list` and `create` on a machine with many containers; created ones, which cost the least."""
+    """`list` and `create` on a machine with many containers, most of which are not started."""
     crowded = "create, with 1000 containers on the machine"
     mounts = "create, with 3000 containers and 5000 mounts on the machine"
     made: dict[str, list[str]] = {r.name: [] for r in bench.runtimes}
@@ -141,16 +141,21 @@ def _lists(bench: Bench, sleeper: str) -> None:
                 runtime.must("create", "-b", sleeper, container, pause=0)
                 made[runtime.name].append(container)
 
-    def measure_list(count: int) -> None:
-        title = f"list, {count} containers"
+    def measure_list(count: int, *, started: bool = False) -> None:
+        title = f"list, {count} containers{', running' if started else ''}"
         if bench.wants(title):
             make(count)
-            rounds = max(3, bench.rounds // (1 + count // 100))
+            if started:
+                for runtime in bench.runtimes:
+                    for container in made[runtime.name]:
+                        runtime.must("start", container, pause=0)
+            rounds = max(7, bench.rounds // (1 + count // 100))
             bench.case(title, lambda r: r.must("list"), rounds=rounds)
 
     try:
         measure_list(10)
         measure_list(100)
+        measure_list(100, started=True)
         if bench.wants(crowded):
             make(1000 // len(bench.runtimes))
             bench.case(crowded, _create(bench, sleeper))

@@ -31,12 +31,15 @@ class Many:
     def __init__(self) -> None:
         #: The first few directories above them, open; from there the way to the next is shorter.
         self._parents: dict[str, int] = {}
-        major, minor = posix.uname().release.split(".", 2)[:2]
-        self._told_by_state = (int(major), int(minor.split("-")[0])) >= _TOLD_BY_STATE
+        self._told_by_state: bool | None = None
 
     def tells(self, version: int, state: bytes) -> bool:
         """Tell whether the state of one of its processes shows that a cgroup is not frozen."""
-        return self._told_by_state and version == 1 and state in _FREE
+        if version != 1 or state not in _FREE:
+            return False
+        if self._told_by_state is None:
+            self._told_by_state = _is_told_by_state(posix.uname().release)
+        return self._told_by_state
 
     def nearest(self, directory: str) -> tuple[int, str]:
         """Return the descriptor that the way to a cgroup begins at, and the rest of the path."""
@@ -54,6 +57,12 @@ class Many:
         """Close the directories."""
         for descriptor in self._parents.values():
             posix.close(descriptor)
+
+
+def _is_told_by_state(release: str) -> bool:
+    """Tell it of a kernel by its release, ``6.18.44-cloud``, ``6.1-rc3`` or whatever they say."""
+    numbers = [number for number in release.replace("-", ".").split(".", 2)[:2] if number.isdigit()]
+    return len(numbers) == 2 and (int(numbers[0]), int(numbers[1])) >= _TOLD_BY_STATE
 
 
 def is_frozen(version: int, paths: Mapping[str, str], many: Many | None = None) -> bool:
