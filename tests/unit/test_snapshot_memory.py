@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import signal
@@ -81,3 +82,20 @@ def test_code_comes_from_its_files() -> None:
         assert code
         assert all(s.source.startswith("/") and s.content is None for s in code)
         assert not [s for s in segments if s.protection & 6 == 6]
+
+
+def test_what_can_be_mapped_as_one_is_one() -> None:
+    """Of a library: its head, its code and its constants; not what it has to be written to."""
+    with area() as memory, segments_of(memory) as segments:
+        for before, after in itertools.pairwise(segments):
+            if before.end != after.start:
+                continue
+            goes_on = before.offset + before.end - before.start == after.offset
+            assert not (after.source and after.source == before.source and goes_on)
+            both = before.content is not None and after.content is not None
+            assert not (both and before.protection == after.protection)
+        libraries = [s.source for s in segments if "/libc.so" in s.source]
+        assert len(libraries) == 1
+        for segment in segments:
+            if segment.content is not None:
+                assert len(segment.content) == segment.end - segment.start

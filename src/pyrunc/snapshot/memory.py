@@ -80,7 +80,7 @@ class Memory:
             and not protection & _WRITE
             and self._is_of_file(start, end, name, offset)
         ):
-            self.segments.append(Segment(start, end, protection, name, offset))
+            self._take(Segment(start, end, protection, name, offset))
         elif letters.endswith("s"):
             raise Error(f"memory is shared: {name or hex(start)}")
         elif not protection & _READ:
@@ -105,13 +105,37 @@ class Memory:
         content = self._read(start, end)
         for begin, stop, zero in _runs(content):
             piece = None if zero else content[begin:stop]
-            self.segments.append(Segment(start + begin, start + stop, protection, content=piece))
+            self._take(Segment(start + begin, start + stop, protection, content=piece))
+
+    def _take(self, segment: Segment) -> None:
+        """Add a segment, to the one before it where both can be mapped as one.
+
+        Each mapping takes the launcher as long as three page faults. Of a library the code lies
+        between two parts that are only read: all of it can be executed then.
+        """
+        before = self.segments[-1] if self.segments else None
+        if before and before.end == segment.start and _goes_on(before, segment):
+            if before.content is not None and segment.content is not None:
+                before.content += segment.content
+            before.protection |= segment.protection
+            before.end = segment.end
+        else:
+            self.segments.append(segment)
 
     def _read(self, start: int, end: int) -> bytes:
         content = b""
         while len(content) < end - start:
             content += posix.pread(self._memory, end - start - len(content), start + len(content))
         return content
+
+
+def _goes_on(before: Segment, segment: Segment) -> bool:
+    """Tell whether what one segment is mapped from goes on in the next."""
+    if segment.source:
+        offset = before.offset + before.end - before.start
+        return (before.source, offset) == (segment.source, segment.offset)
+    both = before.content is not None and segment.content is not None
+    return both and before.protection == segment.protection
 
 
 def _runs(content: bytes) -> list[tuple[int, int, bool]]:
