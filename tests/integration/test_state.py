@@ -152,21 +152,21 @@ def test_links_and_files_in_the_root_are_not_listed(make_bundle, pyrunc, state_r
 
 
 @pytest.mark.parametrize(("mode", "owner"), [(0o620, 0), (0o602, 0), (0o600, 1000)])
-def test_a_record_that_others_can_write_to_is_not_used(
-    make_bundle, pyrunc, state_root, mode, owner
-):
-    """`list` does not open the directory that it lies in: the file itself must be ours alone."""
+def test_a_record_that_others_can_write_to(make_bundle, pyrunc, state_root, mode, owner):
+    """Its directory decides: `list` looks at that only if it is not sure of the record itself."""
     container = pyrunc.start(make_bundle(args=["sleep", "1000"]))
-    record = state_root / container.id / "state.json"
+    directory = state_root / container.id
+    record = directory / "state.json"
     record.chmod(mode)
     os.chown(record, owner, owner)
-    listed = pyrunc("list", "--format", "json")
-    assert [state["status"] for state in json.loads(listed.stdout)] == ["damaged"]
-    for told in (listed, pyrunc("state", container.id)):
-        assert "others can write to it" in told.stderr
-    os.chown(record, 0, 0)
-    record.chmod(0o600)
     assert pyrunc.state(container)["status"] == "running"
+    (state,) = json.loads(pyrunc("list", "--format", "json").stdout)
+    assert state["status"] == "running"
+    directory.chmod(0o770)
+    for command in (["list"], ["state", container.id]):
+        assert "can be written to by others" in pyrunc(*command).stderr
+    assert "damaged" in pyrunc("list").stdout
+    directory.chmod(0o700)
 
 
 @pytest.mark.parametrize("root", ["/", "//", "/./", "/tmp/.."])

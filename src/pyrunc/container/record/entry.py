@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EINVAL, ENOENT, ENOTDIR, ENXIO, EPERM, EWOULDBLOCK
+from errno import EINVAL, ENOENT, ENOTDIR, ENXIO, EWOULDBLOCK
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
-from pyrunc.container.record.place import is_open_to_others, open_place
+from pyrunc.container.record.place import open_place
 from pyrunc.container.record.record import RECORD_FORMAT, REMEDY, parse, record_in, salvaged
 from pyrunc.errors import AlreadyExists, BeingCreated, Error, NotFound, NotSaved, reason
 from pyrunc.linux import files
@@ -53,7 +53,8 @@ _LARGEST = 64 << 20
 #: Fifos do not keep us waiting, links lead nowhere.
 _CAREFULLY = posix.O_NONBLOCK | files.O_NOFOLLOW | files.O_CLOEXEC
 
-#: Nobody else's, and not to be written to by others: whose the directory is does not matter then.
+#: Root's or the caller's, and not to be written to by others: then nobody need look at what it
+#: lies in, which else has to be like that.
 _OUR_FILE = files.S_IFREG | 0o022
 
 _NOT_THE_FIFO = "not the fifo that pyrunc has made"
@@ -228,17 +229,16 @@ class Entry:
 
         :raises OSError: EINVAL when it is anything else, or far larger than it can be.
         """
-        path = self._within + name
-        found = fetch(self._begin, path.encode(), _CAREFULLY, _OUR_FILE, _USUAL_SIZE)
+        path = (self._within + name).encode()
+        kind = files.S_IFREG if self._directory is not None else _OUR_FILE
+        found = fetch(self._begin, path, _CAREFULLY, kind, _USUAL_SIZE)
         if isinstance(found, bytes):
             return found
-        descriptor = posix.open(path, _CAREFULLY, dir_fd=self._begin)  # O_RDONLY is 0.
+        descriptor = posix.open(name, _CAREFULLY, dir_fd=self.directory)  # O_RDONLY is 0.
         try:
             status = posix.fstat(descriptor)
             if status.st_mode & files.S_IFMT != files.S_IFREG or status.st_size > _LARGEST:
                 raise OSError(EINVAL, "not a file that pyrunc has written")
-            if is_open_to_others(status):
-                raise OSError(EPERM, "others can write to it")
             return files.read_all(descriptor, _LARGEST)
         finally:
             posix.close(descriptor)
