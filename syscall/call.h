@@ -110,6 +110,7 @@ static inline s64 call6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 #define NR_setpgid 154
 #define NR_prctl 167
 #define NR_getpid 172
+#define NR_geteuid 175
 #define NR_recvmsg 212
 #define NR_munmap 215
 #define NR_clone 220
