@@ -45,6 +45,7 @@ NOT_EMULATED = {
         "test_what_is_wiped_in_forks_is_never_copied",
         "test_what_forks_do_not_have_is_refused",
         "test_code_comes_from_its_files",
+        "test_what_can_be_mapped_as_one_is_one",
     },
     "what qemu-user translates is slower": {
         "test_a_hit_takes_a_fraction_of_a_millisecond",
