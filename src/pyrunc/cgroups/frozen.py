@@ -65,24 +65,29 @@ def _is_told_by_state(release: str) -> bool:
     return len(numbers) == 2 and (int(numbers[0]), int(numbers[1])) >= _TOLD_BY_STATE
 
 
-def is_frozen(version: int, paths: Mapping[str, str], many: Many | None = None) -> bool:
+def is_frozen(
+    version: int, paths: Mapping[str, str], many: Many | None = None, state: bytes = b""
+) -> bool:
     """Tell whether the processes are stopped, or are being stopped.
 
     :param paths: the container's directory by controller, as the drivers have it.
+    :param state: of one of the processes, where ``many`` are asked about and it is known.
     :raises OSError: when the cgroup cannot be read; one that is gone is not frozen.
     """
+    if many and many.tells(version, state):
+        return False
     controller, name = ("", "cgroup.freeze") if version == 2 else ("freezer", "freezer.state")
     directory = paths.get(controller)
     if not directory:
         return False
     above, path = many.nearest(directory) if many else (AT_FDCWD, directory)
     # In one call: the kernel gives such a file at once.
-    state = fetch(above, f"{path}/{name}".encode("utf-8", "surrogateescape"), _READ, 0, 64)
-    if isinstance(state, int):
-        if -state in (ENOENT, ENODEV):
+    told = fetch(above, f"{path}/{name}".encode("utf-8", "surrogateescape"), _READ, 0, 64)
+    if isinstance(told, int):
+        if -told in (ENOENT, ENODEV):
             return False
-        raise OSError(-state, posix.strerror(-state))
-    return state.strip() in (b"1", b"FROZEN", b"FREEZING")
+        raise OSError(-told, posix.strerror(-told))
+    return told.strip() in (b"1", b"FROZEN", b"FREEZING")
 
 
 def may_be_frozen_below(version: int, paths: Mapping[str, str]) -> bool:

@@ -91,7 +91,7 @@ def fetch(directory: int, name: bytes, flags: int, kind: int, most: int) -> byte
             status = posix.fstat(descriptor) if kind else None
             if status and status.st_mode & _S_IFMT != kind & _S_IFMT:
                 return -EINVAL
-            if status and kind & _MODE and _is_others(status, kind):
+            if status and kind & _MODE and open_to_others(status, kind & _MODE):
                 return -EPERM
             content = posix.read(descriptor, most) if most else b""
         finally:
@@ -103,8 +103,9 @@ def fetch(directory: int, name: bytes, flags: int, kind: int, most: int) -> byte
     return content
 
 
-def _is_others(status: posix.stat_result, kind: int) -> bool:
-    return bool(status.st_mode & kind & _MODE) or status.st_uid not in (0, posix.geteuid())
+def open_to_others(status: posix.stat_result, bits: int) -> bool:
+    """Tell whether a file has any of these ``bits`` in its mode, or is neither root's nor ours."""
+    return bool(status.st_mode & bits) or status.st_uid not in (0, posix.geteuid())
 
 
 def syscall(

@@ -6,7 +6,7 @@ from pyrunc import ids
 from pyrunc.linux import files
 
 #: The mapping where there is no user namespace between the two sides.
-UNMAPPED = [(0, 0, ids.HIGHEST + 1)]
+IDENTITY = [(0, 0, ids.HIGHEST + 1)]
 
 
 def id_mapping(pid: int | str, name: str) -> list[tuple[int, int, int]]:

@@ -15,7 +15,7 @@ from pyrunc.linux import processes as p
 from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID
 from pyrunc.process import late
 from pyrunc.process.failure import describe_failure, parse_failure
-from pyrunc.process.mapped_ids import UNMAPPED, id_mapping
+from pyrunc.process.mapped_ids import IDENTITY, id_mapping
 from pyrunc.process.namespaces import FLAGS, flags_of
 from pyrunc.process.program import can_enter, find_program, with_home
 from pyrunc.process.shared_page import sibling_in
@@ -114,8 +114,8 @@ class Entering(Birth):
         self.ways_in = self._find_ways_in(pid)
         # Of our own namespace the kernel would tell what the ids are called outside of that.
         mapped = "user" in self.namespaces
-        self.uid_map = id_mapping(pid, "uid_map") if mapped else UNMAPPED
-        self.gid_map = id_mapping(pid, "gid_map") if mapped else UNMAPPED
+        self.uid_map = id_mapping(pid, "uid_map") if mapped else IDENTITY
+        self.gid_map = id_mapping(pid, "gid_map") if mapped else IDENTITY
 
     def _find_ways_in(self, pid: int) -> list[tuple[late.Descriptor, int]]:
         """Return what to call setns(2) with: the pidfd, or the namespaces one by one."""

@@ -1,6 +1,6 @@
-"""One container's directory: its lock, its files, and what is asked of them.
+"""One container's directory: its files, and what is asked of them.
 
-The directory itself is what operations lock (flock(2)). The record is replaced
+The directory itself (place.py) is what operations lock. The record is replaced
 by rename(2), so that readers need no lock and never see half of it.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import posix
 import time
-from errno import EINVAL, ENOENT, ENOTDIR, ENXIO, EWOULDBLOCK
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
+from errno import EINVAL, ENOENT, ENXIO
+from fcntl import LOCK_EX, flock
 
-from pyrunc.container.record.place import open_place
+from pyrunc.container.record.place import Place
 from pyrunc.container.record.record import RECORD_FORMAT, REMEDY, parse, record_in, salvaged
 from pyrunc.errors import AlreadyExists, BeingCreated, Error, NotFound, NotSaved, reason
 from pyrunc.linux import files
-from pyrunc.linux.libc import fetch
+from pyrunc.linux.libc import fetch, open_to_others
 from pyrunc.spec import json_text
 
 TYPE_CHECKING = False
@@ -62,33 +62,10 @@ _NOT_THE_FIFO = "not the fifo that pyrunc has made"
 UNTIL_CREATED = "state, list, ps, kill and delete --force work until it is"
 
 
-class Entry:
-    """One container's directory. Close it when done."""
+class Entry(Place):
+    """One container's directory and what is in it. Close it when done."""
 
-    __slots__ = ("_begin", "_directory", "_within", "id", "locked", "path")
-
-    def __init__(
-        self, container_id: str, path: str, directory: int | None = None, held: int = -1
-    ) -> None:
-        """``directory`` is the one at ``path``, open; without it ``held`` is the one above."""
-        self.id = container_id
-        self.path = path
-        self._directory = directory
-        #: Where the paths of its files begin, and with what.
-        self._begin, self._within = (
-            (held, f"{container_id}/") if directory is None else (directory, "")
-        )
-        self.locked = False
-
-    @property
-    def directory(self) -> int:
-        """The directory, open; who looks at many containers needs it of few.
-
-        :raises NotFound: when it is gone.
-        """
-        if self._directory is None:
-            self._directory = open_place(self.id, self.path)
-        return self._directory
+    __slots__ = ()
 
     def lock(self, *, wait: bool = True) -> bool:
         """Take the container for this operation; returns whether it was had.
@@ -119,15 +96,6 @@ class Entry:
             time.sleep(pause)
             pause = min(pause * 2, 0.01)
 
-    def _try_lock(self, how: int) -> bool:
-        try:
-            flock(self.directory, how | LOCK_NB)
-        except OSError as error:
-            if error.errno != EWOULDBLOCK:
-                raise
-            return False
-        return True
-
     def lock_new(self) -> None:
         """Take a container whose directory was just made.
 
@@ -154,31 +122,6 @@ class Entry:
             return False
         return bool(record.get("phase") == "creating")
 
-    def unlock(self) -> None:
-        """Let others have the container; the directory stays open."""
-        flock(self.directory, LOCK_UN)
-        self.locked = False
-
-    def held_by_another(self) -> bool:
-        """Tell whether another operation has the container right now."""
-        if self.locked:
-            return False
-        if not self._try_lock(LOCK_SH):
-            return True
-        flock(self.directory, LOCK_UN)
-        return False
-
-    def _is_there(self) -> bool:
-        """Tell whether the directory is still the one of this id."""
-        try:
-            here = posix.stat(self.directory)
-            there = posix.stat(self.path, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (ENOENT, ENOTDIR):
-                raise
-            return False
-        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
     def is_ours(self) -> bool:
         """Tell whether `create` made this directory, or it lies in the root for another reason.
 
@@ -193,18 +136,9 @@ class Entry:
         if record.get("format") == RECORD_FORMAT and record.get("id") == self.id:
             return True
         status = posix.stat(self.directory)
-        if status.st_mode & 0o077 or status.st_uid not in (0, posix.geteuid()):
+        if open_to_others(status, 0o077):
             return False
         return _OWN_NAMES.issuperset(posix.listdir(self.directory))
-
-    def _is_new(self) -> bool:
-        """Tell whether the directory is younger than a second."""
-        return 0 <= time.time() - posix.stat(self.directory).st_ctime < 1
-
-    def close(self) -> None:
-        """Let go of the directory, and with it of the lock."""
-        if self._directory is not None:
-            posix.close(self._directory)
 
     def load(self) -> Record:
         """Read the record.

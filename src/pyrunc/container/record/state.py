@@ -102,11 +102,8 @@ def is_paused(record: Record, many: frozen.Many | None = None, life: bytes = b""
     saved = record.get("cgroup")
     if not saved:
         return False
-    version = saved.get("version", 1)
-    if many and many.tells(version, life):
-        return False
     try:
-        return frozen.is_frozen(version, saved.get("paths") or {}, many)
+        return frozen.is_frozen(saved.get("version", 1), saved.get("paths") or {}, many, life)
     except OSError as error:
         raise Error(
             f"cannot tell whether container {record['id']} is paused: {reason(error)}"
