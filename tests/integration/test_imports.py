@@ -46,7 +46,7 @@ COMMON = {
     "pyrunc.linux.files": "files opened by descriptor",
     "pyrunc.linux.libc": "raw system calls, should there be any",
     "pyrunc.linux.numbers": "their numbers",
-    "pyrunc.linux.processes": "whether a process is still the one recorded",
+    "pyrunc.linux.process_stat": "whether a process is still the one recorded",
     "pyrunc.snapshot": "the room",
     "pyrunc.snapshot.started": "whether the process began in a snapshot",
     "pyrunc.spec": "the room",
@@ -55,6 +55,8 @@ COMMON = {
 }
 #: Whatever makes system calls that `posix` does not have.
 RAW_CALLS = {"pyrunc.linux._syscall": "makes system calls, and nothing else"}
+#: Whatever does more to a process than look at it: `state` and `list` do not.
+PROCESSES = {"pyrunc.linux.processes": "makes, signals and waits for them"}
 #: Whatever brings a process into a container's cgroups, or removes them.
 CGROUPS = {
     "pyrunc.cgroups.cgroupfs": "writing the small files",
@@ -94,6 +96,7 @@ LAUNCH = {
     "pyrunc.step": "namespaces and program have steps of the plan",
 }
 CREATE = {
+    **PROCESSES,
     **CGROUPS,
     **LAUNCH,
     "pyrunc.cgroups.device_filter": "the device rules, on a v2 host",
@@ -150,6 +153,7 @@ CREATE = {
 }
 RELAY = {"pyrunc.process.foreground": "signals and the end, in the foreground"}
 START = {
+    **PROCESSES,
     "pyrunc.cli.start": "the command",
     "pyrunc.container.start": "the operation",
     "pyrunc.process": "the room",
@@ -164,7 +168,7 @@ ALLOWED = {
     "start": START,
     "run": {**CREATE, **RELAY, **DELETE, **START, "pyrunc.cli.run": "the command"}
     | {"pyrunc.container.run": "the operation"},
-    "exec": {**CGROUPS, **LAUNCH, **RELAY, "pyrunc.cli.execute": "the command"}
+    "exec": {**PROCESSES, **CGROUPS, **LAUNCH, **RELAY, "pyrunc.cli.execute": "the command"}
     | {
         "pyrunc.cli.create": "flags in common",
         "pyrunc.container.entering.exec_process": "which process to execute",
@@ -184,11 +188,12 @@ ALLOWED = {
         "pyrunc.cli.text": "control characters are not shown as they are",
     },
     "kill": {
+        **PROCESSES,
         "pyrunc.cli.kill": "the command",
         "pyrunc.cli.signals": "names of signals",
         "pyrunc.container.kill": "the operation",
     },
-    "delete": {**CGROUPS, **DELETE, "pyrunc.cli.delete": "the command"},
+    "delete": {**PROCESSES, **CGROUPS, **DELETE, "pyrunc.cli.delete": "the command"},
 }
 
 PROBE = f"""\

@@ -13,8 +13,8 @@ import posix
 from pyrunc.checkpoint import messages
 from pyrunc.checkpoint.log import first_error, is_saved
 from pyrunc.errors import Error, reason
+from pyrunc.linux import process_stat, sockets
 from pyrunc.linux import processes as p
-from pyrunc.linux import sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class Criu:
             ready = p.poll((self._socket, pidfd), _TICK if self._tick else longest)
             if self._socket in ready:
                 return
-            if ready or (pid and p.is_ending(pid)):
+            if ready or (pid and process_stat.is_ending(pid)):
                 break
             if self._tick:
                 self._tick()

@@ -26,6 +26,7 @@ from pyrunc.container.making.interrupts import Interrupted, Interrupts
 from pyrunc.container.record import state as states
 from pyrunc.container.record.store import Store
 from pyrunc.errors import Error, WrongStatus, reason
+from pyrunc.linux import process_stat
 from pyrunc.linux import processes as p
 from pyrunc.linux.files import clean_path
 
@@ -123,7 +124,7 @@ class _Dump:
             what = "was saved before that" if self.is_saved else "goes on"
             raise Error(f"checkpoint of {self.record['id']} was {error}; it {what}") from None
         except OSError as error:
-            if p.is_running(self.pid, self.record["startTime"]):
+            if process_stat.is_running(self.pid, self.record["startTime"]):
                 raise Error(f"cannot look at {self.record['id']}: {reason(error)}") from None
             raise WrongStatus("cannot checkpoint a container that has just ended") from None
         finally:

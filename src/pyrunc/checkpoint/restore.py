@@ -30,7 +30,7 @@ from pyrunc.container.record.first import first_record
 from pyrunc.container.record.store import Store
 from pyrunc.container.teardown import remove_cgroup, run_poststop
 from pyrunc.errors import Error, failure_of_the_machine, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, process_stat
 from pyrunc.linux import processes as p
 from pyrunc.plan.planner import root_path
 from pyrunc.process.console import send_to_socket
@@ -210,7 +210,7 @@ class Restoration:
 
     def _restore_with(self, criu: Criu, asked: dict[str, Any], images: str) -> None:
         self._criu = criu
-        self.record["criu"] = {"pid": criu.pid, "startTime": p.start_time(criu.pid)}
+        self.record["criu"] = {"pid": criu.pid, "startTime": process_stat.start_time(criu.pid)}
         places = Places(self.options, _LOG, criu=criu.pid, images=images)
         try:
             answer = criu.carry_out(
@@ -330,7 +330,7 @@ class Restoration:
         if self.pidfd >= 0:
             self._descriptors.append(self.pidfd)
         self.record["pid"] = pid
-        self.record["startTime"] = p.start_time(pid)
+        self.record["startTime"] = process_stat.start_time(pid)
         self.entry.save(self.record)
 
     def _enter_cgroup(self) -> None:
@@ -373,7 +373,7 @@ class Restoration:
     def _undo(self, *, keep_cgroup: bool) -> None:
         """Leave nothing of a failed restore; what cannot be undone is only warned about."""
         log = self.settings.log
-        if self.pid and p.is_running(self.pid, self.record["startTime"]):
+        if self.pid and process_stat.is_running(self.pid, self.record["startTime"]):
             # A child that is not waited for: its number is its own.
             posix.kill(self.pid, p.SIGKILL)
         if self.pid:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from errno import EPERM
 
 from pyrunc.errors import Error
-from pyrunc.linux import files
-from pyrunc.linux import processes as p
+from pyrunc.linux import files, process_stat
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
 
@@ -73,7 +72,7 @@ def _check_tree(init: int, processes: Iterable[int]) -> None:
         above = pid
         while above != init and above in parents:
             above = parents[above]
-        if above != init and p.start_time(pid):
+        if above != init and process_stat.start_time(pid):
             raise Error(
                 f"process {pid} ({_name(pid)}) was brought in by `exec` and is no descendant of "
                 "the container's init, so CRIU cannot save it: end it first"
@@ -122,4 +121,4 @@ def _parent(pid: int) -> int:
 
 
 def _name(pid: int) -> str:
-    return p.name_of(pid).decode("utf-8", "replace")
+    return process_stat.name_of(pid).decode("utf-8", "replace")

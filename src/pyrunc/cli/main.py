@@ -20,7 +20,7 @@ import sys
 
 from pyrunc.container.settings import Settings
 from pyrunc.errors import Error, failure_of_the_machine, reason
-from pyrunc.linux.processes import show_as
+from pyrunc.linux.process_stat import show_as
 from pyrunc.snapshot.started import MAKING, MISSING, Started
 from pyrunc.trace import OFF, Trace
 

@@ -9,7 +9,7 @@ from pyrunc.container.record.entry import UNTIL_CREATED
 from pyrunc.container.record.store import Store
 from pyrunc.container.teardown import remove_cgroup, run_poststop
 from pyrunc.errors import Error, NotFound, WrongStatus, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, process_stat
 from pyrunc.linux import processes as p
 
 TYPE_CHECKING = False
@@ -219,8 +219,10 @@ def _kill_criu(record: Record) -> None:
         process = p.open_process(criu["pid"], criu["startTime"])
     else:
         tracer = _tracer_of(init)
-        process = p.open_process(tracer, p.start_time(tracer))
-        if process is not None and (_tracer_of(init) != tracer or p.name_of(tracer) != b"criu"):
+        process = p.open_process(tracer, process_stat.start_time(tracer))
+        if process is not None and (
+            _tracer_of(init) != tracer or process_stat.name_of(tracer) != b"criu"
+        ):
             process.close()
             return
     if process is not None:

@@ -10,8 +10,7 @@ import posix
 
 from pyrunc.cgroups.driver import from_state
 from pyrunc.errors import Error, reason
-from pyrunc.linux import files
-from pyrunc.linux import processes as p
+from pyrunc.linux import files, process_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def find_processes(
     """
     pid = _waiting_init(entry.directory)
     if pid:
-        record["pid"], record["startTime"] = pid, p.start_time(pid)
+        record["pid"], record["startTime"] = pid, process_stat.start_time(pid)
         # It may have been collected since: its number alone tells nothing.
         if pid != _waiting_init(entry.directory):
             del record["pid"], record["startTime"]

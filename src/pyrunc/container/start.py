@@ -10,7 +10,7 @@ from pyrunc.container.record.entry import UNTIL_CREATED
 from pyrunc.container.record.store import Store
 from pyrunc.container.undertaking import RuntimeStep, Undertaking
 from pyrunc.errors import Error, HookFailed, WrongStatus, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, process_stat
 from pyrunc.linux import processes as p
 from pyrunc.process.channel import EXECUTING, GO_ON
 
@@ -262,7 +262,7 @@ class SeeIfKilled(RuntimeStep):
 
     def apply(self, doing: Starting) -> None:
         record = doing.record
-        if not p.is_running(record["pid"], record["startTime"]):
+        if not process_stat.is_running(record["pid"], record["startTime"]):
             from pyrunc.container.out_of_memory import warn_of_kills
 
             warn_of_kills(doing.settings, doing.entry, record)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyrunc.container.making.served import status_told
+from pyrunc.linux import process_stat
 from pyrunc.linux import processes as p
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Running:
 
     def is_near_end(self) -> bool:
         """Tell whether it has ended, or is about to of its own, or of a signal it was sent."""
-        return self._is_killed or self.has_ended() or p.is_ending(self.pid)
+        return self._is_killed or self.has_ended() or process_stat.is_ending(self.pid)
 
     def reap(self) -> None:
         """Collect the process, which has ended or is about to.

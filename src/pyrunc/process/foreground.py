@@ -11,6 +11,7 @@ from __future__ import annotations
 import posix
 from _struct import pack, unpack_from
 
+from pyrunc.linux import process_stat
 from pyrunc.linux import processes as p
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
@@ -133,7 +134,9 @@ class Relay:
             self._notify.pass_on()
         if shown is not None:
             shown.move(ready)
-        if pidfd in ready or (pidfd < 0 and not p.is_running(pid, p.start_time(pid))):
+        if pidfd in ready or (
+            pidfd < 0 and not process_stat.is_running(pid, process_stat.start_time(pid))
+        ):
             self._reap(pid)
             if self._status is None:
                 # It is traced, and its tracer may never let go of what is left of it.
@@ -200,5 +203,5 @@ def _status_of_zombie(pid: int) -> int:
 
     It is field 52 of /proc/PID/stat; 255 as exit status where that cannot be told.
     """
-    fields = p.stat_fields(pid)
+    fields = process_stat.stat_fields(pid)
     return int(fields[49]) if len(fields) > 49 and fields[0] in (b"Z", b"X") else 255 << 8

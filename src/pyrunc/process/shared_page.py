@@ -12,7 +12,7 @@ import posix
 from _struct import unpack
 from errno import errorcode
 
-from pyrunc.linux import files
+from pyrunc.linux import files, process_stat
 from pyrunc.linux import processes as p
 from pyrunc.process.failure import describe_failure, parse_failure
 
@@ -59,16 +59,16 @@ def why_not_executed(pid: int, labels: Sequence[str]) -> str:
     # vfork(2)'s parent goes on when the child has its new memory, a moment before the kernel
     # notes that it has executed (begin_new_exec() of fs/exec.c).
     while (
-        not (executed := p.has_executed(pid))
-        and not p.has_ended(pid)
+        not (executed := process_stat.has_executed(pid))
+        and not process_stat.has_ended(pid)
         and waited < _LONGEST_EXECUTION
     ):
         p.poll((), _PAUSE)
         waited += _PAUSE
     # One that has ended may have executed after the last look.
-    if executed or p.has_executed(pid):
+    if executed or process_stat.has_executed(pid):
         return ""
-    name = p.name_of(pid)
+    name = process_stat.name_of(pid)
     posix.kill(pid, p.SIGKILL)
     status = posix.waitpid(pid, 0)[1]
     code = posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 0

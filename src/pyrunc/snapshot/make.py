@@ -19,7 +19,8 @@ from pyrunc.errors import Error, reason
 from pyrunc.linux.files import O_DIRECTORY, read_all, read_file
 from pyrunc.linux.libc import syscall
 from pyrunc.linux.numbers import SYS
-from pyrunc.linux.processes import PR_SET_PDEATHSIG, start_time
+from pyrunc.linux.process_stat import start_time
+from pyrunc.linux.processes import PR_SET_PDEATHSIG
 
 from . import footprint
 from .layout import PROCESS_SIZE, Frozen, Segment, identity, pack, remove, write_new

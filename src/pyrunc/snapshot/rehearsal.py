@@ -110,7 +110,7 @@ def _invent(path: str, name: str) -> None:
 def _record(name: str) -> Record:
     from pyrunc.container.record.record import RECORD_FORMAT
     from pyrunc.container.record.state import RUNNING
-    from pyrunc.linux.processes import start_time
+    from pyrunc.linux.process_stat import start_time
 
     pid = posix.getppid() if name == _NAME else _NOBODY
     return {

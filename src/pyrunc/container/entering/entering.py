@@ -10,7 +10,7 @@ from pyrunc.container.entering.namespaces import differing_namespaces, open_in_o
 from pyrunc.container.process_facts import process_facts
 from pyrunc.container.undertaking import Birth
 from pyrunc.errors import Error, WrongStatus, reason
-from pyrunc.linux import files
+from pyrunc.linux import files, process_stat
 from pyrunc.linux import processes as p
 from pyrunc.plan.process import LISTEN_PID, UNKNOWN_PID
 from pyrunc.process import late
@@ -91,9 +91,9 @@ class Entering(Birth):
             self.open_root(pid)
             self.find_ways_in(pid)
         except OSError as error:
-            if p.is_running(pid, began):
+            if process_stat.is_running(pid, began):
                 raise Error(f"cannot see the container's process: {reason(error)}") from None
-        if not p.is_running(pid, began):
+        if not process_stat.is_running(pid, began):
             # What was opened by number could be another process's.
             raise WrongStatus("cannot exec in a stopped container")
         if self.cgroup:

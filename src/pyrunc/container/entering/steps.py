@@ -8,7 +8,7 @@ from _struct import unpack
 from pyrunc.cgroups.driver import files_driver
 from pyrunc.container.entering.entering import not_started, start_failed
 from pyrunc.container.undertaking import RuntimeStep
-from pyrunc.linux import files
+from pyrunc.linux import files, process_stat
 from pyrunc.linux import processes as p
 from pyrunc.process.late import DOWN, PAGE, UP, left_stdio
 from pyrunc.process.program import give_stdio
@@ -151,7 +151,7 @@ class FollowIntoPidNamespace(RuntimeStep):
             raise not_started(failure_in(doing.page) or died)
         if self.scheduler:
             _set_scheduler(doing)
-        if not p.has_executed(doing.pid):
+        if not process_stat.has_executed(doing.pid):
             labels = doing.plan.init[-1].filled(doing.known).describe()
             if problem := why_not_executed(doing.pid, labels):
                 # That has collected it.

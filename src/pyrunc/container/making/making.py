@@ -9,6 +9,7 @@ from pyrunc.container.record import state as states
 from pyrunc.container.record.store import Store
 from pyrunc.container.undertaking import Birth
 from pyrunc.errors import Error
+from pyrunc.linux import process_stat
 from pyrunc.linux import processes as p
 from pyrunc.process import channel
 from pyrunc.process.failure import describe_failure, parse_failure
@@ -97,7 +98,7 @@ class Making(Birth):
     def note_process(self) -> None:
         """Write the process down in the record, which is not saved yet."""
         self.record["pid"] = self.pid
-        self.record["startTime"] = p.start_time(self.pid)
+        self.record["startTime"] = process_stat.start_time(self.pid)
 
     def hear(self, kind: bytes) -> bytes:
         """Return the builder's (or init's) next message, which is to be of this kind.

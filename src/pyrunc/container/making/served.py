@@ -16,8 +16,7 @@ import socket
 
 from pyrunc.container.making.making import failure_told
 from pyrunc.errors import Error
-from pyrunc.linux import files
-from pyrunc.linux import processes as p
+from pyrunc.linux import files, process_stat
 from pyrunc.process import late
 from pyrunc.process.attributes import without_repetitions
 from pyrunc.process.mapped_ids import id_mapping, outside
@@ -141,7 +140,7 @@ def status_told(pid: int) -> tuple[int | None, bool]:
     None for one that waits still, or was ended with all others before it could tell. To be asked
     before it is collected.
     """
-    name = p.name_of(pid)
+    name = process_stat.name_of(pid)
     kind, digits = name[: len(_ALONE)], name[len(_ALONE) :]
     told = kind in (_ALONE, _NOT_ALONE) and digits.isdigit()
     return int(digits) if told else None, told and kind == _ALONE

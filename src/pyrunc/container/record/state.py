@@ -8,7 +8,7 @@ from pyrunc.cgroups import frozen
 from pyrunc.container.record.entry import UNTIL_CREATED
 from pyrunc.container.record.store import Store
 from pyrunc.errors import BeingCreated, Error, NotFound, reason
-from pyrunc.linux import processes
+from pyrunc.linux import process_stat
 from pyrunc.spec import json_text
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ def status_of(entry: Entry, record: Record, many: frozen.Many | None = None) -> 
 
 def _life(record: Record) -> bytes:
     """Return the state of the container's init, or nothing when it has ended."""
-    return processes.state_of(record.get("pid", 0), record.get("startTime", 0))
+    return process_stat.state_of(record.get("pid", 0), record.get("startTime", 0))
 
 
 def take(entry: Entry) -> tuple[Record, str]:
