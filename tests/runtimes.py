@@ -205,6 +205,12 @@ def pyrunc(tmp_path: Path, rootfs_template: Path) -> Iterator[Runtime]:
 
 
 @pytest.fixture
+def state_root(tmp_path: Path) -> Path:
+    """Where the command under test has its containers."""
+    return tmp_path / "pyrunc-state"
+
+
+@pytest.fixture
 def runc(tmp_path: Path, rootfs_template: Path) -> Iterator[Runtime]:
     """The reference runtime."""
     yield from _other_runtime("runc", tmp_path)

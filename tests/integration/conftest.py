@@ -13,7 +13,7 @@ when the test is over, and makes sure that nothing of them is left on the machin
 from __future__ import annotations
 
 from bundles import make_bundle, rootfs_template
-from runtimes import compiled, crun, no_ignored_signals, public_path, pyrunc, runc
+from runtimes import compiled, crun, no_ignored_signals, public_path, pyrunc, runc, state_root
 
 __all__ = [
     "compiled",
@@ -24,4 +24,5 @@ __all__ = [
     "pyrunc",
     "rootfs_template",
     "runc",
+    "state_root",
 ]
